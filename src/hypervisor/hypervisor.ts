@@ -1,0 +1,143 @@
+/**
+ * PORT: the hypervisor, as the engines see it: which VMs there are, their life cycle, and change tracking.
+ *
+ * Implementations: `libvirt/` (VMs under libvirtd, change tracking by its backup API) and `qsd/` (disks only, opened by
+ * qemu-storage-daemon: for disks that no guest runs on, and for tests that need no guest).
+ *
+ * **Tracking in one picture.** A *bitmap* has a name and records, on every tracked disk of one VM, what the guest
+ * has written since the instant of its creation. `openPoint` gives all disks of the VM at one instant, read-only, by
+ * NBD, together with the dirty extents since bitmap `since`, and starts bitmap `next` at that same instant. While a
+ * point is open each first write to a cluster costs the guest a copy: read at local speed, close, and let the network
+ * wait. Closing a point drops no bitmap; `dropBitmap` does, once the replica has acknowledged what was read.
+ *
+ * Whatever an implementation leaves in a VM (bitmaps, checkpoints, jobs) carries our name prefix, so that anybody
+ * can tell it from other tools' and `listBitmaps`/`abandonPoint` can clean up after a crash.
+ */
+
+/** Prefix of every bitmap or checkpoint of ours. */
+export const BITMAP_PREFIX = 'understudy-';
+
+export type VmState = 'running' | 'paused' | 'off';
+
+export interface VmDisk {
+  /** Device name in the guest's definition, unique in the VM: `vda`. */
+  readonly target: string;
+  /** Absolute path of the image (or block device) that the VM writes now. */
+  readonly path: string;
+  /** Image format as defined: `qcow2`, `raw`, … Never probed. */
+  readonly format: string;
+  /** Virtual size in bytes. */
+  readonly size: number;
+  /** Why changes of this disk can't be tracked; undefined where they can. */
+  readonly unsupported?: string;
+}
+
+export interface Vm {
+  /** UUID in lower-case canonical form: the identity of the VM on every host. */
+  readonly id: string;
+  readonly name: string;
+  readonly state: VmState;
+  readonly autostart: boolean;
+  readonly disks: readonly VmDisk[];
+}
+
+/** One disk of an open point. */
+export interface PointExport {
+  readonly target: string;
+  /** Absolute path of the NBD server's unix socket. */
+  readonly socketPath: string;
+  readonly exportName: string;
+  /** Virtual size in bytes at the instant of the point. */
+  readonly size: number;
+  /** NBD meta context whose extents with flag 1 are dirty since `since`; null when everything counts as dirty. */
+  readonly dirtyContext: string | null;
+}
+
+/** All disks of a VM at one instant. */
+export interface Point {
+  /** ms since the epoch, this host's clock: whatever the guest had completed by then is in the point. */
+  readonly instant: number;
+  /** ms since the epoch: nothing that the guest began after it is in the point. */
+  readonly instantEnd: number;
+  readonly exports: readonly PointExport[];
+}
+
+export interface OpenPointRequest {
+  readonly vmId: string;
+  /** Targets of the disks to read. */
+  readonly targets: readonly string[];
+  /** Bitmap that says what changed; null = everything. Failure `tracking-lost` when it is missing or inconsistent. */
+  readonly since: string | null;
+  /** Bitmap that begins at the point's instant; null = none. */
+  readonly next: string | null;
+}
+
+export interface BitmapStatus {
+  readonly name: string;
+  /** False when it can't be relied on (QEMU died with it open, or a disk lacks it). */
+  readonly usable: boolean;
+}
+
+/** Where a disk of a definition is to be found on this host. */
+export interface DiskSource {
+  readonly path: string;
+  readonly format: 'qcow2' | 'raw';
+}
+
+export interface DefineRequest {
+  /** A definition as `exportDefinition` gave it, here or on another host. */
+  readonly definition: string;
+  readonly id: string;
+  readonly name: string;
+  /** New source by target. */
+  readonly disks: ReadonlyMap<string, DiskSource>;
+  /** What becomes of disks and removable media that `disks` doesn't name. */
+  readonly otherDisks: 'keep' | 'remove';
+  /** `disconnected`: every network adapter's link is down. */
+  readonly network: 'as-defined' | 'disconnected';
+}
+
+export interface Hypervisor {
+  listVms(): Promise<Vm[]>;
+  /** Failure `not-found` when there is none. `ref` is an id or a name. */
+  getVm(ref: string): Promise<Vm>;
+
+  // --- tracking ---
+  /** Starts a bitmap on the named disks of a VM, on or off, at one instant. Does nothing if it exists. */
+  startBitmap(vmId: string, targets: readonly string[], name: string): Promise<void>;
+  /**
+   * Opens a point of a running, paused or powered-off VM. At most one of ours is open per VM. Failures:
+   * `job-conflict` (another tool's job), `tracking-lost`, `libvirt-down`, `disk-unsupported`. After a failure nothing is
+   * open and `next` doesn't exist. A powered-off VM can't be started while its point is open.
+   */
+  openPoint(request: OpenPointRequest): Promise<Point>;
+  /** Ends the open point of a VM; both its bitmaps stay. Does nothing when none of ours is open, so that it also ends a predecessor's. */
+  closePoint(vmId: string): Promise<void>;
+  /** Bitmaps of ours in the VM's disks, whatever the VM's state. */
+  listBitmaps(vmId: string): Promise<BitmapStatus[]>;
+  /** Removes a bitmap of ours from all disks of the VM, usable or not; none there is no error. */
+  dropBitmap(vmId: string, name: string): Promise<void>;
+
+  // --- life cycle ---
+  /** The VM's persistent definition, opaque to engines, good for `define` on any host with the same hypervisor. */
+  exportDefinition(vmId: string): Promise<string>;
+  /** Defines the VM, or replaces the definition of the VM of that id. It isn't started. */
+  define(request: DefineRequest): Promise<void>;
+  /** Removes a definition (never a disk). None there is no error. */
+  undefine(vmId: string): Promise<void>;
+  setAutostart(vmId: string, on: boolean): Promise<void>;
+  /** Starts a powered-off VM; a running one is no error. */
+  start(vmId: string): Promise<void>;
+  /** Asks the guest to shut down (agent, then power button) and waits. Failure `shutdown-timeout`. */
+  shutdown(vmId: string, timeoutMs: number): Promise<void>;
+  /** Ends the VM at once, as a power cut does. Off already is no error. */
+  destroy(vmId: string): Promise<void>;
+  /** Freezes a running VM's CPUs. */
+  suspend(vmId: string): Promise<void>;
+  resume(vmId: string): Promise<void>;
+  /** Merges the VM's overlays (of the named disks) into their backing files and goes on there; the VM may be on or off. */
+  commitOverlays(vmId: string, targets: readonly string[]): Promise<void>;
+
+  /** Ends connections; VMs and bitmaps stay. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,21 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Milliseconds since the epoch, by this host's clock. */
+export type Now = () => number;
+
+/** Waits `ms`, or throws the signal's reason when it aborts first. */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  await delay(ms, undefined, signal === undefined ? {} : { signal });
+}
+
+/** Waits until `condition` holds, asking every `everyMs`; throws `onTimeout()` after `timeoutMs`. */
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  options: { timeoutMs: number; everyMs?: number; signal?: AbortSignal; onTimeout: () => Error },
+): Promise<void> {
+  const deadline = performance.now() + options.timeoutMs;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw options.onTimeout();
+    await sleep(options.everyMs ?? 50, options.signal);
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * PORT: the Replica server, as a primary server sees it.
+ *
+ * Implementations: `../replica/endpoint.ts` (in this process) and `https/client.ts` (over the network). Tests wrap
+ * either to make faults. All calls are idempotent: an answer may get lost, so every one may be asked again.
+ */
+import type { Position, ReplicatedDisk, ReplicationState, Role } from '../model/relationship.ts';
+
+export interface PrepareReplica {
+  readonly id: string;
+  readonly vmId: string;
+  readonly vmName: string;
+  /** The VM's definition as the primary's hypervisor exported it. */
+  readonly definition: string;
+  readonly disks: readonly ReplicatedDisk[];
+  /** Epoch that the primary holds. The replica refuses one lower than its own (`stale-epoch`). */
+  readonly epoch: number;
+  readonly intervalSeconds: number;
+  /** Recovery points to keep besides the latest state, 0..10000. */
+  readonly history: number;
+  /**
+   * How the first logs will come about.
+   * - `empty`: onto new, empty disks (initial copy). Refused with `already-exists` if the replica has data.
+   * - `compare`: onto disks that are there already (reverse replication, resynchronization): the primary will ask for
+   *   digests and send what differs. A former primary gives its own disks; their state is kept as a `found` point.
+   * - `continue`: nothing but the settings change; position and data stay as they are.
+   */
+  readonly base: 'empty' | 'compare' | 'continue';
+  /** For `empty` and `compare`: the position from which the primary will count. */
+  readonly start?: Position;
+}
+
+export interface ReplicaStatus {
+  readonly id: string;
+  readonly role: Role;
+  readonly state: ReplicationState;
+  readonly epoch: number;
+  /** Last log that is whole and durable: acknowledged. */
+  readonly received: Position;
+  /** Last log whose content is in the disks. */
+  readonly applied: Position;
+  /** Whether the VM of the relationship runs on the answering host. */
+  readonly vmRunning: boolean;
+}
+
+/** Names one delta log: its place and its own id, so that two tries at the same place are never taken for each other. */
+export interface LogName {
+  readonly sequence: number;
+  /** 32 hex digits, random. */
+  readonly logId: string;
+}
+
+export interface TakeOver {
+  /** Names the request, so that asking twice takes over once. */
+  readonly planId: string;
+  /** The new epoch: one above the relationship's. */
+  readonly epoch: number;
+  /** The position at which the old primary stopped; refused with `not-following` unless exactly this was received. */
+  readonly position: Position;
+  readonly start: boolean;
+}
+
+/** Bytes of one block digest. */
+export const DIGEST_BYTES = 16;
+/** Bytes of disk that one digest stands for. */
+export const DIGEST_BLOCK = 64 * 1024;
+
+export interface ReplicaEndpoint {
+  /** Creates the replica of a VM, or changes it; see `PrepareReplica.base`. */
+  prepare(request: PrepareReplica): Promise<ReplicaStatus>;
+  /** Failure `not-found` when that host knows no such relationship. */
+  status(id: string): Promise<ReplicaStatus>;
+  /** Bytes of that log which are durable and verified at the replica: where sending goes on. 0 for an unknown log. */
+  durableOffset(id: string, log: LogName): Promise<number>;
+  /**
+   * Sends a log from `offset` (as `durableOffset` gave it) to its end. Resolves when the whole log is verified and
+   * durable: that is the acknowledgement. Failures: `interrupted` (ask for the offset, go on there), `bad-log`,
+   * `not-following`, `stale-epoch`, `no-space`.
+   */
+  put(
+    id: string,
+    log: LogName,
+    offset: number,
+    body: AsyncIterable<Uint8Array>,
+    signal?: AbortSignal,
+  ): Promise<ReplicaStatus>;
+  /** Nothing has changed: at `instant` (ms, primary's clock) the primary was still at `position`. */
+  confirm(id: string, position: Position, instant: number): Promise<ReplicaStatus>;
+  /**
+   * Digests of the replica's blocks: BLAKE3, cut to DIGEST_BYTES, of each DIGEST_BLOCK bytes (the disk's last block as
+   * short as it is), `count` blocks from block `from`. Only while nothing waits to be applied.
+   */
+  digests(id: string, target: string, from: number, count: number): Promise<Uint8Array>;
+  /** Planned failover: the replica becomes the primary. Resolves when it has (and, if asked, runs). */
+  takeOver(id: string, request: TakeOver): Promise<ReplicaStatus>;
+  /** Ends the relationship at the replica: its VM definition, points and disks go, unless `keepDisks`. */
+  remove(id: string, options: { keepDisks: boolean }): Promise<void>;
+}
