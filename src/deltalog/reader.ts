@@ -1,0 +1,175 @@
+/**
+ * Reads a finished delta log from its file: its index at once, its frames by place.
+ */
+import { open, type FileHandle } from 'node:fs/promises';
+import { zstdDecompressSync } from 'node:zlib';
+import { Failure } from '../model/failure.ts';
+import { Codec, decodeFrameHead, FRAME_HEAD_SIZE, FrameKind, verifyFrame, type FrameHead } from './frame.ts';
+import {
+  decodeHeader,
+  footerSchema,
+  headerSize,
+  parseJson,
+  PRELUDE_SIZE,
+  type LogFooter,
+  type LogHeader,
+} from './header.ts';
+import { LogParser } from './parser.ts';
+import { INDEX_ENTRY_SIZE, TRAILER_MAGIC, TRAILER_SIZE } from './writer.ts';
+
+/** One data or zero frame, as the index names it. */
+export interface FrameEntry {
+  readonly kind: typeof FrameKind.data | typeof FrameKind.zero;
+  readonly disk: number;
+  /** Bytes on the disk. */
+  readonly offset: number;
+  readonly length: number;
+  /** Where the frame begins in the file. */
+  readonly at: number;
+  /** Bytes stored after its head. */
+  readonly stored: number;
+}
+
+export class LogReader {
+  readonly path: string;
+  readonly header: LogHeader;
+  readonly footer: LogFooter;
+  readonly #file: FileHandle;
+
+  private constructor(path: string, file: FileHandle, header: LogHeader, footer: LogFooter) {
+    this.path = path;
+    this.#file = file;
+    this.header = header;
+    this.footer = footer;
+  }
+
+  /** Opens a finished log. Throws `bad-log` when it isn't whole; ENOENT as it comes. */
+  static async open(path: string): Promise<LogReader> {
+    const file = await open(path, 'r');
+    try {
+      const { size } = await file.stat();
+      const prelude = await readExactly(file, 0, PRELUDE_SIZE, path);
+      const { header } = decodeHeader(await readExactly(file, 0, headerSize(prelude), path));
+      if (size < PRELUDE_SIZE + TRAILER_SIZE) throw new Failure('bad-log', `${path}: too short`);
+      const trailer = await readExactly(file, size - TRAILER_SIZE, TRAILER_SIZE, path);
+      if (!trailer.subarray(8).equals(TRAILER_MAGIC)) throw new Failure('bad-log', `${path}: not finished`);
+      const endAt = Number(trailer.readBigUInt64LE(0));
+      if (endAt > size) throw new Failure('bad-log', `${path}: its trailer points outside`);
+      const { head, payload } = await readFrame(file, endAt, path);
+      if (head.kind !== FrameKind.end) throw new Failure('bad-log', `${path}: its trailer names no end frame`);
+      return new LogReader(path, file, header, parseJson(payload, footerSchema, 'footer'));
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** All data and zero frames, in the order in which they were written. */
+  async index(): Promise<FrameEntry[]> {
+    const { head, payload } = await readFrame(this.#file, this.footer.indexAt, this.path);
+    if (head.kind !== FrameKind.index) throw new Failure('bad-log', `${this.path}: its index is missing`);
+    const entries: FrameEntry[] = [];
+    for (let at = 0; at + INDEX_ENTRY_SIZE <= payload.length; at += INDEX_ENTRY_SIZE) {
+      const entry = payload.subarray(at, at + INDEX_ENTRY_SIZE);
+      const kind = entry.readUInt8(0);
+      if (kind !== FrameKind.data && kind !== FrameKind.zero) {
+        throw new Failure('bad-log', `${this.path}: its index names a frame of kind ${kind}`);
+      }
+      entries.push({
+        kind,
+        disk: entry.readUInt16LE(2),
+        stored: entry.readUInt32LE(4),
+        offset: Number(entry.readBigUInt64LE(8)),
+        length: Number(entry.readBigUInt64LE(16)),
+        at: Number(entry.readBigUInt64LE(32)),
+      });
+    }
+    if (entries.length !== this.footer.frames) throw new Failure('bad-log', `${this.path}: its index is not whole`);
+    return entries;
+  }
+
+  /** The disk bytes of a data frame, verified and unpacked. */
+  async data(entry: FrameEntry): Promise<Buffer> {
+    const { head, payload } = await readFrame(this.#file, entry.at, this.path);
+    if (head.kind !== FrameKind.data || head.offset !== entry.offset || head.length !== entry.length) {
+      throw new Failure('bad-log', `${this.path}: its index does not fit its frame at ${entry.at}`);
+    }
+    return unpack(head, payload);
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+}
+
+/** The disk bytes of a data frame's payload. Throws `bad-log` when they don't come out as long as the head says. */
+export function unpack(head: FrameHead, payload: Buffer): Buffer {
+  if (head.codec === Codec.none) return payload;
+  let data: Buffer;
+  try {
+    data = zstdDecompressSync(payload, { maxOutputLength: head.length });
+  } catch (error) {
+    throw new Failure('bad-log', `frame at disk ${head.disk}+${head.offset} does not unpack`, { cause: error });
+  }
+  if (data.length !== head.length) {
+    throw new Failure('bad-log', `frame at disk ${head.disk}+${head.offset} unpacks to ${data.length} bytes`);
+  }
+  return data;
+}
+
+async function readFrame(file: FileHandle, at: number, path: string): Promise<{ head: FrameHead; payload: Buffer }> {
+  const headBytes = await readExactly(file, at, FRAME_HEAD_SIZE, path);
+  const head = decodeFrameHead(headBytes);
+  const payload = await readExactly(file, at + FRAME_HEAD_SIZE, head.stored, path);
+  verifyFrame(headBytes, head, payload);
+  return { head, payload };
+}
+
+async function readExactly(file: FileHandle, at: number, length: number, path: string): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(length);
+  let done = 0;
+  while (done < length) {
+    const { bytesRead } = await file.read(buffer, done, length - done, at + done);
+    if (bytesRead === 0) throw new Failure('bad-log', `${path}: ends at ${at + done}, where more was expected`);
+    done += bytesRead;
+  }
+  return buffer;
+}
+
+/**
+ * Reads a file that may be cut off anywhere (a crash while it was received) and gives the parser that has accepted its
+ * whole, verified part: `parser.accepted` bytes of it are good, the rest is not.
+ */
+export async function resumeParser(path: string): Promise<LogParser> {
+  let parser = new LogParser();
+  const file = await open(path, 'r');
+  try {
+    const buffer = Buffer.allocUnsafe(1024 * 1024);
+    let at = 0;
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+      if (bytesRead === 0) break;
+      at += bytesRead;
+      try {
+        parser.push(Buffer.from(buffer.subarray(0, bytesRead)));
+      } catch (error) {
+        // After a power loss the tail may hold anything: what was accepted before it is good.
+        if (error instanceof Failure && error.code === 'bad-log') break;
+        throw error;
+      }
+    }
+    if (parser.accepted === at) return parser;
+    // A torn frame is in the parser's memory: start again and give it the good part only.
+    const good = parser.accepted;
+    parser = new LogParser();
+    for (at = 0; at < good;) {
+      const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, good - at), at);
+      if (bytesRead === 0) break;
+      at += bytesRead;
+      parser.push(Buffer.from(buffer.subarray(0, bytesRead)));
+    }
+    return parser;
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * PORT: what a host remembers. Implementations: `sqlite/` (a daemon's) and `memory/` (tests, tools).
+ *
+ * Everything that is written is durable when the call returns. Values are plain JSON; a reader gets its own copy.
+ * Calls are synchronous, as SQLite's are: they take microseconds and a caller can't be interrupted between two of them.
+ */
+import type { FailureJson } from '../model/failure.ts';
+import type { Position, ReplicationState, Role } from '../model/relationship.ts';
+
+/** A replicated disk on this host. */
+export interface LocalDisk {
+  readonly target: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Absolute path of the image on this host. */
+  readonly path: string;
+}
+
+/** Where a copy of whole disks (initial copy, comparison) stands. */
+export interface CopyProgress {
+  /** `empty`: onto empty disks, zeros are left out. `compare`: only blocks whose digests differ are sent. */
+  readonly mode: 'empty' | 'compare';
+  /** Index in the relationship's list of disks, and byte offset in it, of what comes next. */
+  readonly disk: number;
+  readonly offset: number;
+  /** Blocks of 64 KiB compared by digest, and found different, so far. */
+  readonly blocksCompared: number;
+  readonly blocksDifferent: number;
+}
+
+/** A log that has been begun and not yet been acknowledged. */
+export interface LogInFlight {
+  readonly sequence: number;
+  readonly logId: string;
+  /** Bitmap that began at the log's instant; null for a slice, which leaves tracking as it is. */
+  readonly nextBitmap: string | null;
+  /** Progress of the copy once this log is acknowledged. */
+  readonly copyAfter: CopyProgress | null;
+  /** ms since the epoch: the point's instant. */
+  readonly instant: number;
+  /** Position that it makes; null until it has been read to its end. */
+  readonly makes: Position | null;
+}
+
+/** Counters since the relationship began; times in ms, sizes in bytes. */
+export interface Statistics {
+  readonly cycles: number;
+  readonly idleCycles: number;
+  readonly missedCycles: number;
+  readonly failedCycles: number;
+  readonly changedBytes: number;
+  readonly sentBytes: number;
+  readonly resentBytes: number;
+  readonly lastChangedBytes: number;
+  readonly lastSentBytes: number;
+  readonly lastJobMs: number;
+  readonly maxJobMs: number;
+  readonly lastCycleMs: number;
+}
+
+export const NO_STATISTICS: Statistics = {
+  cycles: 0,
+  idleCycles: 0,
+  missedCycles: 0,
+  failedCycles: 0,
+  changedBytes: 0,
+  sentBytes: 0,
+  resentBytes: 0,
+  lastChangedBytes: 0,
+  lastSentBytes: 0,
+  lastJobMs: 0,
+  maxJobMs: 0,
+  lastCycleMs: 0,
+};
+
+/** What this host knows of one replication relationship, whichever side it is. */
+export interface RelationshipRecord {
+  readonly id: string;
+  readonly vmId: string;
+  readonly vmName: string;
+  /** Name of the paired host on the other side. */
+  readonly peer: string;
+  readonly role: Role;
+  readonly state: ReplicationState;
+  readonly epoch: number;
+  readonly intervalSeconds: number;
+  readonly history: number;
+  readonly disks: readonly LocalDisk[];
+  /** The VM's definition, as it is to run (with this host's disks, never locked). */
+  readonly definition: string;
+  /** The VM was to start with its host; the daemon does that instead of libvirt. */
+  readonly autostart: boolean;
+  /** Primary: last acknowledged position. Replica: where it stood when the role was taken. */
+  readonly position: Position;
+  /** Primary: instant (ms) of the last acknowledged or confirmed state; null before the first. */
+  readonly protectedUntil: number | null;
+  /** Primary: bitmap that covers everything since `position` (or since the running copy began). */
+  readonly bitmap: string | null;
+  readonly copy: CopyProgress | null;
+  readonly inFlight: LogInFlight | null;
+  readonly suspended: boolean;
+  /** What stands in the way now; null when nothing does. */
+  readonly failure: FailureJson | null;
+  readonly statistics: Statistics;
+  /** ms since the epoch. */
+  readonly created: number;
+}
+
+/** A host that this one is paired with. */
+export interface PeerRecord {
+  readonly name: string;
+  /** `host:port`, where its daemon listens. */
+  readonly address: string;
+  readonly caCertificate: string;
+  /** SHA-256 of the CA certificate, lower-case hex. */
+  readonly caFingerprint: string;
+}
+
+export type Severity = 'info' | 'warning' | 'critical';
+
+/** Something an administrator may want to know of. */
+export interface EventRecord {
+  readonly id: number;
+  /** ms since the epoch. */
+  readonly time: number;
+  readonly severity: Severity;
+  readonly relationship: string | null;
+  /** Stable name: `failover-started`. */
+  readonly kind: string;
+  readonly message: string;
+}
+
+export interface Store {
+  relationships(): RelationshipRecord[];
+  relationship(id: string): RelationshipRecord | undefined;
+  putRelationship(record: RelationshipRecord): void;
+  deleteRelationship(id: string): void;
+
+  peers(): PeerRecord[];
+  peer(name: string): PeerRecord | undefined;
+  putPeer(record: PeerRecord): void;
+  deletePeer(name: string): void;
+
+  /** Small named values of the daemon itself; `undefined` when never set. */
+  setting(key: string): string | undefined;
+  setSetting(key: string, value: string): void;
+
+  addEvent(event: Omit<EventRecord, 'id'>): EventRecord;
+  /** Newest first. */
+  events(options: { relationship?: string; before?: number; limit: number }): EventRecord[];
+
+  close(): void;
+}
