@@ -1,0 +1,189 @@
+import type { Session } from './session.ts';
+import { XdrWriter, type XdrReader } from './xdr.ts';
+
+/** A domain as libvirt names it. `number` is -1 while it is off. */
+export interface DomainRef {
+  readonly name: string;
+  readonly uuid: Uint8Array;
+  readonly number: number;
+}
+
+export const DOMAIN_STATE = { running: 1, blocked: 2, paused: 3, shutdown: 4, shutoff: 5, crashed: 6 } as const;
+export const XML_FLAG = { secure: 1, inactive: 2 } as const;
+export const UNDEFINE_FLAG = { managedSave: 1, snapshotsMetadata: 2, keepNvram: 8, checkpointsMetadata: 16 } as const;
+export const SHUTDOWN_FLAG = { acpi: 1, agent: 2 } as const;
+export const CHECKPOINT_CREATE_FLAG = { redefine: 1, redefineValidate: 4 } as const;
+export const CHECKPOINT_DELETE_FLAG = { metadataOnly: 2 } as const;
+export const BLOCK_COMMIT_FLAG = { shallow: 1, active: 4 } as const;
+export const BLOCK_ABORT_FLAG = { pivot: 2 } as const;
+export const JOB_NONE = 0;
+
+/**
+ * libvirt waits up to 30 s for another job on the same domain, and a guest agent that comes or goes under an open
+ * backup job holds all of libvirtd for 30 s: nothing is called dead before this, in ms.
+ */
+const PATIENT_MS = 75_000;
+
+/** The procedures of libvirt's remote protocol that we need: numbers and argument layouts. All may fail with `libvirt-down`, `timeout`, `libvirt`. */
+export class Calls {
+  readonly #session: Session;
+
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  // --- connection ---
+  async capabilities(): Promise<string> {
+    return (await this.#call(7, 'connectGetCapabilities', new XdrWriter())).string();
+  }
+
+  async listDomains(): Promise<DomainRef[]> {
+    const reader = await this.#call(273, 'connectListAllDomains', new XdrWriter().int(1).uint(0));
+    return reader.array(readDomain);
+  }
+
+  // --- domains ---
+  async lookupByName(name: string): Promise<DomainRef> {
+    return readDomain(await this.#call(23, 'domainLookupByName', new XdrWriter().string(name)));
+  }
+
+  async lookupByUuid(uuid: Uint8Array): Promise<DomainRef> {
+    return readDomain(await this.#call(24, 'domainLookupByUUID', new XdrWriter().fixed(uuid)));
+  }
+
+  async xml(domain: DomainRef, flags: number): Promise<string> {
+    return (await this.#call(14, 'domainGetXMLDesc', onDomain(domain).uint(flags))).string();
+  }
+
+  async state(domain: DomainRef): Promise<number> {
+    return (await this.#call(212, 'domainGetState', onDomain(domain).uint(0))).int();
+  }
+
+  async autostart(domain: DomainRef): Promise<boolean> {
+    return (await this.#call(15, 'domainGetAutostart', onDomain(domain))).int() !== 0;
+  }
+
+  async setAutostart(domain: DomainRef, on: boolean): Promise<void> {
+    await this.#call(29, 'domainSetAutostart', onDomain(domain).int(on ? 1 : 0));
+  }
+
+  async define(xml: string): Promise<DomainRef> {
+    return readDomain(await this.#call(350, 'domainDefineXMLFlags', new XdrWriter().string(xml).uint(0)));
+  }
+
+  async undefine(domain: DomainRef, flags: number): Promise<void> {
+    await this.#call(231, 'domainUndefineFlags', onDomain(domain).uint(flags));
+  }
+
+  async isPersistent(domain: DomainRef): Promise<boolean> {
+    return (await this.#call(151, 'domainIsPersistent', onDomain(domain))).int() !== 0;
+  }
+
+  async hasManagedSave(domain: DomainRef): Promise<boolean> {
+    return (await this.#call(183, 'domainHasManagedSaveImage', onDomain(domain).uint(0))).int() !== 0;
+  }
+
+  async removeManagedSave(domain: DomainRef): Promise<void> {
+    await this.#call(184, 'domainManagedSaveRemove', onDomain(domain).uint(0));
+  }
+
+  async create(domain: DomainRef): Promise<void> {
+    await this.#call(196, 'domainCreateWithFlags', onDomain(domain).uint(0));
+  }
+
+  /** @param timeoutMs for a request by the agent, which may never answer. */
+  async shutdown(domain: DomainRef, flags: number, timeoutMs = PATIENT_MS): Promise<void> {
+    await this.#call(258, 'domainShutdownFlags', onDomain(domain).uint(flags), timeoutMs);
+  }
+
+  async destroy(domain: DomainRef): Promise<void> {
+    await this.#call(234, 'domainDestroyFlags', onDomain(domain).uint(0));
+  }
+
+  async suspend(domain: DomainRef): Promise<void> {
+    await this.#call(34, 'domainSuspend', onDomain(domain));
+  }
+
+  async resume(domain: DomainRef): Promise<void> {
+    await this.#call(28, 'domainResume', onDomain(domain));
+  }
+
+  // --- disks and jobs ---
+  /** Virtual size of a disk, in bytes. `disk` is a target or a path. */
+  async capacity(domain: DomainRef, disk: string): Promise<number> {
+    const reader = await this.#call(194, 'domainGetBlockInfo', onDomain(domain).string(disk).uint(0));
+    reader.uhyper(); // allocation
+    return reader.uhyper();
+  }
+
+  /** Type of the domain's job, `JOB_NONE` when there is none. */
+  async jobType(domain: DomainRef): Promise<number> {
+    return (await this.#call(163, 'domainGetJobInfo', onDomain(domain))).int();
+  }
+
+  async abortJob(domain: DomainRef): Promise<void> {
+    await this.#call(164, 'domainAbortJob', onDomain(domain));
+  }
+
+  async blockCommit(domain: DomainRef, disk: string, flags: number): Promise<void> {
+    const args = onDomain(domain).string(disk).optionalString(undefined).optionalString(undefined);
+    await this.#call(290, 'domainBlockCommit', args.uhyper(0).uint(flags));
+  }
+
+  /** Progress of a disk's block job; undefined when it has none. */
+  async blockJob(domain: DomainRef, disk: string): Promise<{ done: number; total: number } | undefined> {
+    const reader = await this.#call(238, 'domainGetBlockJobInfo', onDomain(domain).string(disk).uint(0));
+    if (reader.int() === 0) return undefined;
+    reader.int(); // type
+    reader.uhyper(); // bandwidth
+    return { done: reader.uhyper(), total: reader.uhyper() };
+  }
+
+  async endBlockJob(domain: DomainRef, disk: string, flags: number): Promise<void> {
+    await this.#call(237, 'domainBlockJobAbort', onDomain(domain).string(disk).uint(flags));
+  }
+
+  // --- backups and checkpoints ---
+  async backupBegin(domain: DomainRef, backupXml: string, checkpointXml: string | undefined): Promise<void> {
+    const args = onDomain(domain).string(backupXml).optionalString(checkpointXml).uint(0);
+    await this.#call(421, 'domainBackupBegin', args);
+  }
+
+  async backupXml(domain: DomainRef): Promise<string> {
+    return (await this.#call(422, 'domainBackupGetXMLDesc', onDomain(domain).uint(0))).string();
+  }
+
+  async createCheckpoint(domain: DomainRef, xml: string, flags: number): Promise<void> {
+    await this.#call(411, 'domainCheckpointCreateXML', onDomain(domain).string(xml).uint(flags));
+  }
+
+  async listCheckpoints(domain: DomainRef): Promise<string[]> {
+    const reader = await this.#call(413, 'domainListAllCheckpoints', onDomain(domain).int(1).uint(0));
+    return reader.array((checkpoint) => {
+      const name = checkpoint.string();
+      readDomain(checkpoint);
+      return name;
+    });
+  }
+
+  async deleteCheckpoint(domain: DomainRef, name: string, flags: number): Promise<void> {
+    const args = writeDomain(new XdrWriter().string(name), domain).uint(flags);
+    await this.#call(417, 'domainCheckpointDelete', args);
+  }
+
+  #call(procedure: number, name: string, args: XdrWriter, timeoutMs = PATIENT_MS): Promise<XdrReader> {
+    return this.#session.call(procedure, name, args.finish(), timeoutMs);
+  }
+}
+
+function readDomain(reader: XdrReader): DomainRef {
+  return { name: reader.string(), uuid: reader.fixed(16), number: reader.int() };
+}
+
+function writeDomain(writer: XdrWriter, domain: DomainRef): XdrWriter {
+  return writer.string(domain.name).fixed(domain.uuid).int(domain.number);
+}
+
+function onDomain(domain: DomainRef): XdrWriter {
+  return writeDomain(new XdrWriter(), domain);
+}
