@@ -1,0 +1,173 @@
+import { open, type FileHandle } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { syncDirectory } from '../lib/atomic-file.ts';
+import { type Finished, run } from '../lib/process.ts';
+import { Failure } from '../model/failure.ts';
+
+export type ImageFormat = 'qcow2' | 'raw';
+
+/** An image file with its format: declared, never probed. */
+export interface ImageFile {
+  readonly path: string;
+  readonly format: ImageFormat;
+}
+
+export interface ImageBitmap {
+  readonly name: string;
+  /** Bytes of disk that one bit stands for. */
+  readonly granularity: number;
+  /** `auto`: recording from the next opening on. `in-use`: the image wasn't closed, the bitmap can't be relied on. */
+  readonly flags: readonly string[];
+}
+
+export interface ImageInfo {
+  readonly format: string;
+  /** Virtual size, bytes. */
+  readonly size: number;
+  /** Bytes of storage that the file takes. */
+  readonly allocated: number;
+  /** As the header names it: `path` may be relative to the image. */
+  readonly backing?: { readonly path: string; readonly format?: string };
+  readonly bitmaps: readonly ImageBitmap[];
+}
+
+export interface ImageCheck {
+  readonly corruptions: number;
+  /** Clusters that take space without being used: harmless. */
+  readonly leaks: number;
+}
+
+interface InfoJson {
+  format: string;
+  'virtual-size': number;
+  'actual-size': number;
+  'backing-filename'?: string;
+  'full-backing-filename'?: string;
+  'backing-filename-format'?: string;
+  'format-specific'?: { data?: { bitmaps?: ImageBitmap[] } };
+}
+
+interface CheckJson {
+  'check-errors': number;
+  corruptions?: number;
+  leaks?: number;
+}
+
+/**
+ * Creates an image, durable when this resolves (`qemu-img` itself doesn't sync: after a power cut the file may be
+ * empty). `path` must not exist: an existing file would be emptied. Failures: `already-exists`, `no-space`, `io`.
+ */
+export async function createImage(
+  path: string,
+  size: number,
+  options: { format: ImageFormat; backing?: ImageFile },
+): Promise<void> {
+  await (await exclusively(path)).close();
+  const { format, backing } = options;
+  const args = ['create', '-q', '-f', format];
+  if (backing !== undefined) args.push('-b', resolve(backing.path), '-F', backing.format);
+  await qemuImg([...args, path, String(size)], `create image ${path}`);
+  await syncFile(path);
+  await syncDirectory(dirname(path));
+}
+
+/**
+ * What an image's header says. `format` as declared; only where nobody has declared one may it be left out (it is probed
+ * then: never for an image that a guest could write as raw). `inUse` reads past the lock of whoever has it open: sizes and
+ * format are right then, bitmaps may be stale (a running QEMU stores them only at its end).
+ */
+export async function imageInfo(path: string, options: { format?: string; inUse?: boolean } = {}): Promise<ImageInfo> {
+  const args = ['info', '--output=json'];
+  if (options.inUse === true) args.push('-U');
+  if (options.format !== undefined) args.push('-f', options.format);
+  const { stdout } = await qemuImg([...args, path], `read image ${path}`);
+  const json = JSON.parse(stdout) as InfoJson;
+  const backing = json['full-backing-filename'] ?? json['backing-filename'];
+  const format = json['backing-filename-format'];
+  return {
+    format: json.format,
+    size: json['virtual-size'],
+    allocated: json['actual-size'],
+    ...(backing === undefined ? {} : { backing: { path: backing, ...(format === undefined ? {} : { format }) } }),
+    bitmaps: json['format-specific']?.data?.bitmaps ?? [],
+  };
+}
+
+/** Adds a persistent bitmap to a qcow2 that nobody has open; it records from the next opening on. */
+export async function addBitmap(path: string, name: string, granularity = 65_536): Promise<void> {
+  await bitmap(path, name, '--add', ['-g', String(granularity)]);
+}
+
+/** Removes a bitmap, usable or not, from a qcow2 that nobody has open. */
+export async function removeBitmap(path: string, name: string): Promise<void> {
+  await bitmap(path, name, '--remove');
+}
+
+/** Forgets what a bitmap has recorded. */
+export async function clearBitmap(path: string, name: string): Promise<void> {
+  await bitmap(path, name, '--clear');
+}
+
+/** Compares what two images read as; different sizes are a difference. `difference` says where the first one is. */
+export async function compareImages(a: ImageFile, b: ImageFile): Promise<{ identical: boolean; difference?: string }> {
+  const [left, right] = await Promise.all([imageInfo(a.path, a), imageInfo(b.path, b)]);
+  if (left.size !== right.size) return { identical: false, difference: `sizes ${left.size} and ${right.size}` };
+  const args = ['compare', '-f', a.format, '-F', b.format, a.path, b.path];
+  const { code, stdout } = await qemuImg(args, `compare ${a.path} with ${b.path}`, [0, 1]);
+  return code === 0 ? { identical: true } : { identical: false, difference: stdout.trim() };
+}
+
+/** Merges an overlay into its backing file, which is durable when this resolves. The overlay stays, emptied. */
+export async function commitImage(path: string): Promise<void> {
+  const { backing } = await imageInfo(path, { format: 'qcow2' });
+  if (backing === undefined) throw new Failure('wrong-state', `image ${path} has no backing file to commit into`);
+  await qemuImg(['commit', '-q', '-f', 'qcow2', path], `commit image ${path}`);
+  await syncFile(backing.path);
+}
+
+/** Checks a qcow2 that nobody has open. `repair`: `leaks` only, or `all` that is wrong; then it gives what was left. */
+export async function checkImage(path: string, options: { repair?: 'leaks' | 'all' } = {}): Promise<ImageCheck> {
+  const repair = options.repair === undefined ? [] : ['-r', options.repair];
+  const args = ['check', '--output=json', '-f', 'qcow2', ...repair, path];
+  const { stdout } = await qemuImg(args, `check image ${path}`, [0, 2, 3]);
+  const json = JSON.parse(stdout) as CheckJson;
+  if (json['check-errors'] > 0) throw new Failure('io', `image ${path} couldn't be checked to its end`);
+  return { corruptions: json.corruptions ?? 0, leaks: json.leaks ?? 0 };
+}
+
+async function bitmap(path: string, name: string, action: string, more: readonly string[] = []): Promise<void> {
+  await qemuImg(['bitmap', action, ...more, '-f', 'qcow2', path, name], `${action.slice(2)} bitmap ${name} of ${path}`);
+}
+
+/** Runs qemu-img; other exit codes than `good` are a Failure with what it said. */
+async function qemuImg(args: readonly string[], what: string, good: readonly number[] = [0]): Promise<Finished> {
+  let finished: Finished;
+  try {
+    finished = await run('qemu-img', args);
+  } catch (cause) {
+    const hint = 'Install the Debian package qemu-utils.';
+    throw new Failure('missing-program', 'qemu-img is not installed', { cause, hint });
+  }
+  if (finished.code !== null && good.includes(finished.code)) return finished;
+  const said = finished.stderr.trim() || `exit code ${finished.code}`;
+  const code = said.includes('No space left on device') ? 'no-space' : 'io';
+  throw new Failure(code, `can't ${what}: ${said}`, { hint: 'See what qemu-img said about the named image.' });
+}
+
+async function exclusively(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'wx', 0o600);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
+    throw new Failure('already-exists', `image ${path} exists already`, { cause });
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
