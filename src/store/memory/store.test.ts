@@ -1,0 +1,4 @@
+import { runStoreConformance } from '../../../test/conformance/store.ts';
+import { MemoryStore } from './store.ts';
+
+runStoreConformance('memory', () => new MemoryStore());

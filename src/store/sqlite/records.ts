@@ -1,0 +1,102 @@
+/** What the rows of the store must hold: anything else was damaged, or written by something else. */
+import { z } from 'zod';
+import { isFailureCode, type FailureCode } from '../../model/failure.ts';
+import type { EventRecord, PeerRecord, RelationshipRecord } from '../store.ts';
+
+const count = z.number().int().min(0);
+const text = z.string().min(1);
+
+const position = z.strictObject({ epoch: count, sequence: count, state: z.string().regex(/^[0-9a-f]{32}$/) });
+
+const failure = z.strictObject({
+  code: z.custom<FailureCode>((value) => typeof value === 'string' && isFailureCode(value), 'not a known code'),
+  message: z.string(),
+  hint: z.string(),
+  retry: z.enum(['backoff', 'space', 'never']),
+});
+
+const copy = z.strictObject({
+  mode: z.enum(['empty', 'compare']),
+  disk: count,
+  offset: count,
+  blocksCompared: count,
+  blocksDifferent: count,
+});
+
+const inFlight = z.strictObject({
+  sequence: count,
+  logId: z.string().regex(/^[0-9a-f]{32}$/),
+  nextBitmap: text.nullable(),
+  copyAfter: copy.nullable(),
+  instant: z.number(),
+  makes: position.nullable(),
+});
+
+const statistics = z.strictObject({
+  cycles: count,
+  idleCycles: count,
+  missedCycles: count,
+  failedCycles: count,
+  changedBytes: count,
+  sentBytes: count,
+  resentBytes: count,
+  lastChangedBytes: count,
+  lastSentBytes: count,
+  lastJobMs: z.number(),
+  maxJobMs: z.number(),
+  lastCycleMs: z.number(),
+});
+
+export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject({
+  id: text,
+  vmId: text,
+  vmName: text,
+  peer: text,
+  role: z.enum(['primary', 'replica']),
+  state: z.enum([
+    'ReadyForInitialReplication',
+    'InitialReplicationInProgress',
+    'Replicating',
+    'CatchingUp',
+    'PreparedForFailover',
+    'RecoveryInProgress',
+    'FailedOverWaitingCompletion',
+    'FailedOver',
+    'Suspended',
+    'Error',
+    'WaitingForStartResynchronize',
+    'Resynchronizing',
+    'SteppedDown',
+  ]),
+  epoch: count,
+  intervalSeconds: z.number().positive(),
+  history: count,
+  disks: z.array(z.strictObject({ target: text, size: count, path: text })),
+  definition: z.string(),
+  autostart: z.boolean(),
+  position,
+  protectedUntil: z.number().nullable(),
+  bitmap: text.nullable(),
+  copy: copy.nullable(),
+  inFlight: inFlight.nullable(),
+  suspended: z.boolean(),
+  failure: failure.nullable(),
+  statistics,
+  created: z.number(),
+});
+
+export const peerRecord: z.ZodType<PeerRecord> = z.strictObject({
+  name: text,
+  address: text,
+  caCertificate: text,
+  caFingerprint: text,
+});
+
+export const eventRecord: z.ZodType<EventRecord> = z.strictObject({
+  id: z.number().int().min(1),
+  time: z.number(),
+  severity: z.enum(['info', 'warning', 'critical']),
+  relationship: z.string().nullable(),
+  kind: text,
+  message: z.string(),
+});
