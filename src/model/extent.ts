@@ -79,3 +79,24 @@ export function* pieces<T extends Extent>(extents: Iterable<T>, size: number): G
     }
   }
 }
+
+/**
+ * Covers [from, to) with runs whose borders lie on multiples of `size` (but for `to` itself): zero where whole blocks
+ * are known to be zero, data elsewhere. `extents` must be sorted and disjoint; `from` a multiple of `size`.
+ */
+export function alignZeros(extents: readonly ChangedExtent[], from: number, to: number, size: number): ChangedExtent[] {
+  const out: ChangedExtent[] = [];
+  let at = from;
+  for (const extent of extents) {
+    if (!extent.zero) continue;
+    const end = extent.offset + extent.length;
+    const start = Math.ceil(extent.offset / size) * size;
+    const stop = end >= to ? to : Math.floor(end / size) * size;
+    if (stop <= start) continue;
+    if (start > at) out.push({ offset: at, length: start - at, zero: false });
+    out.push({ offset: start, length: stop - start, zero: true });
+    at = stop;
+  }
+  if (at < to) out.push({ offset: at, length: to - at, zero: false });
+  return out;
+}

@@ -1,0 +1,129 @@
+/**
+ * Keeps one relationship going: agree with the replica, copy if that is due, then a cycle each interval; after a failure
+ * wait and begin again at the agreement. Ends only when told to.
+ */
+import { sleep } from '../lib/clock.ts';
+import { Gate } from '../lib/gate.ts';
+import { retryDelay } from '../model/backoff.ts';
+import { asFailure, Failure } from '../model/failure.ts';
+import { nextCycle } from '../model/schedule.ts';
+import type { RecoveryPoint } from '../model/relationship.ts';
+import { runCopy } from './copy.ts';
+import { runCycle, type CycleResult } from './cycle.ts';
+import { reconcile } from './reconcile.ts';
+import type { Replication } from './replication.ts';
+
+export interface LoopHooks {
+  /** The other side holds the role: called once, the loop has ended by itself. */
+  readonly onRoleLost: (failure: Failure) => void;
+}
+
+export class ReplicationLoop {
+  readonly replication: Replication;
+  readonly #hooks: LoopHooks;
+  readonly #gate = new Gate();
+  #stop = new AbortController();
+  #running: Promise<void> | undefined;
+  #agreed = false;
+  #nudge: PromiseWithResolvers<void> = Promise.withResolvers();
+
+  constructor(replication: Replication, hooks: LoopHooks) {
+    this.replication = replication;
+    this.#hooks = hooks;
+  }
+
+  get running(): boolean {
+    return this.#running !== undefined;
+  }
+
+  start(): void {
+    if (this.#running !== undefined) return;
+    this.#stop = new AbortController();
+    this.#agreed = false;
+    this.#running = this.#run(this.#stop.signal).finally(() => (this.#running = undefined));
+  }
+
+  /** Ends the loop between two awaits; what was under way is taken up by the next `start`. */
+  async stop(): Promise<void> {
+    this.#stop.abort(new Failure('interrupted', 'replication is stopping'));
+    await this.#running;
+  }
+
+  /** Ends a wait: the peer is back, the VM has started, settings have changed. */
+  wake(): void {
+    this.#nudge.resolve();
+    this.#nudge = Promise.withResolvers();
+  }
+
+  /**
+   * With the loop stopped: agrees with the replica and runs single cycles until the last has been acknowledged. For a planned
+   * failover, whose VM is off.
+   */
+  async cycleNow(kind: RecoveryPoint['kind'], signal: AbortSignal): Promise<CycleResult> {
+    return this.#gate.run('cycle', async () => {
+      await reconcile(this.replication, signal);
+      await runCopy(this.replication, signal);
+      return await runCycle(this.replication, kind, signal);
+    });
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    let lastStart: number | null = null;
+    let attempt = 0;
+    const { now } = this.replication.services;
+    while (!signal.aborted) {
+      try {
+        lastStart = await this.#gate.run('replication', () => this.#step(lastStart, signal));
+        attempt = 0;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#agreed = false;
+        const failure = asFailure(error);
+        if (failure.code === 'stale-epoch') {
+          this.#hooks.onRoleLost(failure);
+          return;
+        }
+        const { statistics, intervalSeconds } = this.replication.record;
+        this.replication.count({ failedCycles: statistics.failedCycles + 1 });
+        this.replication.trouble(failure);
+        attempt++;
+        // What only a person can heal is looked at again now and then: the person may have healed it.
+        const delay = retryDelay(failure.retry, attempt, intervalSeconds) ?? Math.max(10_000, 2000 * intervalSeconds);
+        lastStart = null;
+        await this.#wait(now() + delay, signal);
+      }
+    }
+  }
+
+  /** One thing that is due. Returns when the last cycle began. */
+  async #step(lastStart: number | null, signal: AbortSignal): Promise<number | null> {
+    const { replication } = this;
+    if (!this.#agreed) {
+      await reconcile(replication, signal);
+      this.#agreed = true;
+    }
+    const { copy, intervalSeconds } = replication.record;
+    const { now } = replication.services;
+    if (copy === null) {
+      const { due, missed } = nextCycle(lastStart, intervalSeconds, now());
+      if (missed > 0) replication.count({ missedCycles: replication.record.statistics.missedCycles + missed });
+      await this.#wait(due, signal);
+      if (signal.aborted) return lastStart;
+    } else {
+      await runCopy(replication, signal);
+    }
+    const began = now();
+    await runCycle(replication, 'crash-consistent', signal);
+    return began;
+  }
+
+  async #wait(due: number, signal: AbortSignal): Promise<void> {
+    const left = due - this.replication.services.now();
+    if (left <= 0) return;
+    const waiting = new AbortController();
+    const timer = sleep(left, AbortSignal.any([signal, waiting.signal])).catch(() => undefined);
+    await Promise.race([timer, this.#nudge.promise]);
+    waiting.abort();
+    await timer;
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * The outbox: the one delta log of a relationship that has not been acknowledged yet. It is written at local speed while the
+ * point is open and followed by the sender, who takes the network's time. It needs no fsync: until the
+ * acknowledgement the old bitmap still has everything that is in it.
+ */
+import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { LogFooter, LogHeader } from '../deltalog/header.ts';
+import { LogReader } from '../deltalog/reader.ts';
+import { LogWriter } from '../deltalog/writer.ts';
+import { Failure } from '../model/failure.ts';
+
+const READ_SIZE = 256 * 1024;
+
+/** A log that can be sent from any offset: finished, or still growing. */
+export interface Sendable {
+  readonly logId: string;
+  readonly sequence: number;
+  /** Bytes from `offset` to the end; waits where the log is still being written. Throws when the writer gave up. */
+  from(offset: number): AsyncGenerator<Buffer>;
+}
+
+export class Outbox {
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  #path(logId: string): string {
+    return join(this.#directory, `${logId}.log`);
+  }
+
+  /** Starts a log; whatever else is in the outbox is of no use any more and goes. */
+  async begin(header: LogHeader, compression: number): Promise<GrowingLog> {
+    await this.clear();
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const writer = await LogWriter.create(this.#path(header.logId), header, { compression });
+    return new GrowingLog(writer);
+  }
+
+  /** A finished log of a former run with what its footer says; undefined if there is none, or it isn't whole. */
+  async find(
+    logId: string,
+    sequence: number,
+  ): Promise<{ log: Sendable; footer: LogFooter; header: LogHeader } | undefined> {
+    const path = this.#path(logId);
+    let reader: LogReader;
+    try {
+      reader = await LogReader.open(path);
+    } catch (error) {
+      if (error instanceof Failure || (error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+    const { header, footer } = reader;
+    await reader.close();
+    return { log: { logId, sequence, from: (offset) => follow(path, offset) }, footer, header };
+  }
+
+  async clear(): Promise<void> {
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** A log being written, and followed at the same time. */
+export class GrowingLog implements Sendable {
+  readonly writer: LogWriter;
+  #ended: LogFooter | undefined;
+  #failed: Error | undefined;
+  #wake: PromiseWithResolvers<void> = Promise.withResolvers();
+
+  constructor(writer: LogWriter) {
+    this.writer = writer;
+    writer.onGrow(() => this.#notify());
+  }
+
+  get logId(): string {
+    return this.writer.header.logId;
+  }
+
+  get sequence(): number {
+    return this.writer.header.sequence;
+  }
+
+  async finish(): Promise<LogFooter> {
+    this.#ended = await this.writer.finish({ durable: false });
+    this.#notify();
+    return this.#ended;
+  }
+
+  /** Gives an unfinished log up: whoever follows it gets `reason`. */
+  async abandon(reason: Error): Promise<void> {
+    if (this.#ended !== undefined) return;
+    this.#failed = reason;
+    this.#notify();
+    await this.writer.abandon();
+  }
+
+  from(offset: number): AsyncGenerator<Buffer> {
+    return follow(this.writer.path, offset, this);
+  }
+
+  /** Resolves with the bytes there are once more than `have` are there; null when there will be no more. */
+  async moreThan(have: number): Promise<number | null> {
+    for (;;) {
+      if (this.#failed !== undefined) throw this.#failed;
+      if (this.writer.written > have) return this.writer.written;
+      if (this.#ended !== undefined) return null;
+      await this.#wake.promise;
+    }
+  }
+
+  #notify(): void {
+    this.#wake.resolve();
+    this.#wake = Promise.withResolvers();
+  }
+}
+
+async function* follow(path: string, offset: number, growing?: GrowingLog): AsyncGenerator<Buffer> {
+  let file: FileHandle | undefined;
+  try {
+    let at = offset;
+    for (;;) {
+      const available = growing === undefined ? Number.POSITIVE_INFINITY : await growing.moreThan(at);
+      if (available === null) return;
+      file ??= await open(path, 'r');
+      while (at < available) {
+        const buffer = Buffer.allocUnsafe(Math.min(READ_SIZE, available - at));
+        const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+        if (bytesRead === 0) {
+          if (growing === undefined) return;
+          break;
+        }
+        at += bytesRead;
+        yield buffer.subarray(0, bytesRead);
+      }
+    }
+  } finally {
+    await file?.close();
+  }
+}

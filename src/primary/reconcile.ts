@@ -1,0 +1,93 @@
+/**
+ * Finds out, after a start or a break, where both sides stand, and makes them agree: the replica's durable position
+ * decides. Nothing is thrown away before it has been asked.
+ */
+import { Failure } from '../model/failure.ts';
+import { samePosition } from '../model/relationship.ts';
+import type { ReplicaStatus } from '../protocol/endpoint.ts';
+import { beginCopy } from './copy.ts';
+import type { Replication } from './replication.ts';
+import { sendLog } from './send.ts';
+
+/**
+ * What a contact with the peer says about who holds the role.
+ * `lost`: a failover gave it to the other side. `kept`: it is ours (perhaps after a cancelled failover, with its epoch).
+ */
+export function judgeRole(status: ReplicaStatus, epoch: number): 'kept' | 'lost' {
+  if (status.role === 'primary' && status.epoch > epoch) return 'lost';
+  return 'kept';
+}
+
+/** Throws `stale-epoch` when the role is lost; `unreachable` and the like as they come. */
+export async function reconcile(replication: Replication, signal: AbortSignal): Promise<void> {
+  const { hypervisor, endpoint, outbox } = replication.services;
+  const { vmId } = replication.record;
+  await hypervisor.closePoint(vmId);
+  const status = await endpoint.status(replication.id);
+  if (judgeRole(status, replication.record.epoch) === 'lost') {
+    throw new Failure('stale-epoch', `${replication.record.peer} has taken the role over (epoch ${status.epoch})`);
+  }
+  if (status.epoch > replication.record.epoch) replication.update({ epoch: status.epoch });
+
+  const { inFlight } = replication.record;
+  if (inFlight !== null) {
+    const found = await outbox.find(inFlight.logId, inFlight.sequence);
+    const makes = found?.footer.makes ?? inFlight.makes;
+    const instant = found?.header.point?.instant ?? inFlight.instant;
+    const whole = { ...inFlight, instant };
+    if (makes !== null && makes !== undefined && samePosition(status.received, makes)) {
+      await replication.acknowledged(whole, makes);
+    } else if (found !== undefined && samePosition(status.received, replication.record.position)) {
+      const progress = { sent: 0, resent: 0, breaks: 0 };
+      replication.activity = { ...replication.activity, phase: 'sending', send: progress };
+      const { intervalSeconds } = replication.record;
+      const onTrouble = (failure: Failure | undefined) => replication.trouble(failure);
+      const answer = await sendLog(endpoint, found.log, {
+        relationship: replication.id,
+        intervalSeconds,
+        signal,
+        progress,
+        onTrouble,
+      });
+      await replication.acknowledged(whole, answer.received);
+    } else {
+      await replication.discard(inFlight);
+    }
+  }
+  await settle(replication, status);
+}
+
+/** Without a log in flight: is the replica where we think, and is there a bitmap since then? If not, compare. */
+async function settle(replication: Replication, status: ReplicaStatus): Promise<void> {
+  const { hypervisor, endpoint, event } = replication.services;
+  const { vmId, position, copy, bitmap, peer } = replication.record;
+  const received = (await endpoint.status(replication.id)).received;
+  const bitmaps = await hypervisor.listBitmaps(vmId);
+  const prefix = replication
+    .bitmapName(0)
+    .slice(0, -1)
+    .replace(/-\d+-$/, '-');
+  for (const { name } of bitmaps) {
+    if (name.startsWith(prefix) && name !== bitmap) await hypervisor.dropBitmap(vmId, name);
+  }
+  const tracked = bitmap !== null && bitmaps.some(({ name, usable }) => name === bitmap && usable);
+  if (!samePosition(received, position)) {
+    event(
+      'warning',
+      'comparing',
+      `${peer} stands at log ${status.received.sequence}, expected ${position.sequence}: comparing both sides`,
+    );
+    replication.update({ position: received });
+    await beginCopy(replication, 'compare');
+  } else if (!tracked) {
+    // Nothing sent yet onto empty disks: start over as an initial copy; else what is there is compared.
+    const mode =
+      bitmap === null && copy === null && replication.record.state === 'ReadyForInitialReplication'
+        ? 'empty'
+        : 'compare';
+    if (mode === 'compare') {
+      event('warning', 'comparing', `the change bitmap of ${replication.record.vmName} is gone: comparing both sides`);
+    }
+    await beginCopy(replication, copy?.mode ?? mode);
+  }
+}

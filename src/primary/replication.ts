@@ -1,0 +1,162 @@
+/**
+ * The primary's side of one relationship: what is stored of it, and the steps that move it on.
+ *
+ * Order that must never change (design, invariant 1): the log is durable and verified on the replica → it
+ * acknowledges → the position is stored here → the old bitmap is dropped. Whatever stops us in between, `reconcile` asks
+ * the replica where it stands: a log may be sent twice, never forgotten.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Log } from '../lib/log.ts';
+import type { Now } from '../lib/clock.ts';
+import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
+import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
+import { Failure, type FailureJson } from '../model/failure.ts';
+import type { Position, RecoveryPoint } from '../model/relationship.ts';
+import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
+import type { LogInFlight, RelationshipRecord, Severity, Statistics, Store } from '../store/store.ts';
+import type { Outbox } from './outbox.ts';
+import type { SendProgress } from './send.ts';
+
+export interface PrimaryServices {
+  readonly hypervisor: Hypervisor;
+  readonly endpoint: ReplicaEndpoint;
+  readonly store: Store;
+  readonly outbox: Outbox;
+  readonly log: Log;
+  readonly now: Now;
+  /** zstd level, 0 = plain. */
+  readonly compression: number;
+  /** Most bytes of data in one slice of a copy. */
+  readonly sliceBytes: number;
+  readonly event: (severity: Severity, kind: string, message: string) => void;
+}
+
+/** What is going on at this moment; not kept over a restart. */
+export interface Activity {
+  phase: 'waiting' | 'reading' | 'sending' | 'comparing';
+  /** ms since the epoch, since when. */
+  since: number;
+  /** Bytes of the present log: written so far, and handed to the network. */
+  logBytes: number;
+  send: SendProgress;
+}
+
+export class Replication {
+  readonly id: string;
+  readonly services: PrimaryServices;
+  activity: Activity = { phase: 'waiting', since: 0, logBytes: 0, send: { sent: 0, resent: 0, breaks: 0 } };
+
+  constructor(id: string, services: PrimaryServices) {
+    this.id = id;
+    this.services = services;
+  }
+
+  get record(): RelationshipRecord {
+    const record = this.services.store.relationship(this.id);
+    if (record === undefined) throw new Failure('not-found', `replication relationship ${this.id} is gone`);
+    return record;
+  }
+
+  update(change: Partial<RelationshipRecord>): RelationshipRecord {
+    const record = { ...this.record, ...change };
+    this.services.store.putRelationship(record);
+    return record;
+  }
+
+  count(change: Partial<Statistics>): void {
+    this.update({ statistics: { ...this.record.statistics, ...change } });
+  }
+
+  enter(phase: Activity['phase']): void {
+    this.activity = { ...this.activity, phase, since: this.services.now() };
+  }
+
+  targets(): string[] {
+    return this.record.disks.map((disk) => disk.target);
+  }
+
+  /** Name of the bitmap that begins at the instant of log `sequence`: unique per relationship, epoch and place. */
+  bitmapName(sequence: number): string {
+    return `${BITMAP_PREFIX}${this.id.slice(0, 8)}-${this.record.epoch}-${sequence}`;
+  }
+
+  /** Notes, before anything is begun, which log is next, so that a restart knows what to look for. */
+  intend(intent: Pick<LogInFlight, 'nextBitmap' | 'copyAfter'>): LogInFlight {
+    const inFlight: LogInFlight = {
+      ...intent,
+      sequence: this.record.position.sequence + 1,
+      logId: randomBytes(16).toString('hex'),
+      instant: 0,
+      makes: null,
+    };
+    this.update({ inFlight });
+    return inFlight;
+  }
+
+  header(inFlight: LogInFlight, point: RecoveryPoint | null): LogHeader {
+    const { position, epoch, disks } = this.record;
+    return {
+      writer: WRITER,
+      relationship: this.id,
+      logId: inFlight.logId,
+      direction: 'forward',
+      disks: disks.map(({ target, size }) => ({ target, size })),
+      follows: position,
+      sequence: inFlight.sequence,
+      epoch,
+      point,
+      created: this.services.now(),
+    };
+  }
+
+  /** The log is whole: from now on it may have been acknowledged without our knowing. */
+  completed(inFlight: LogInFlight, footer: LogFooter, instant: number): void {
+    this.update({ inFlight: { ...inFlight, makes: footer.makes, instant } });
+  }
+
+  /**
+   * The replica has the log: moves the position, and only then drops what is no longer needed. Called again after a
+   * crash between the two, it does the rest.
+   */
+  async acknowledged(inFlight: LogInFlight, makes: Position): Promise<void> {
+    const { hypervisor, store, outbox } = this.services;
+    const before = this.record;
+    const closes = inFlight.nextBitmap !== null;
+    store.putRelationship({
+      ...before,
+      position: makes,
+      inFlight: null,
+      failure: null,
+      copy: inFlight.copyAfter,
+      bitmap: closes ? inFlight.nextBitmap : before.bitmap,
+      protectedUntil: closes ? inFlight.instant : before.protectedUntil,
+      state: closes && before.state !== 'PreparedForFailover' ? 'Replicating' : before.state,
+    });
+    if (closes && before.bitmap !== null) await hypervisor.dropBitmap(before.vmId, before.bitmap);
+    await outbox.clear();
+  }
+
+  /** Gives up a log that the replica can't have acknowledged. The old bitmap has recorded everything meanwhile. */
+  async discard(inFlight: LogInFlight): Promise<void> {
+    const { hypervisor, outbox } = this.services;
+    const { vmId } = this.record;
+    await hypervisor.closePoint(vmId);
+    if (inFlight.nextBitmap !== null) await hypervisor.dropBitmap(vmId, inFlight.nextBitmap);
+    await outbox.clear();
+    this.update({ inFlight: null });
+  }
+
+  trouble(failure: Failure | undefined): void {
+    const before: FailureJson | null = this.record.failure;
+    if (failure === undefined ? before === null : before?.code === failure.code && before.message === failure.message)
+      return;
+    this.update({ failure: failure?.toJSON() ?? null });
+    const { event, log } = this.services;
+    if (failure === undefined) {
+      event('info', 'recovered', 'replication goes on');
+    } else {
+      log.warn({ relationship: this.id, code: failure.code, cause: failure.cause }, failure.message);
+      event('warning', 'trouble', `${failure.message} (${failure.code})`);
+    }
+  }
+}
