@@ -1,0 +1,32 @@
+#!/bin/sh
+# First process of an isolated host: runs as pid 1 of new net, pid, uts, ipc and mount namespaces.
+# When it is killed the kernel kills everything else of the host at once, as a power cut does.
+#   host-init.sh DIRECTORY NAME TREE
+set -eu
+directory=$1 name=$2 tree=$3
+
+# /proc is still the machine's: this is our pid as the machine sees it. The lab's clean-up finds us by it.
+read -r stat </proc/self/stat
+echo "$stat" >"$directory/init.stat"
+
+mount -n -t proc proc /proc
+mount -n -t sysfs sysfs /sys # shows this host's network; without cgroups, so that libvirt leaves the machine's alone
+if [ -e /dev/kvm ]; then mount -n --bind /dev/null /dev/kvm; fi # the same emulation on every machine
+hostname "$name"
+
+# The tree stays visible even where it lies in a directory that is replaced below.
+case $tree in
+/etc/* | /run/* | /var/*)
+  mkdir -p "$directory$tree"
+  mount -n --bind "$tree" "$directory$tree"
+  ;;
+esac
+# The host's /etc links to the machine's for all that isn't its own.
+mount -n --bind /etc "$directory/machine-etc"
+# Our copies of other tools' named namespaces would keep those alive.
+umount -n -l -R /run/netns 2>/dev/null || true
+for own in etc run var; do mount -n --rbind "$directory/$own" "/$own"; done
+
+: >"$directory/ready"
+# Waits for ever and reaps orphans.
+exec sh -c 'while :; do sleep 86400 & wait; done' "understudy lab host $name"

@@ -1,0 +1,81 @@
+import { fileURLToPath } from 'node:url';
+import { run } from '../../src/lib/process.ts';
+import { Failure } from '../../src/model/failure.ts';
+import { Namespace } from './namespace.ts';
+
+const KINDS = ['net', 'pid'] as const;
+const INIT = fileURLToPath(new URL('switch-init.sh', import.meta.url));
+
+/** Runs a program of iproute2 inside namespaces' network; `lines` go to its -batch. */
+export async function batch(namespace: Namespace, program: 'ip' | 'tc', lines: readonly string[]): Promise<void> {
+  const [nsenter, ...args] = namespace.enter([program, '-batch', '-'], ['net']);
+  const { code, stderr } = await run(nsenter!, args, { input: `${lines.join('\n')}\n`, timeoutMs: 10_000 });
+  if (code !== 0) throw new Failure('internal', `${program} failed for "${lines.join('; ')}": ${stderr.trim()}`);
+}
+
+/** Token bucket: what the queue holds back is bounded in time, so a slow link stays a slow link and not a long one. */
+const shape = (device: string, mbitPerSecond: number | null): string =>
+  mbitPerSecond === null
+    ? `qdisc del dev ${device} root`
+    : `qdisc replace dev ${device} root tbf rate ${Math.round(mbitPerSecond * 1000)}kbit burst 32kb latency 200ms`;
+
+/** The network between a lab's hosts: a bridge in a network namespace of its own, one port each. */
+export class Switch {
+  readonly #namespace: Namespace;
+
+  private constructor(namespace: Namespace) {
+    this.#namespace = namespace;
+  }
+
+  static async start(directory: string): Promise<Switch> {
+    const namespace = await Namespace.start(KINDS, INIT, directory);
+    await batch(namespace, 'ip', ['link add name switch type bridge', 'link set dev switch up']);
+    return new Switch(namespace);
+  }
+
+  static find(directory: string): Namespace | undefined {
+    return Namespace.find(KINDS, directory);
+  }
+
+  /** Gives a host its network: a bridge `br0` with its address (guests join it) behind the cable `eth0`. */
+  async plug(port: string, host: Namespace, address: string): Promise<void> {
+    await batch(this.#namespace, 'ip', [
+      `link add name ${port} type veth peer name eth0 netns ${host.init.pid}`,
+      `link set dev ${port} master switch up`,
+    ]);
+    await batch(host, 'ip', [
+      'link set dev lo up',
+      'link add name br0 type bridge',
+      'link set dev eth0 master br0 up',
+      `addr add ${address}/24 dev br0`,
+      'link set dev br0 up',
+    ]);
+  }
+
+  /** Takes the cable out. The kernel would do so itself after a host's death, but at leisure. */
+  async unplug(port: string): Promise<void> {
+    try {
+      await batch(this.#namespace, 'ip', [`link del dev ${port}`]);
+    } catch (error) {
+      if (!(error instanceof Failure) || !error.message.includes('Cannot find device')) throw error;
+    }
+  }
+
+  async setCable(port: string, connected: boolean): Promise<void> {
+    await batch(this.#namespace, 'ip', [`link set dev ${port} ${connected ? 'up' : 'down'}`]);
+  }
+
+  /** Limits both directions of a host's cable. */
+  async limit(port: string, host: Namespace, mbitPerSecond: number | null): Promise<void> {
+    await batch(this.#namespace, 'tc', [shape(port, mbitPerSecond)]);
+    await batch(host, 'tc', [shape('eth0', mbitPerSecond)]);
+  }
+
+  async stop(): Promise<void> {
+    await this.#namespace.kill();
+  }
+
+  get init() {
+    return this.#namespace.init;
+  }
+}
