@@ -41,6 +41,11 @@ export interface Activity {
   send: SendProgress;
 }
 
+/** Name of the bitmap of a relationship that begins at the instant of log `sequence`. */
+export function bitmapName(relationship: string, epoch: number, sequence: number): string {
+  return `${BITMAP_PREFIX}${relationship.slice(0, 8)}-${epoch}-${sequence}`;
+}
+
 export class Replication {
   readonly id: string;
   readonly services: PrimaryServices;
@@ -75,9 +80,14 @@ export class Replication {
     return this.record.disks.map((disk) => disk.target);
   }
 
+  /** What the names of this relationship's bitmaps begin with. */
+  get bitmapPrefix(): string {
+    return `${BITMAP_PREFIX}${this.id.slice(0, 8)}-`;
+  }
+
   /** Name of the bitmap that begins at the instant of log `sequence`: unique per relationship, epoch and place. */
   bitmapName(sequence: number): string {
-    return `${BITMAP_PREFIX}${this.id.slice(0, 8)}-${this.record.epoch}-${sequence}`;
+    return bitmapName(this.id, this.record.epoch, sequence);
   }
 
   /** Notes, before anything is begun, which log is next, so that a restart knows what to look for. */

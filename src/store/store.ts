@@ -73,6 +73,22 @@ export const NO_STATISTICS: Statistics = {
   lastCycleMs: 0,
 };
 
+/** A failover that can still be cancelled: the VM runs on overlays over the replica's disks. */
+export interface FailoverRecord {
+  /** Recovery point that it started from. */
+  readonly sequence: number;
+  /** That point's instant, ms since the epoch, the lost primary's clock. */
+  readonly instant: number;
+  /** ms since the epoch, this host's clock. */
+  readonly started: number;
+}
+
+/** A running test failover. */
+export interface TestFailoverRecord extends FailoverRecord {
+  readonly vmId: string;
+  readonly vmName: string;
+}
+
 /** What this host knows of one replication relationship, whichever side it is. */
 export interface RelationshipRecord {
   readonly id: string;
@@ -101,6 +117,9 @@ export interface RelationshipRecord {
   readonly suspended: boolean;
   /** What stands in the way now; null when nothing does. */
   readonly failure: FailureJson | null;
+  /** Replica that failed over and may still cancel; else null. */
+  readonly failover: FailoverRecord | null;
+  readonly test: TestFailoverRecord | null;
   readonly statistics: Statistics;
   /** ms since the epoch. */
   readonly created: number;

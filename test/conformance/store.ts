@@ -38,6 +38,8 @@ export function fullRelationship(id: string): RelationshipRecord {
     },
     suspended: true,
     failure: new Failure('unreachable', 'host-b does not answer').toJSON(),
+    failover: { sequence: 17, instant: 1_700_000_000_000, started: 1_700_000_000_001 },
+    test: { sequence: 16, instant: 1, started: 2, vmId: '6b1f1a52-6c1e-4b0e-9d3c-0a4a8e1f7d12', vmName: 'web - Test' },
     statistics: { ...NO_STATISTICS, cycles: 17, maxJobMs: 1.5 },
     created: 1_690_000_000_000,
   };
@@ -45,7 +47,15 @@ export function fullRelationship(id: string): RelationshipRecord {
 
 /** A record with every part that can be absent absent. */
 export function bareRelationship(id: string): RelationshipRecord {
-  const absent = { protectedUntil: null, bitmap: null, copy: null, inFlight: null, failure: null } as const;
+  const absent = {
+    protectedUntil: null,
+    bitmap: null,
+    copy: null,
+    inFlight: null,
+    failure: null,
+    failover: null,
+    test: null,
+  } as const;
   return { ...fullRelationship(id), ...absent, disks: [], role: 'replica' };
 }
 

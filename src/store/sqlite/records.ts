@@ -47,6 +47,9 @@ const statistics = z.strictObject({
   lastCycleMs: z.number(),
 });
 
+const failover = z.strictObject({ sequence: count, instant: z.number(), started: z.number() });
+const testFailover = failover.extend({ vmId: text, vmName: text });
+
 export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject({
   id: text,
   vmId: text,
@@ -81,6 +84,8 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   inFlight: inFlight.nullable(),
   suspended: z.boolean(),
   failure: failure.nullable(),
+  failover: failover.nullable(),
+  test: testFailover.nullable(),
   statistics,
   created: z.number(),
 });
