@@ -98,7 +98,7 @@ async function capture(
   signal: AbortSignal,
 ): Promise<Captured> {
   const { hypervisor, outbox, compression } = replication.services;
-  const { vmId, epoch } = replication.record;
+  const { vmId, epoch, copy } = replication.record;
   const opened = performance.now();
   let log: GrowingLog | undefined;
   let sending: ReturnType<typeof sendLog> | undefined;
@@ -109,7 +109,8 @@ async function capture(
       await using reader = await PointReader.connect(point, replication.targets());
       for (const disk of replication.targets().keys()) {
         const extents: ChangedExtent[] = await reader.changed(disk, 0, reader.size(disk));
-        if (extents.length === 0) continue;
+        // The cycle that closes a copy makes the point, even when nothing changed since the copy began.
+        if (extents.length === 0 && copy === null) continue;
         if (log === undefined) {
           const { sequence } = inFlight;
           const { instant } = point;

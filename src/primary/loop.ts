@@ -25,6 +25,8 @@ export class ReplicationLoop {
   #stop = new AbortController();
   #running: Promise<void> | undefined;
   #agreed = false;
+  /** The VM was off at the last cycle and nothing had changed: while it stays off, nothing can. */
+  #quiet = false;
   #nudge: PromiseWithResolvers<void> = Promise.withResolvers();
 
   constructor(replication: Replication, hooks: LoopHooks) {
@@ -78,6 +80,7 @@ export class ReplicationLoop {
       } catch (error) {
         if (signal.aborted) return;
         this.#agreed = false;
+        this.#quiet = false;
         const failure = asFailure(error);
         if (failure.code === 'stale-epoch') {
           this.#hooks.onRoleLost(failure);
@@ -113,8 +116,25 @@ export class ReplicationLoop {
       await runCopy(replication, signal);
     }
     const began = now();
-    await runCycle(replication, 'crash-consistent', signal);
+    if (this.#quiet && (await this.#stillOff())) {
+      await this.#confirm(began);
+      return began;
+    }
+    const { idle } = await runCycle(replication, 'crash-consistent', signal);
+    this.#quiet = idle && (await this.#stillOff());
     return began;
+  }
+
+  async #stillOff(): Promise<boolean> {
+    const { services, record } = this.replication;
+    return (await services.hypervisor.getVm(record.vmId)).state === 'off';
+  }
+
+  async #confirm(instant: number): Promise<void> {
+    const { services, record, id } = this.replication;
+    await services.endpoint.confirm(id, record.position, instant);
+    this.replication.update({ protectedUntil: instant, failure: null });
+    this.replication.count({ idleCycles: record.statistics.idleCycles + 1 });
   }
 
   async #wait(due: number, signal: AbortSignal): Promise<void> {

@@ -27,6 +27,9 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
   if (judgeRole(status, replication.record.epoch) === 'lost') {
     throw new Failure('stale-epoch', `${replication.record.peer} has taken the role over (epoch ${status.epoch})`);
   }
+  if (status.role === 'primary') {
+    throw new Failure('busy', `${replication.record.peer} is not ready yet to be the Replica server`);
+  }
   if (status.epoch > replication.record.epoch) replication.update({ epoch: status.epoch });
 
   const { inFlight } = replication.record;
@@ -54,40 +57,28 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
       await replication.discard(inFlight);
     }
   }
-  await settle(replication, status);
+  await settle(replication);
 }
 
 /** Without a log in flight: is the replica where we think, and is there a bitmap since then? If not, compare. */
-async function settle(replication: Replication, status: ReplicaStatus): Promise<void> {
+async function settle(replication: Replication): Promise<void> {
   const { hypervisor, endpoint, event } = replication.services;
-  const { vmId, position, copy, bitmap, peer } = replication.record;
-  const received = (await endpoint.status(replication.id)).received;
+  const { vmId, vmName, position, copy, bitmap, peer, state } = replication.record;
+  const { received } = await endpoint.status(replication.id);
   const bitmaps = await hypervisor.listBitmaps(vmId);
-  const prefix = replication
-    .bitmapName(0)
-    .slice(0, -1)
-    .replace(/-\d+-$/, '-');
   for (const { name } of bitmaps) {
-    if (name.startsWith(prefix) && name !== bitmap) await hypervisor.dropBitmap(vmId, name);
+    if (name.startsWith(replication.bitmapPrefix) && name !== bitmap) await hypervisor.dropBitmap(vmId, name);
   }
   const tracked = bitmap !== null && bitmaps.some(({ name, usable }) => name === bitmap && usable);
   if (!samePosition(received, position)) {
-    event(
-      'warning',
-      'comparing',
-      `${peer} stands at log ${status.received.sequence}, expected ${position.sequence}: comparing both sides`,
-    );
+    const text = `${peer} stands at log ${received.sequence}, expected ${position.sequence}: comparing both sides`;
+    event('warning', 'comparing', text);
     replication.update({ position: received });
     await beginCopy(replication, 'compare');
   } else if (!tracked) {
-    // Nothing sent yet onto empty disks: start over as an initial copy; else what is there is compared.
-    const mode =
-      bitmap === null && copy === null && replication.record.state === 'ReadyForInitialReplication'
-        ? 'empty'
-        : 'compare';
-    if (mode === 'compare') {
-      event('warning', 'comparing', `the change bitmap of ${replication.record.vmName} is gone: comparing both sides`);
-    }
-    await beginCopy(replication, copy?.mode ?? mode);
+    // A copy onto empty disks that lost its bitmap may have sent blocks that have become zeros since: compare too.
+    const untouched = bitmap === null && copy === null && state === 'ReadyForInitialReplication';
+    if (!untouched) event('warning', 'comparing', `no change bitmap of ${vmName}: comparing both sides`);
+    await beginCopy(replication, untouched ? 'empty' : 'compare');
   }
 }
