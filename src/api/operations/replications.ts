@@ -1,0 +1,106 @@
+import * as z from 'zod';
+import { history, intervalSeconds, nothing, onlyRef, ref } from '../input.ts';
+import { NOTHING, operation, streaming } from '../operation.ts';
+import { ReplicationView } from '../resources.ts';
+
+export const replicationOperations = {
+  replicationList: operation({
+    summary: 'List the replication relationships of this host',
+    method: 'GET',
+    path: '/replications',
+    input: nothing,
+    result: z.array(ReplicationView),
+    errors: [],
+  }),
+  replicationShow: operation({
+    summary: 'Show a relationship: state, health, lag, progress, the other side',
+    method: 'GET',
+    path: '/replications/:ref',
+    input: onlyRef,
+    result: ReplicationView,
+    errors: ['not-found'],
+  }),
+  replicationWatch: streaming({
+    summary: 'Follow relationships live',
+    description: 'The first items are the present state; another follows whenever one changes, at most a few a second.',
+    method: 'GET',
+    path: '/streams/replications',
+    input: z.strictObject({ ref: ref.optional() }),
+    result: ReplicationView,
+    errors: ['not-found'],
+  }),
+  replicationEnable: operation({
+    summary: 'Enable replication of a VM to a paired host',
+    description: 'Answers when the relationship exists and tracking has begun; the initial copy goes on by itself.',
+    method: 'POST',
+    path: '/replications',
+    input: z.strictObject({
+      vm: z.string().min(1).describe('name or id of the VM'),
+      peer: z.string().min(1).describe('name of the paired host that is to be its Replica server'),
+      intervalSeconds: intervalSeconds.default(300),
+      history: history.default(24),
+      excludeDisks: z.array(z.string().min(1)).default([]).describe('targets of disks that are left out'),
+    }),
+    result: ReplicationView,
+    errors: [
+      'not-found',
+      'already-exists',
+      'disk-unsupported',
+      'unreachable',
+      'timeout',
+      'peer-refused',
+      'peer-identity',
+      'libvirt',
+      'libvirt-down',
+      'job-conflict',
+      'no-space',
+    ],
+  }),
+  replicationSet: operation({
+    summary: 'Change the settings of a relationship (on its primary)',
+    method: 'PATCH',
+    path: '/replications/:ref',
+    input: z.strictObject({ ref, intervalSeconds: intervalSeconds.optional(), history: history.optional() }),
+    result: ReplicationView,
+    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],
+  }),
+  replicationSuspend: operation({
+    summary: 'Pause replication: changes are recorded, not sent',
+    method: 'POST',
+    path: '/replications/:ref/suspend',
+    input: onlyRef,
+    result: ReplicationView,
+    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
+  }),
+  replicationResume: operation({
+    summary: 'Go on after a pause or an error',
+    method: 'POST',
+    path: '/replications/:ref/resume',
+    input: onlyRef,
+    result: ReplicationView,
+    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
+  }),
+  replicationResync: operation({
+    summary: 'Compare both sides block by block and send what differs',
+    description: 'Answers when the comparison has begun; `copy` shows how far it is.',
+    method: 'POST',
+    path: '/replications/:ref/resync',
+    input: onlyRef,
+    result: ReplicationView,
+    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],
+  }),
+  replicationRemove: operation({
+    summary: 'End a relationship: tracking, Replica VM, recovery points and replica disks go',
+    description:
+      'The VM itself and its disks are never touched on the primary. A peer that cannot be reached is told later, or ' +
+      'by running this there.',
+    method: 'DELETE',
+    path: '/replications/:ref',
+    input: z.strictObject({
+      ref,
+      keepDisks: z.boolean().default(false).describe('keep the disks of the replica, as they are'),
+    }),
+    result: NOTHING,
+    errors: ['not-found', 'wrong-state', 'busy', 'libvirt', 'libvirt-down'],
+  }),
+};
