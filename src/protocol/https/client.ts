@@ -1,0 +1,248 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Client, errors, Pool, type Dispatcher } from 'undici';
+import { Failure } from '../../model/failure.ts';
+import type { Position } from '../../model/relationship.ts';
+import { requirePeer } from '../../security/authenticate.ts';
+import type { Authority } from '../../security/authority.ts';
+import type { Peer } from '../../security/peer.ts';
+import {
+  DIGEST_BYTES,
+  type LogName,
+  type PrepareReplica,
+  type ReplicaEndpoint,
+  type ReplicaStatus,
+  type TakeOver,
+} from '../endpoint.ts';
+import { dialer, type Dial } from './dial.ts';
+import { DurableShape, HelloShape, read, StatusShape, type Hello } from './messages.ts';
+import { failureOf, jsonOf, receive, type Received } from './receive.ts';
+import { Sending } from './sending.ts';
+import { Silence } from './silence.ts';
+import { HELLO, paths, SILENCE_MS, WIRE_HEADER, WIRE_VERSION } from './wire.ts';
+
+export interface HttpsEndpointOptions {
+  readonly authority: Authority;
+  readonly peer: Peer;
+  /** For TCP and TLS together, ms; 5 s unless told. */
+  readonly connectMs?: number;
+  /** A request fails with `timeout` after this long without a sign of life of the peer, ms; 60 s unless told. */
+  readonly silenceMs?: number;
+}
+
+export interface PeerHello extends Hello {
+  /** How far the peer's clock is ahead of ours, ms; right to within half of `roundTripMs`. */
+  readonly skewMs: number;
+  readonly roundTripMs: number;
+}
+
+interface Ask {
+  readonly method: Dispatcher.HttpMethod;
+  readonly path: string;
+  readonly query?: Record<string, string | number | boolean>;
+  readonly json?: object;
+  readonly upload?: AsyncIterable<Uint8Array>;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The Replica server of a peer, over the network. Connections are kept and shared; each request in progress has its own.
+ * Besides the port's Failures every call may throw `unreachable`, `interrupted`, `timeout` (all of them: try again),
+ * `peer-identity` (the other end isn't the peer), `peer-refused` (it doesn't take us for its peer), `format-unknown`.
+ */
+export class HttpsEndpoint implements ReplicaEndpoint {
+  readonly #options: HttpsEndpointOptions;
+  readonly #origin: string;
+  readonly #pool: Pool;
+
+  constructor(options: HttpsEndpointOptions) {
+    this.#options = options;
+    this.#origin = `https://${options.peer.name}`;
+    this.#pool = new Pool(this.#origin, this.#connection());
+  }
+
+  /** Who is there, with which versions, and how far the clocks are apart. */
+  async hello(): Promise<PeerHello> {
+    const before = Date.now();
+    const hello = read(HelloShape, jsonOf(await this.#ask({ method: 'GET', path: HELLO })), 'hello', 'format-unknown');
+    const after = Date.now();
+    if (!hello.wires.includes(WIRE_VERSION)) {
+      throw new Failure(
+        'format-unknown',
+        `${hello.name} speaks wire version ${hello.wires.join(', ')}, this host ${WIRE_VERSION}`,
+        { hint: 'Upgrade understudy on the host with the older version.' },
+      );
+    }
+    return { ...hello, skewMs: Math.round(hello.time - (before + after) / 2), roundTripMs: after - before };
+  }
+
+  prepare(request: PrepareReplica): Promise<ReplicaStatus> {
+    return this.#status({ method: 'PUT', path: paths.replica(request.id), json: request });
+  }
+
+  status(id: string): Promise<ReplicaStatus> {
+    return this.#status({ method: 'GET', path: paths.replica(id) });
+  }
+
+  async durableOffset(id: string, log: LogName): Promise<number> {
+    const answer = jsonOf(await this.#ask({ method: 'GET', path: paths.log(id, log) }));
+    return read(DurableShape, answer, 'durable offset', 'format-unknown').durable;
+  }
+
+  put(
+    id: string,
+    log: LogName,
+    offset: number,
+    body: AsyncIterable<Uint8Array>,
+    signal?: AbortSignal,
+  ): Promise<ReplicaStatus> {
+    return this.#status({
+      method: 'PUT',
+      path: paths.log(id, log),
+      query: { offset },
+      upload: body,
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+
+  confirm(id: string, position: Position, instant: number): Promise<ReplicaStatus> {
+    return this.#status({ method: 'POST', path: paths.confirm(id), json: { position, instant } });
+  }
+
+  async digests(id: string, target: string, from: number, count: number): Promise<Uint8Array> {
+    const { body } = await this.#ask({ method: 'GET', path: paths.digests(id, target), query: { from, count } });
+    if (body.length > count * DIGEST_BYTES || body.length % DIGEST_BYTES !== 0) {
+      throw new Failure(
+        'format-unknown',
+        `${this.#options.peer.name} answered ${count} digests with ${body.length} bytes`,
+      );
+    }
+    return body;
+  }
+
+  takeOver(id: string, request: TakeOver): Promise<ReplicaStatus> {
+    return this.#status({ method: 'POST', path: paths.takeOver(id), json: request });
+  }
+
+  async remove(id: string, options: { keepDisks: boolean }): Promise<void> {
+    await this.#ask({ method: 'DELETE', path: paths.replica(id), query: { keepDisks: options.keepDisks } });
+  }
+
+  /** Ends all connections; requests in progress fail with `interrupted`. */
+  async close(): Promise<void> {
+    await this.#pool.destroy();
+  }
+
+  async #status(ask: Ask): Promise<ReplicaStatus> {
+    return read(StatusShape, jsonOf(await this.#ask(ask)), 'status of a replica', 'format-unknown');
+  }
+
+  async #ask(ask: Ask): Promise<Received> {
+    const { peer } = this.#options;
+    ask.signal?.throwIfAborted();
+    const silenceMs = this.#options.silenceMs ?? SILENCE_MS;
+    const giveUp = new AbortController();
+    const silence = new Silence(silenceMs, () => {
+      giveUp.abort(new Failure('timeout', `${peer.name} gave no sign of life for ${silenceMs / 1000} s`));
+    });
+    const sending = ask.upload === undefined ? undefined : new Sending(ask.upload, silence);
+    let received: Received;
+    try {
+      received = await receive(this.#pool, {
+        ...request(ask, sending),
+        signal: ask.signal === undefined ? giveUp.signal : AbortSignal.any([giveUp.signal, ask.signal]),
+        heard: () => silence.heard(),
+      });
+    } catch (error) {
+      if (sending?.sourceError !== undefined) throw sending.sourceError.error;
+      ask.signal?.throwIfAborted();
+      throw await this.#explain(error);
+    } finally {
+      silence.stop();
+      sending?.stop();
+    }
+    if (received.status !== 200) throw failureOf(received, peer.name);
+    return received;
+  }
+
+  async #explain(error: unknown): Promise<Failure> {
+    const { peer } = this.#options;
+    if (error instanceof Failure) return error;
+    const message = error instanceof Error ? error.message : String(error);
+    if (error instanceof errors.HTTPParserError) {
+      return new Failure('format-unknown', `${peer.name} (${peer.address}) doesn't speak HTTP: ${message}`, {
+        cause: error,
+      });
+    }
+    if (!(error instanceof errors.ClientDestroyedError) && (await this.#isRefused())) {
+      return new Failure('peer-refused', `${peer.name} (${peer.address}) hangs up on this host without a word`, {
+        cause: error,
+        hint: `Its log says why: not paired (any more), certificate expired, or another name. Otherwise pair the hosts again.`,
+      });
+    }
+    return new Failure('interrupted', `The connection to ${peer.name} (${peer.address}) broke: ${message}`, {
+      cause: error,
+    });
+  }
+
+  /**
+   * A refusal looks just like a connection that broke early: TLS 1.3 tells the client that it is through before the
+   * server has looked at its certificate. `peer-refused` stops replication until a person acts, so it must be certain:
+   * it is one if new connections, too, are taken and then closed without a word, twice.
+   */
+  async #isRefused(): Promise<boolean> {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const client = new Client(this.#origin, this.#connection());
+      try {
+        const signal = AbortSignal.timeout(this.#options.connectMs ?? 5000);
+        await receive(client, { ...request({ method: 'GET', path: HELLO }), signal, heard: () => undefined });
+        return false;
+      } catch (error) {
+        const isHungUp = error instanceof errors.SocketError || (error as NodeJS.ErrnoException).code === 'ECONNRESET';
+        if (!isHungUp) return false;
+        await delay(200);
+      } finally {
+        await client.destroy();
+      }
+    }
+    return true;
+  }
+
+  #connection(): Client.Options {
+    return {
+      connect: dialer(() => this.#dial()),
+      allowH2: false,
+      pipelining: 1,
+      headersTimeout: 0, // `Silence` watches, and knows that 102 is a sign of life
+      bodyTimeout: 0,
+      keepAliveTimeout: 30_000, // below the server's 75 s, so that it isn't the server that hangs up
+      keepAliveMaxTimeout: 30_000,
+    };
+  }
+
+  #dial(): Dial {
+    const { authority, peer, connectMs } = this.#options;
+    const { chain, key } = authority.credentials;
+    return {
+      name: peer.name,
+      address: peer.address,
+      servername: peer.name,
+      timeoutMs: connectMs ?? 5000,
+      identity: { ca: [peer.caCertificate], cert: chain, key, rejectUnauthorized: true },
+      check: (socket) => requirePeer(socket.getPeerX509Certificate(), peer, Date.now()),
+    };
+  }
+}
+
+function request(ask: Ask, sending?: Sending): Omit<Dispatcher.RequestOptions, 'signal'> {
+  const headers: Record<string, string> = { [WIRE_HEADER]: String(WIRE_VERSION) };
+  if (ask.json !== undefined) headers['content-type'] = 'application/json';
+  if (sending !== undefined) headers['content-type'] = 'application/octet-stream';
+  const body = sending ?? (ask.json === undefined ? null : JSON.stringify(ask.json));
+  return {
+    method: ask.method,
+    path: ask.path,
+    headers,
+    body: body as string | null, // undici takes any async iterable; its types name fewer
+    ...(ask.query === undefined ? {} : { query: ask.query }),
+  };
+}

@@ -1,0 +1,87 @@
+import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import type { buildConnector } from 'undici';
+import { Failure } from '../../model/failure.ts';
+import { parseAddress } from '../../security/peer.ts';
+import { TCP_KEEP_ALIVE_MS } from './wire.ts';
+
+export interface Dial {
+  /** Name of the host that is called, for messages. */
+  readonly name: string;
+  /** `host:port`. */
+  readonly address: string;
+  /** Asked for by SNI. */
+  readonly servername: string;
+  /** For TCP and TLS together, ms. */
+  readonly timeoutMs: number;
+  /** What we show and whom we believe. */
+  readonly identity: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'rejectUnauthorized'>;
+  /** Looks at the other end before a byte of HTTP is sent; throws if it is the wrong one. */
+  readonly check: (socket: TLSSocket) => void;
+}
+
+/** Opens a TLS 1.3 connection. Failures: `unreachable`, `peer-identity`, and what `check` throws. */
+export function dial(options: Dial): Promise<TLSSocket> {
+  const { name, address, timeoutMs } = options;
+  const { host, port } = parseAddress(address);
+  return new Promise((resolve, reject) => {
+    const socket = connect({
+      ...options.identity,
+      host,
+      port,
+      servername: options.servername,
+      minVersion: 'TLSv1.3',
+      ALPNProtocols: ['http/1.1'],
+      checkServerIdentity: () => undefined, // `check` does it, knowing which CA may say which name
+    });
+    const fail = (failure: unknown): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(failure);
+    };
+    const timer = setTimeout(() => {
+      fail(new Failure('unreachable', `${name} (${address}) gave no answer within ${timeoutMs / 1000} s`));
+    }, timeoutMs);
+    socket.setNoDelay(true).setKeepAlive(true, TCP_KEEP_ALIVE_MS);
+    socket.on('error', (error) => {
+      const cause = { cause: error };
+      // Set by TLS when the other end's certificate isn't of the CA that we asked for.
+      if (socket.authorizationError as unknown) {
+        fail(
+          new Failure(
+            'peer-identity',
+            `${address} is not ${name}: its certificate was refused (${error.message})`,
+            cause,
+          ),
+        );
+      } else {
+        fail(new Failure('unreachable', `Can't connect to ${name} (${address}): ${reason(error)}`, cause));
+      }
+    });
+    socket.once('secureConnect', () => {
+      try {
+        options.check(socket);
+      } catch (error) {
+        fail(error);
+        return;
+      }
+      clearTimeout(timer);
+      resolve(socket);
+    });
+  });
+}
+
+/** `dial` in the form in which undici wants it. */
+export function dialer(options: () => Dial): buildConnector.connector {
+  const open = async (): Promise<TLSSocket> => dial(options());
+  return (_, callback) => {
+    open().then(
+      (socket) => callback(null, socket),
+      (error: Error) => callback(error, null),
+    );
+  };
+}
+
+/** One connection attempt per address of the host may have failed; each says why. */
+function reason(error: Error): string {
+  return error instanceof AggregateError ? error.errors.map((each: Error) => each.message).join('; ') : error.message;
+}

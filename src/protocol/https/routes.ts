@@ -1,0 +1,73 @@
+import { Failure } from '../../model/failure.ts';
+import type { ReplicaEndpoint } from '../endpoint.ts';
+import {
+  ConfirmShape,
+  DigestRangeShape,
+  IdShape,
+  LogNameShape,
+  OffsetShape,
+  PrepareShape,
+  read,
+  RemoveShape,
+  TakeOverShape,
+  TargetShape,
+} from './messages.ts';
+
+/** A peer's request to the replica, as far as it has been taken apart. Everything in it is still unchecked. */
+export interface PeerRequest {
+  readonly method: string;
+  /** Decoded parts of the path after `/v0/replicas/`. */
+  readonly path: readonly string[];
+  readonly query: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+  json(): Promise<unknown>;
+  upload(): AsyncIterable<Uint8Array>;
+}
+
+/** A document, or bytes as they are, or nothing to say. */
+export type Answer = object | Uint8Array | undefined;
+
+/** Does what a request on `/v0/replicas/…` asks for. Checks every part of it first; see PROTOCOL.md for the table. */
+export async function serve(request: PeerRequest, endpoint: ReplicaEndpoint): Promise<Answer> {
+  const { method, path, query } = request;
+  const id = read(IdShape, path[0], 'relationship id');
+  const action = path.length === 1 ? method : `${method} ${path[1]}/${path.length - 2}`;
+
+  switch (action) {
+    case 'GET':
+      return endpoint.status(id);
+    case 'PUT': {
+      const prepare = read(PrepareShape, await request.json(), 'request to prepare a replica');
+      if (prepare.id !== id) throw new Failure('bad-request', `The body is about ${prepare.id}, the path about ${id}`);
+      return endpoint.prepare(prepare);
+    }
+    case 'DELETE':
+      await endpoint.remove(id, read(RemoveShape, query, 'query'));
+      return undefined;
+    case 'POST confirm/0': {
+      const { position, instant } = read(ConfirmShape, await request.json(), 'confirmation');
+      return endpoint.confirm(id, position, instant);
+    }
+    case 'POST take-over/0':
+      return endpoint.takeOver(id, read(TakeOverShape, await request.json(), 'request to take over'));
+    case 'GET digests/1': {
+      const target = read(TargetShape, path[2], 'disk target');
+      const { from, count } = read(DigestRangeShape, query, 'query');
+      return endpoint.digests(id, target, from, count);
+    }
+    case 'GET logs/2':
+      return { durable: await endpoint.durableOffset(id, logName(path)) };
+    case 'PUT logs/2': {
+      const { offset } = read(OffsetShape, query, 'query');
+      return endpoint.put(id, logName(path), offset, request.upload(), request.signal);
+    }
+    default:
+      throw new Failure('not-found', `There is no ${method} of this path`, {
+        hint: 'Both hosts must run versions of understudy that know each other; upgrade the older one.',
+      });
+  }
+}
+
+function logName(path: readonly string[]): ReturnType<typeof LogNameShape.parse> {
+  return read(LogNameShape, { sequence: path[2], logId: path[3] }, 'log name');
+}

@@ -1,0 +1,33 @@
+import type { LogName } from '../endpoint.ts';
+
+/** Version of the wire that this build speaks. Version 0 promises no compatibility yet. */
+export const WIRE_VERSION = 0;
+/** Request header with the wire's version; every request but `hello` must carry it. */
+export const WIRE_HEADER = 'understudy-wire';
+/** Name that a host without a pairing asks for by SNI: the only way in for strangers, and only while a token is out. */
+export const ENROLMENT_NAME = 'enrolment.understudy.invalid';
+
+/** A request in progress gives a sign of life (`102 Processing`) this often, ms. */
+export const SIGN_OF_LIFE_MS = 10_000;
+/** After this long without any sign of life of the other end it is given up, ms. */
+export const SILENCE_MS = 60_000;
+/** TCP asks a silent peer after this long whether it is still there, ms. */
+export const TCP_KEEP_ALIVE_MS = 15_000;
+
+/** Largest JSON document, bytes: a VM's definition fits many times over. */
+export const MAX_JSON = 4 * 1024 * 1024;
+/** Most digests asked for at once: 1 MiB of answer, 4 GiB of disk. */
+export const MAX_DIGESTS = 65536;
+
+export const HELLO = '/v0/hello';
+export const ENROL = '/v0/enrol';
+
+/** Paths of one relationship. Every part is checked against its pattern by the server before anything is done with it. */
+export const paths = {
+  replica: (id: string): string => `/v0/replicas/${encodeURIComponent(id)}`,
+  log: (id: string, log: LogName): string =>
+    `${paths.replica(id)}/logs/${log.sequence}/${encodeURIComponent(log.logId)}`,
+  confirm: (id: string): string => `${paths.replica(id)}/confirm`,
+  digests: (id: string, target: string): string => `${paths.replica(id)}/digests/${encodeURIComponent(target)}`,
+  takeOver: (id: string): string => `${paths.replica(id)}/take-over`,
+};
