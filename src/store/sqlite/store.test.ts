@@ -101,7 +101,7 @@ describe('sqlite store', () => {
 
   test('after kill -9 in the middle of writing, every write that was reported is there', async () => {
     const path = fresh();
-    const writer = join(import.meta.dirname, '../../../test/conformance/store-writer.ts');
+    const writer = join(import.meta.dirname, '../../../test/faults/store-writer.ts');
     const child = spawn(process.execPath, [writer, path], { stdio: ['ignore', 'pipe', 'inherit'] });
     const exited = once(child, 'exit');
     let reported = 0;

@@ -1,7 +1,7 @@
 /** A process that writes to the SQLite store named by its argument and reports each write once it has returned. */
 import { writeSync } from 'node:fs';
 import { SqliteStore } from '../../src/store/sqlite/store.ts';
-import { fullRelationship } from './store.ts';
+import { fullRelationship } from '../conformance/store.ts';
 
 const store = SqliteStore.open(process.argv[2]!);
 for (let epoch = 1; ; epoch++) {
