@@ -30,19 +30,28 @@ export async function changedExtents(
   return classify(changed, withFlag(maps.shift() ?? [], ALLOCATION.zero));
 }
 
-/**
- * Reads extents in order, keeping requests under way: at most `inFlight` × `pieceSize` bytes (defaults 4 × 1 MiB, the
- * fastest on small machines) in at most 32 requests. Pieces end at multiples of `pieceSize` of the disk. Each has its own
- * buffer, which the taker may keep.
- */
+export interface ReadOptions {
+  /** Pieces end at multiples of it, bytes; default 1 MiB. */
+  readonly pieceSize?: number;
+  /** At most so many piece sizes of bytes are under way; default 4, the fastest on small machines. */
+  readonly inFlight?: number;
+  /**
+   * A piece's data is the taker's only until it asks for the next piece, then its memory is read into again: saves about
+   * half of the CPU time. Default false: the taker may keep it.
+   */
+  readonly reuseMemory?: boolean;
+}
+
+/** Reads extents in order, keeping at most 32 requests under way. Leave the loop or see it to its end. */
 export async function* readPieces(
   client: NbdClient,
   extents: Iterable<ChangedExtent>,
-  options: { pieceSize?: number; inFlight?: number } = {},
+  options: ReadOptions = {},
 ): AsyncGenerator<Piece, void, undefined> {
-  const pieceSize = options.pieceSize ?? 1024 * 1024;
-  const window = pieceSize * (options.inFlight ?? 4);
+  const { pieceSize = 1024 * 1024, inFlight = 4, reuseMemory = false } = options;
+  const window = pieceSize * inFlight;
   const source = cut(extents, pieceSize);
+  const free: Buffer[] = [];
   const queue: { piece: Promise<Piece>; bytes: number }[] = [];
   let underWay = 0;
   let next = source.next();
@@ -50,7 +59,8 @@ export async function* readPieces(
     while (queue.length > 0 || next.done !== true) {
       while (next.done !== true && queue.length < MAX_REQUESTS && (queue.length === 0 || underWay < window)) {
         const bytes = next.value.zero ? 0 : next.value.length;
-        const piece = read(client, next.value);
+        const memory = reuseMemory && bytes > 0 ? (free.pop() ?? Buffer.allocUnsafeSlow(pieceSize)) : undefined;
+        const piece = read(client, next.value, memory);
         piece.catch(() => undefined); // thrown when its turn comes
         queue.push({ piece, bytes });
         underWay += bytes;
@@ -60,6 +70,7 @@ export async function* readPieces(
       const piece = await first.piece;
       underWay -= first.bytes;
       yield piece;
+      if (reuseMemory && !piece.zero) free.push(Buffer.from(piece.data.buffer));
     }
   } finally {
     await Promise.allSettled(queue.map(({ piece }) => piece));
@@ -68,10 +79,12 @@ export async function* readPieces(
 
 const MAX_REQUESTS = 32;
 
-async function read(client: NbdClient, extent: ChangedExtent): Promise<Piece> {
+async function read(client: NbdClient, extent: ChangedExtent, memory: Buffer | undefined): Promise<Piece> {
   const { offset, length } = extent;
   if (extent.zero) return { offset, length, zero: true };
-  return { offset, length, zero: false, data: await client.read(offset, length) };
+  const data = memory?.subarray(0, length) ?? Buffer.allocUnsafe(length);
+  await client.readInto(data, offset);
+  return { offset, length, zero: false, data };
 }
 
 function* cut(extents: Iterable<ChangedExtent>, size: number): Generator<ChangedExtent, void, undefined> {

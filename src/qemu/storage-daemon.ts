@@ -133,6 +133,7 @@ export class StorageDaemon {
     } catch (error) {
       const gone = await Promise.race([exited, delay(500, undefined, { ref: false })]);
       child.kill('SIGKILL');
+      monitor.destroy(); // an unread monitor would hold the end of the child back
       const exit = await exited;
       await endPredecessor(pidFile);
       throw gone === undefined ? error : startFailure(name, exit);
