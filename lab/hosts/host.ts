@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
@@ -149,10 +151,13 @@ export class LabHost {
 
   /** Defines a domain from its XML. */
   async define(xml: string): Promise<void> {
-    const { code, stderr } = await this.exec(['virsh', '-q', '-c', 'qemu:///system', 'define', '/dev/stdin'], {
-      input: xml,
-    });
-    if (code !== 0) throw new Failure('libvirt', `virsh define on ${this.name}: ${stderr.trim()}`);
+    const file = `/run/define-${randomUUID()}.xml`; // virsh can't open the socket that a child of Node has for input
+    await writeFile(this.path(file), xml);
+    try {
+      await this.virsh('define', file);
+    } finally {
+      await rm(this.path(file));
+    }
   }
 
   async startLibvirtd(): Promise<void> {
