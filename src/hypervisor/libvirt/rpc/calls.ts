@@ -33,10 +33,6 @@ export class Calls {
   }
 
   // --- connection ---
-  async capabilities(): Promise<string> {
-    return (await this.#call(7, 'connectGetCapabilities', new XdrWriter())).string();
-  }
-
   async listDomains(): Promise<DomainRef[]> {
     const reader = await this.#call(273, 'connectListAllDomains', new XdrWriter().int(1).uint(0));
     return reader.array(readDomain);

@@ -82,7 +82,12 @@ export class Connection {
   }
 
   #send(program: number, procedure: number, type: number, serial: number, body: Buffer): void {
-    const header = new XdrWriter().uint(HEADER_BYTES + body.length).uint(program).uint(1).int(procedure).int(type);
+    const header = new XdrWriter()
+      .uint(HEADER_BYTES + body.length)
+      .uint(program)
+      .uint(1)
+      .int(procedure)
+      .int(type);
     this.#socket.write(Buffer.concat([header.uint(serial).int(0).finish(), body]));
   }
 
@@ -129,9 +134,9 @@ export class Connection {
     if (this.#broken !== undefined) return;
     this.#broken = new Failure('libvirt-down', message, cause === undefined ? {} : { cause });
     this.#socket.destroy();
-    for (const { timer, reject } of this.#waiting.values()) {
-      clearTimeout(timer);
-      reject(this.#broken);
+    for (const waiting of this.#waiting.values()) {
+      clearTimeout(waiting.timer);
+      waiting.reject(this.#broken);
     }
     this.#waiting.clear();
   }

@@ -80,7 +80,8 @@ export class XdrReader {
 
   fixed(length: number): Buffer {
     const end = this.#at + length;
-    if (end > this.#bytes.length) throw new RangeError(`XDR: ${length} bytes wanted, ${this.#bytes.length - this.#at} left`);
+    if (end > this.#bytes.length)
+      throw new RangeError(`XDR: ${length} bytes wanted, ${this.#bytes.length - this.#at} left`);
     const value = this.#bytes.subarray(this.#at, end);
     this.#at = end + (-length & 3);
     return value;

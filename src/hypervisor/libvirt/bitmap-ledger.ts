@@ -1,0 +1,67 @@
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+/**
+ * Which bitmaps we have started in a VM, and on which disks. Needed because a bitmap that was started while the VM runs
+ * is in QEMU's memory only, where libvirt shows it to nobody who doesn't know its name (and asking QEMU's monitor
+ * behind libvirt's back taints the VM). A name is written here before its bitmap is made and removed after it is gone.
+ * A power cut takes such bitmaps with it, so the file is replaced without waiting for the disk. Should it get lost, every
+ * bitmap is found again in its image once the VM is off.
+ */
+export class BitmapLedger {
+  readonly #path: string;
+  #entries: Map<string, readonly string[]> | undefined;
+
+  constructor(directory: string) {
+    this.#path = join(directory, 'bitmaps.json');
+  }
+
+  /** Targets by bitmap name. */
+  async entries(): Promise<ReadonlyMap<string, readonly string[]>> {
+    return await this.#load();
+  }
+
+  async add(name: string, targets: readonly string[]): Promise<void> {
+    const entries = await this.#load();
+    await this.#store(new Map(entries).set(name, targets));
+  }
+
+  async remove(name: string): Promise<void> {
+    const entries = new Map(await this.#load());
+    if (entries.delete(name)) await this.#store(entries);
+  }
+
+  async #load(): Promise<Map<string, readonly string[]>> {
+    this.#entries ??= await read(this.#path);
+    return this.#entries;
+  }
+
+  async #store(entries: Map<string, readonly string[]>): Promise<void> {
+    await mkdir(dirname(this.#path), { recursive: true });
+    const temporary = `${this.#path}.tmp`;
+    await writeFile(temporary, `${JSON.stringify(Object.fromEntries(entries))}\n`);
+    await rename(temporary, this.#path);
+    this.#entries = entries;
+  }
+}
+
+async function read(path: string): Promise<Map<string, readonly string[]>> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return new Map();
+    throw error;
+  }
+  return new Map(isLedger(text) ? Object.entries(JSON.parse(text) as Record<string, string[]>) : []);
+}
+
+/** A power cut may have left the file empty or in pieces. */
+function isLedger(text: string): boolean {
+  try {
+    const json: unknown = JSON.parse(text);
+    return typeof json === 'object' && json !== null && Object.values(json).every(Array.isArray);
+  } catch {
+    return false;
+  }
+}

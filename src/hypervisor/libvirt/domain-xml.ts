@@ -1,0 +1,105 @@
+import { XmlDocument, XmlElement, type XmlNode } from 'libxml2-wasm';
+import { Failure } from '../../model/failure.ts';
+
+/** A hard disk of a definition (`device='disk'`): CD-ROMs, floppies and raw SCSI devices aren't listed. */
+export interface DefinedDisk {
+  readonly target: string;
+  /** Absolute path of image or block device; empty for a disk that is neither. */
+  readonly path: string;
+  readonly format: string;
+  /** Why changes of this disk can't be tracked, as far as the definition tells. */
+  readonly unsupported?: string;
+  /** Path of the image under this one; only a live definition knows. */
+  readonly backing?: string;
+}
+
+export interface DomainDescription {
+  readonly id: string;
+  readonly name: string;
+  readonly disks: readonly DefinedDisk[];
+  /** Whether a guest agent has its channel open; only a live definition knows. */
+  readonly agentConnected: boolean;
+  /** User that this VM's QEMU runs as; only a live definition knows, and only under a privileged libvirt. */
+  readonly owner?: QemuOwner;
+}
+
+export interface QemuOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Parses XML, gives it to `work`, and frees it, whatever happens: wasm memory isn't garbage-collected. */
+export function withXml<T>(xml: string, work: (document: XmlDocument) => T): T {
+  let document: XmlDocument;
+  try {
+    document = XmlDocument.fromString(xml);
+  } catch (error) {
+    throw new Failure('bad-request', `not well-formed XML: ${String(error)}`, { cause: error });
+  }
+  try {
+    return work(document);
+  } finally {
+    document.dispose();
+  }
+}
+
+/** The elements that a path selects. */
+export function elements(node: XmlNode | XmlDocument, xpath: string): XmlElement[] {
+  return node.find(xpath).filter((found) => found instanceof XmlElement);
+}
+
+export function element(node: XmlNode | XmlDocument, xpath: string): XmlElement | undefined {
+  return elements(node, xpath)[0];
+}
+
+export function attribute(node: XmlElement | undefined, name: string): string | undefined {
+  return node?.attr(name)?.value;
+}
+
+/** What a domain definition, live or inactive, says about the VM. */
+export function describeDomain(xml: string): DomainDescription {
+  return withXml(xml, (document) => ({
+    ...ownerOf(document),
+    id: (element(document, '/domain/uuid')?.content ?? '').toLowerCase(),
+    name: element(document, '/domain/name')?.content ?? '',
+    disks: elements(document, '/domain/devices/disk')
+      .filter((disk) => (attribute(disk, 'device') ?? 'disk') === 'disk')
+      .map(describeDisk),
+    agentConnected:
+      element(document, "/domain/devices/channel/target[@name='org.qemu.guest_agent.0'][@state='connected']") !==
+      undefined,
+  }));
+}
+
+/** libvirt gives every VM a label of user and group when it starts it: `+64055:+64055`. */
+function ownerOf(document: XmlDocument): { owner?: QemuOwner } {
+  const label = element(document, "/domain/seclabel[@model='dac']/label")?.content ?? '';
+  const ids = /^\+?(\d+):\+?(\d+)$/.exec(label.trim());
+  return ids === null ? {} : { owner: { uid: Number(ids[1]), gid: Number(ids[2]) } };
+}
+
+function describeDisk(disk: XmlElement): DefinedDisk {
+  const source = element(disk, 'source');
+  const path = attribute(source, 'file') ?? attribute(source, 'dev') ?? '';
+  const format = attribute(element(disk, 'driver'), 'type') ?? 'raw';
+  const backingSource = element(disk, 'backingStore/source');
+  const backing = attribute(backingSource, 'file') ?? attribute(backingSource, 'dev');
+  const unsupported = whyUntracked(disk, path, format);
+  return {
+    target: attribute(element(disk, 'target'), 'dev') ?? '',
+    path,
+    format,
+    ...(unsupported === undefined ? {} : { unsupported }),
+    ...(backing === undefined ? {} : { backing }),
+  };
+}
+
+/** libvirt keeps change bitmaps in qcow2 images only (tried: raw and vpc are refused). */
+function whyUntracked(disk: XmlElement, path: string, format: string): string | undefined {
+  if (path === '') return `it is neither a file nor a block device (type ${attribute(disk, 'type') ?? 'unknown'})`;
+  if (element(disk, 'transient') !== undefined) return 'it is transient: its changes are thrown away';
+  if (element(disk, 'readonly') !== undefined) return 'it is read-only';
+  if (element(disk, 'shareable') !== undefined) return 'it is shared by several VMs';
+  if (format !== 'qcow2') return `its format is ${format}, and changes can only be tracked in qcow2`;
+  return undefined;
+}

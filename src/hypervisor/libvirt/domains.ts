@@ -1,0 +1,119 @@
+import { Failure } from '../../model/failure.ts';
+import type { Vm, VmDisk, VmState } from '../hypervisor.ts';
+import { type DefinedDisk, type DomainDescription, describeDomain } from './domain-xml.ts';
+import { DOMAIN_STATE, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
+import { VirError } from './rpc/error.ts';
+
+const UUID = /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i;
+
+/** Finds and describes libvirt's domains. */
+export class Domains {
+  readonly #calls: Calls;
+
+  constructor(calls: Calls) {
+    this.#calls = calls;
+  }
+
+  /** @param ref an id or a name. Failure `not-found`. */
+  async find(ref: string): Promise<DomainRef> {
+    if (UUID.test(ref)) {
+      const found = await this.findId(ref);
+      if (found !== undefined) return found;
+    }
+    return await this.#calls.lookupByName(ref);
+  }
+
+  async findId(id: string): Promise<DomainRef | undefined> {
+    return await missing(this.#calls.lookupByUuid(Buffer.from(id.replaceAll('-', ''), 'hex')));
+  }
+
+  async describe(domain: DomainRef): Promise<DomainDescription> {
+    return describeDomain(await this.#calls.xml(domain, isActive(domain) ? 0 : XML_FLAG.inactive));
+  }
+
+  /** Disks by target, trackable ones only. Failures: `not-found`, `disk-unsupported`. */
+  async trackedDisks(domain: DomainRef, targets: readonly string[]): Promise<DefinedDisk[]> {
+    const { disks } = await this.describe(domain);
+    return targets.map((target) => {
+      const disk = disks.find((candidate) => candidate.target === target);
+      if (disk === undefined) throw new Failure('not-found', `VM ${domain.name} has no disk ${target}`);
+      if (disk.unsupported === undefined) return disk;
+      throw new Failure(
+        'disk-unsupported',
+        `disk ${target} of VM ${domain.name} can't be tracked: ${disk.unsupported}`,
+      );
+    });
+  }
+
+  async list(): Promise<Vm[]> {
+    const domains = await this.#calls.listDomains();
+    const vms = await Promise.all(domains.map((domain) => missing(this.vm(domain))));
+    return vms.filter((vm) => vm !== undefined);
+  }
+
+  async vm(domain: DomainRef): Promise<Vm> {
+    const [{ id, name, disks }, state, autostart] = await Promise.all([
+      this.describe(domain),
+      this.state(domain),
+      this.#autostart(domain),
+    ]);
+    return { id, name, state, autostart, disks: await Promise.all(disks.map((disk) => this.#disk(domain, disk))) };
+  }
+
+  async state(domain: DomainRef): Promise<VmState> {
+    switch (await this.#calls.state(domain)) {
+      case DOMAIN_STATE.running:
+      case DOMAIN_STATE.blocked:
+      case DOMAIN_STATE.shutdown: // on its way, and QEMU still has the disks
+        return 'running';
+      case DOMAIN_STATE.shutoff:
+        return 'off';
+      default:
+        // paused, suspended by its guest, or crashed: no CPU runs; a crashed one may have left QEMU behind
+        return isActive(domain) ? 'paused' : 'off';
+    }
+  }
+
+  async #disk(domain: DomainRef, disk: DefinedDisk): Promise<VmDisk> {
+    const { target, path, format, unsupported } = disk;
+    let size = 0;
+    let reason = unsupported;
+    try {
+      if (path !== '') size = await this.#calls.capacity(domain, target);
+    } catch (error) {
+      if (!(error instanceof Failure) || !(error.cause instanceof VirError)) throw error;
+      reason ??= `its image can't be read: ${error.cause.message}`;
+    }
+    return { target, path, format, size, ...(reason === undefined ? {} : { unsupported: reason }) };
+  }
+
+  /** A transient VM has no autostart, and libvirt refuses to answer. */
+  async #autostart(domain: DomainRef): Promise<boolean> {
+    return (await this.#calls.isPersistent(domain)) && (await this.#calls.autostart(domain));
+  }
+}
+
+/** The named disks, if all can be tracked. Failures: `not-found`, `disk-unsupported`. */
+export function trackedDisks({ name, disks }: DomainDescription, targets: readonly string[]): DefinedDisk[] {
+  return targets.map((target) => {
+    const disk = disks.find((candidate) => candidate.target === target);
+    if (disk === undefined) throw new Failure('not-found', `VM ${name} has no disk ${target}`);
+    if (disk.unsupported === undefined) return disk;
+    throw new Failure('disk-unsupported', `disk ${target} of VM ${name} can't be tracked: ${disk.unsupported}`);
+  });
+}
+
+/** Whether QEMU ran for this domain when it was looked up. */
+export function isActive(domain: DomainRef): boolean {
+  return domain.number >= 0;
+}
+
+/** What was asked for, or undefined where libvirt knows no such domain (any more). */
+async function missing<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'not-found') return undefined;
+    throw error;
+  }
+}

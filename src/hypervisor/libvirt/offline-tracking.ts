@@ -1,0 +1,175 @@
+import { dirname, isAbsolute, join } from 'node:path';
+import type { Log } from '../../lib/log.ts';
+import { Failure, asFailure } from '../../model/failure.ts';
+import { type ImageInfo, addBitmap, imageInfo, removeBitmap } from '../../qemu/image.ts';
+import { endPredecessor } from '../../qemu/predecessor.ts';
+import { StorageDaemon } from '../../qemu/storage-daemon.ts';
+import type { OpenPointRequest, Point, PointExport } from '../hypervisor.ts';
+import type { DefinedDisk } from './domain-xml.ts';
+
+const DAEMON_NAME = 'off';
+const EXPORTED_BITMAP = 'since';
+
+/** One image of a disk's chain, as its header describes it. */
+interface Layer extends ImageInfo {
+  readonly path: string;
+}
+
+/**
+ * Change tracking of a powered-off VM: libvirt has no calls for it, but the bitmaps are in the images. A
+ * qemu-storage-daemon opens them read-only; its lock keeps the VM from being started meanwhile.
+ */
+export class OfflineTracking {
+  readonly #log: Log;
+  readonly #daemons = new Map<string, StorageDaemon>();
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  /** Starts a bitmap on all of these disks; it records from the next start of the VM on. */
+  async startBitmap(disks: readonly DefinedDisk[], name: string): Promise<void> {
+    try {
+      for (const disk of disks) await addBitmap(disk.path, name);
+    } catch (error) {
+      await this.dropBitmap(disks, name);
+      throw error;
+    }
+  }
+
+  /** Every bitmap in the top images of these disks, and whether it can be relied on there. */
+  async bitmaps(disks: readonly DefinedDisk[]): Promise<Map<string, { target: string; usable: boolean }[]>> {
+    const found = new Map<string, { target: string; usable: boolean }[]>();
+    for (const disk of disks) {
+      const info = await imageInfo(disk.path, { format: disk.format });
+      for (const { name, flags } of info.bitmaps) {
+        const entry = { target: disk.target, usable: !flags.includes('in-use') };
+        found.set(name, [...(found.get(name) ?? []), entry]);
+      }
+    }
+    return found;
+  }
+
+  /** @param directory the VM's; the daemon's socket is made there. */
+  async openPoint(disks: readonly DefinedDisk[], request: OpenPointRequest, directory: string): Promise<Point> {
+    const instant = Date.now();
+    if (request.next !== null) await this.startBitmap(disks, request.next);
+    let daemon: StorageDaemon | undefined;
+    try {
+      daemon = await StorageDaemon.start({ directory, name: DAEMON_NAME, log: this.#log });
+      const exports: PointExport[] = [];
+      for (const disk of disks) exports.push(await openDisk(daemon, disk, request.since));
+      this.#daemons.set(directory, daemon);
+      return { instant, instantEnd: Date.now(), exports };
+    } catch (error) {
+      await daemon?.stop();
+      if (request.next !== null) await this.dropBitmap(disks, request.next);
+      throw asFailure(error, 'disk-engine');
+    }
+  }
+
+  /** Ends the point that is open there, ours or a predecessor's; whether there was one of ours. */
+  async closePoint(directory: string): Promise<boolean> {
+    const daemon = this.#daemons.get(directory);
+    if (daemon === undefined) return (await endPredecessor(join(directory, `${DAEMON_NAME}.pid`))) !== undefined;
+    this.#daemons.delete(directory);
+    await daemon.stop();
+    return true;
+  }
+
+  /** Removes a bitmap from every image of these disks' chains that has it. */
+  async dropBitmap(disks: readonly DefinedDisk[], name: string): Promise<void> {
+    for (const disk of disks) {
+      for (const layer of await layersOf(disk)) {
+        if (layer.bitmaps.some((bitmap) => bitmap.name === name)) await removeBitmap(layer.path, name);
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#daemons.keys()].map((directory) => this.closePoint(directory)));
+  }
+}
+
+async function openDisk(daemon: StorageDaemon, disk: DefinedDisk, since: string | null): Promise<PointExport> {
+  const layers = await layersOf(disk);
+  const nodes = layers.map((_, depth) => `${disk.target}-${depth}`);
+  for (let depth = layers.length - 1; depth >= 0; depth--) {
+    const { path, format } = layers[depth]!;
+    const backing = format === 'qcow2' ? { backing: nodes[depth + 1] ?? null } : {};
+    await daemon.openImage({
+      node: nodes[depth]!,
+      path,
+      format: imageFormat(disk, format),
+      readOnly: true,
+      ...backing,
+    });
+  }
+  const node = nodes[0]!;
+  if (since !== null) await gatherBitmap(daemon, disk, layers, nodes, since);
+  const bitmaps = since === null ? [] : [EXPORTED_BITMAP];
+  await daemon.exportNode({ node, exportName: disk.target, writable: false, bitmaps });
+  return {
+    target: disk.target,
+    socketPath: daemon.nbdSocket,
+    exportName: disk.target,
+    size: layers[0]!.size,
+    dirtyContext: since === null ? null : `qemu:dirty-bitmap:${EXPORTED_BITMAP}`,
+  };
+}
+
+/**
+ * A snapshot of the user's lays an overlay over an image, and libvirt goes on recording there under the same name: what
+ * changed is the union down to the first image that lacks the bitmap. The top one must have it.
+ */
+async function gatherBitmap(
+  daemon: StorageDaemon,
+  disk: DefinedDisk,
+  layers: readonly Layer[],
+  nodes: readonly string[],
+  name: string,
+): Promise<void> {
+  const sources: { node: string; name: string }[] = [];
+  for (const [depth, layer] of layers.entries()) {
+    const bitmap = layer.bitmaps.find((candidate) => candidate.name === name);
+    if (bitmap?.flags.includes('in-use') === true) throw lost(disk, name, `is inconsistent in ${layer.path}`);
+    if (bitmap === undefined) break;
+    sources.push({ node: nodes[depth]!, name });
+  }
+  if (sources.length === 0) throw lost(disk, name, `is missing in ${disk.path}`);
+  const node = nodes[0]!;
+  await daemon.qmp.execute('block-dirty-bitmap-add', { node, name: EXPORTED_BITMAP, disabled: true });
+  await daemon.qmp.execute('block-dirty-bitmap-merge', { node, target: EXPORTED_BITMAP, bitmaps: sources });
+}
+
+function lost(disk: DefinedDisk, name: string, how: string): Failure {
+  return new Failure('tracking-lost', `bitmap ${name} of disk ${disk.target} ${how}`);
+}
+
+/** The images of a disk, the one that the VM writes first. */
+async function layersOf(disk: DefinedDisk): Promise<Layer[]> {
+  const layers: Layer[] = [];
+  let next: { path: string; format?: string } | undefined = disk;
+  while (next !== undefined) {
+    const { path, format }: { path: string; format?: string } = next;
+    if (format === undefined) {
+      throw new Failure('disk-unsupported', `image ${path} under disk ${disk.target} declares no format`, {
+        hint: 'Declare it in the image above: qemu-img rebase -u -F FORMAT -b BACKING IMAGE.',
+      });
+    }
+    const info: ImageInfo = await imageInfo(path, { format });
+    layers.push({ ...info, path });
+    const { backing }: ImageInfo = info;
+    next = backing === undefined ? undefined : { ...backing, path: absolute(backing.path, path) };
+  }
+  return layers;
+}
+
+function absolute(path: string, of: string): string {
+  return isAbsolute(path) ? path : join(dirname(of), path);
+}
+
+function imageFormat(disk: DefinedDisk, format: string): 'qcow2' | 'raw' {
+  if (format === 'qcow2' || format === 'raw') return format;
+  throw new Failure('disk-unsupported', `disk ${disk.target} stands on an image of format ${format}`);
+}

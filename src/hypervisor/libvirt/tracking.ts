@@ -1,0 +1,200 @@
+import { join } from 'node:path';
+import { Gate } from '../../lib/gate.ts';
+import type { Log } from '../../lib/log.ts';
+import { Failure } from '../../model/failure.ts';
+import { imageInfo } from '../../qemu/image.ts';
+import { BITMAP_PREFIX, type BitmapStatus, type OpenPointRequest, type Point } from '../hypervisor.ts';
+import { BitmapLedger } from './bitmap-ledger.ts';
+import type { DefinedDisk } from './domain-xml.ts';
+import { type Domains, isActive, trackedDisks } from './domains.ts';
+import { OfflineTracking } from './offline-tracking.ts';
+import { PointDirectory } from './point-directory.ts';
+import type { Calls, DomainRef } from './rpc/calls.ts';
+import { RunningTracking } from './running-tracking.ts';
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** What we keep of one VM. */
+interface Tracked {
+  readonly gate: Gate;
+  readonly directory: PointDirectory;
+  readonly ledger: BitmapLedger;
+}
+
+/** Change tracking of VMs, on or off; one operation at a time per VM. */
+export class Tracking {
+  readonly #domains: Domains;
+  readonly #running: RunningTracking;
+  readonly #offline: OfflineTracking;
+  readonly #root: string;
+  readonly #tracked = new Map<string, Tracked>();
+
+  constructor(calls: Calls, domains: Domains, options: { pointDirectory: string; log: Log }) {
+    this.#domains = domains;
+    this.#running = new RunningTracking(calls, options.log);
+    this.#offline = new OfflineTracking(options.log);
+    this.#root = options.pointDirectory;
+  }
+
+  async startBitmap(vmId: string, targets: readonly string[], name: string): Promise<void> {
+    ours(name);
+    await this.#exclusively(vmId, 'start bitmap', async (domain, { ledger }) => {
+      const disks = trackedDisks(await this.#domains.describe(domain), targets);
+      const status = (await this.#statuses(domain, ledger)).find((bitmap) => bitmap.name === name);
+      if (status?.usable === true) return;
+      if (isActive(domain) && (await this.#running.isUsable(domain, targets, name))) {
+        await ledger.add(name, targets); // which had lost it
+        return;
+      }
+      // starting it anew would hide from the caller that it has forgotten something
+      if (status !== undefined) throw lost(domain, name);
+      await this.#writtenDown(ledger, name, targets, async () => {
+        if (isActive(domain)) await this.#running.startBitmap(domain, targets, name);
+        else await this.#offline.startBitmap(disks, name);
+      });
+    });
+  }
+
+  async openPoint(request: OpenPointRequest): Promise<Point> {
+    const { vmId, targets, since, next } = request;
+    if (since !== null) ours(since);
+    if (next !== null) ours(next);
+    return await this.#exclusively(vmId, 'open point', async (domain, { directory, ledger }) => {
+      const description = await this.#domains.describe(domain);
+      const disks = trackedDisks(description, targets);
+      await this.#offline.closePoint(directory.path);
+      if (isActive(domain)) await this.#running.endJob(domain, directory);
+      if (next !== null) {
+        // one of this name was left by a try that failed: what it recorded began at the wrong instant
+        if ((await ledger.entries()).has(next)) await this.#drop(domain, ledger, next);
+      }
+      return await this.#writtenDown(ledger, next, targets, async () => {
+        if (!isActive(domain)) return await this.#offline.openPoint(disks, request, directory.path);
+        return await this.#running.openPoint(domain, request, directory, description.owner);
+      });
+    });
+  }
+
+  async closePoint(vmId: string): Promise<void> {
+    await this.#exclusively(vmId, 'close point', async (domain, { directory }) => {
+      const wasOffline = await this.#offline.closePoint(directory.path);
+      if (!wasOffline && isActive(domain)) await this.#running.closePoint(domain, directory);
+    });
+  }
+
+  async listBitmaps(vmId: string): Promise<BitmapStatus[]> {
+    return await this.#exclusively(vmId, 'list bitmaps', async (domain, { ledger }) => {
+      if (isActive(domain)) await this.#running.hideLeftOvers(domain, BITMAP_PREFIX);
+      return await this.#statuses(domain, ledger);
+    });
+  }
+
+  async dropBitmap(vmId: string, name: string): Promise<void> {
+    ours(name);
+    await this.#exclusively(vmId, 'drop bitmap', (domain, { ledger }) => this.#drop(domain, ledger, name));
+  }
+
+  /** Forgets a VM that is no longer defined. */
+  async forget(vmId: string): Promise<void> {
+    const { directory } = this.#of(vmId);
+    await this.#offline.closePoint(directory.path);
+    await directory.remove();
+    this.#tracked.delete(vmId);
+  }
+
+  /** Ends the points of powered-off VMs, whose servers are our children; those of running VMs stay open. */
+  async close(): Promise<void> {
+    await this.#offline.close();
+  }
+
+  /** Does what makes a bitmap, with its name in the ledger before; it is taken out again if nothing was made. */
+  async #writtenDown<T>(
+    ledger: BitmapLedger,
+    name: string | null,
+    targets: readonly string[],
+    work: () => Promise<T>,
+  ): Promise<T> {
+    if (name === null) return await work();
+    await ledger.add(name, targets);
+    try {
+      return await work();
+    } catch (error) {
+      // when libvirt is gone nobody knows whether the bitmap was made
+      const unknown = error instanceof Failure && (error.code === 'libvirt-down' || error.code === 'timeout');
+      if (!unknown) await ledger.remove(name);
+      throw error;
+    }
+  }
+
+  async #drop(domain: DomainRef, ledger: BitmapLedger, name: string): Promise<void> {
+    const disks = await this.#trackable(domain);
+    const targets = (await ledger.entries()).get(name) ?? disks.map((disk) => disk.target);
+    const present = disks.filter((disk) => targets.includes(disk.target));
+    if (isActive(domain))
+      await this.#running.dropBitmap(
+        domain,
+        present.map((disk) => disk.target),
+        name,
+      );
+    else await this.#offline.dropBitmap(disks, name);
+    await ledger.remove(name);
+  }
+
+  async #statuses(domain: DomainRef, ledger: BitmapLedger): Promise<BitmapStatus[]> {
+    const disks = await this.#trackable(domain);
+    const targetsOf = new Map(await ledger.entries());
+    const inImages = isActive(domain) ? await namesInUse(disks) : await this.#offline.bitmaps(disks);
+    for (const name of inImages.keys()) {
+      if (name.startsWith(BITMAP_PREFIX) && !targetsOf.has(name))
+        targetsOf.set(
+          name,
+          disks.map((disk) => disk.target),
+        );
+    }
+    const statuses: BitmapStatus[] = [];
+    for (const [name, targets] of targetsOf) {
+      const found = inImages.get(name) ?? [];
+      const usable = isActive(domain)
+        ? await this.#running.isUsable(domain, targets, name)
+        : targets.every((target) => found.some((bitmap) => bitmap.target === target && bitmap.usable));
+      statuses.push({ name, usable });
+    }
+    return statuses;
+  }
+
+  async #trackable(domain: DomainRef): Promise<DefinedDisk[]> {
+    return (await this.#domains.describe(domain)).disks.filter((disk) => disk.unsupported === undefined);
+  }
+
+  async #exclusively<T>(vmId: string, what: string, work: (domain: DomainRef, tracked: Tracked) => Promise<T>) {
+    const tracked = this.#of(vmId);
+    return await tracked.gate.run(what, async () => await work(await this.#domains.find(vmId), tracked));
+  }
+
+  #of(vmId: string): Tracked {
+    if (!UUID.test(vmId)) throw new Failure('bad-request', `"${vmId}" is not the id of a VM`); // it becomes a path
+    let tracked = this.#tracked.get(vmId);
+    if (tracked === undefined) {
+      const path = join(this.#root, vmId);
+      const directory = new PointDirectory(this.#root, vmId);
+      tracked = { gate: new Gate(), directory, ledger: new BitmapLedger(path) };
+      this.#tracked.set(vmId, tracked);
+    }
+    return tracked;
+  }
+}
+
+/** Names in the headers of images that QEMU has open: what it loaded, not what it started since. */
+async function namesInUse(disks: readonly DefinedDisk[]): Promise<Map<string, { target: string; usable: boolean }[]>> {
+  const infos = await Promise.all(disks.map(({ path, format }) => imageInfo(path, { format, inUse: true })));
+  return new Map(infos.flatMap((info) => info.bitmaps.map((bitmap) => [bitmap.name, []])));
+}
+
+function ours(name: string): void {
+  if (name.startsWith(BITMAP_PREFIX)) return;
+  throw new Failure('bad-request', `bitmap "${name}" is not ours: its name doesn't begin with ${BITMAP_PREFIX}`);
+}
+
+function lost(domain: DomainRef, name: string): Failure {
+  return new Failure('tracking-lost', `bitmap ${name} of VM ${domain.name} can't be relied on; drop it first`);
+}
