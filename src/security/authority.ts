@@ -80,7 +80,7 @@ export async function openAuthority(directory: string, options: AuthorityOptions
     caCertificate: ca.certificate,
     caFingerprint: fingerprint(ca.certificate),
     get credentials(): Credentials {
-      return { chain: `${leaf.certificate.trimEnd()}\n${ca.certificate}`, key: leaf.key };
+      return { chain: leaf.certificate + ca.certificate, key: leaf.key };
     },
     get expires(): number {
       return new X509Certificate(leaf.certificate).validToDate.getTime();
@@ -107,7 +107,7 @@ function isDue(leaf: KeyAndCertificate, now: number): boolean {
 
 /** Key and certificate lie in one file, so that a crash can't leave one without the other. */
 async function save(file: string, pair: KeyAndCertificate): Promise<KeyAndCertificate> {
-  await writeAtomic(file, `${pair.certificate.trimEnd()}\n${pair.key.trimEnd()}\n`, 0o600);
+  await writeAtomic(file, pair.certificate + pair.key, 0o600);
   return pair;
 }
 
@@ -120,8 +120,8 @@ async function load(file: string): Promise<KeyAndCertificate | undefined> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new Failure('io', `Can't read ${file}`, { cause: error });
   }
-  const certificate = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?/.exec(text)?.[0];
-  const key = /-----BEGIN PRIVATE KEY-----[^-]+-----END PRIVATE KEY-----\n?/.exec(text)?.[0];
+  const certificate = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n/.exec(text)?.[0];
+  const key = /-----BEGIN PRIVATE KEY-----[^-]+-----END PRIVATE KEY-----\n/.exec(text)?.[0];
   return { certificate: certificate ?? '', key: key ?? '' };
 }
 

@@ -96,7 +96,11 @@ export class Exchange {
     request.on('error', () => undefined); // the client closing its connection now is what is waited for
     request.resume();
     const timer = setTimeout(() => request.socket.destroy(), LINGER_MS);
-    request.once('end', () => clearTimeout(timer));
-    request.socket.once('close', () => clearTimeout(timer)); // node tells an answered request nothing more
+    const done = (): void => {
+      clearTimeout(timer);
+      request.socket.off('close', done);
+    };
+    request.once('end', done);
+    request.socket.once('close', done); // node tells an answered request nothing more
   }
 }
