@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 import type { Log } from '../../lib/log.ts';
 import { authenticate } from '../../security/authenticate.ts';
@@ -36,6 +37,8 @@ export class Door {
   readonly server: Server;
   readonly #options: DoorOptions;
   readonly #inside = new Map<TLSSocket, Visitor>();
+  /** All connections, also those whose handshake is still going on. */
+  readonly #connections = new Set<Socket>();
   #contextKey: string;
 
   constructor(options: DoorOptions) {
@@ -54,7 +57,11 @@ export class Door {
     });
     this.server.maxConnections = MAX_CONNECTIONS;
     // Before the handshake begins: a new peer or a renewed certificate counts from the next connection on.
-    this.server.prependListener('connection', () => this.#refreshContext());
+    this.server.prependListener('connection', (socket: Socket) => {
+      this.#connections.add(socket);
+      socket.once('close', () => this.#connections.delete(socket));
+      this.#refreshContext();
+    });
     this.server.on('secureConnection', (socket) => this.#judge(socket));
     this.server.on('tlsClientError', (error, socket) => {
       options.log.debug({ from: socket.remoteAddress, reason: error.message }, 'TLS handshake failed');
@@ -75,7 +82,7 @@ export class Door {
   }
 
   closeAll(): void {
-    for (const socket of this.#inside.keys()) socket.destroy();
+    for (const socket of this.#connections) socket.destroy();
   }
 
   #judge(socket: TLSSocket): void {

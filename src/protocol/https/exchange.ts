@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Failure } from '../../model/failure.ts';
-import { MAX_JSON, SIGN_OF_LIFE_MS } from './wire.ts';
+import { MAX_JSON, SIGNS_OF_LIFE } from './wire.ts';
 
 /** How long a client may go on sending after its answer, ms: closing at once could destroy the answer on its way. */
 const LINGER_MS = 10_000;
@@ -13,14 +13,14 @@ export class Exchange {
   readonly #abort = new AbortController();
   readonly #life: NodeJS.Timeout;
 
-  /** @param silenceMs how long an upload may bring no byte while one is waited for. */
+  /** @param silenceMs how long an upload may bring no byte while one is waited for; sets the pace of our own signs of life. */
   constructor(request: IncomingMessage, response: ServerResponse, silenceMs: number) {
     this.#request = request;
     this.#response = response;
     this.#silenceMs = silenceMs;
     this.#life = setInterval(() => {
       if (!response.headersSent && !response.destroyed) response.writeProcessing();
-    }, SIGN_OF_LIFE_MS);
+    }, silenceMs / SIGNS_OF_LIFE);
     response.once('close', () => {
       clearInterval(this.#life);
       if (!response.writableFinished)

@@ -1,11 +1,12 @@
 /** Long uploads: speed, memory, back-pressure, silence. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
+import { connect, type AddressInfo } from 'node:net';
 import { afterEach, beforeEach, test } from 'node:test';
 import { createServer } from 'node:tls';
 import { setTimeout as delay } from 'node:timers/promises';
 import { until } from '../../lib/clock.ts';
+import type { Failure } from '../../model/failure.ts';
 import { isFailure, LOG, Loopback } from './loopback.fixture.ts';
 
 const MiB = 1024 * 1024;
@@ -132,4 +133,34 @@ test('the server gives up an upload that brings nothing, but not one that the re
   }
   await assert.rejects(a.to(b).put('r1', LOG, 0, stalled()), isFailure('interrupted'));
   assert.ok(isFailure('timeout', /No byte/)(heard));
+});
+
+test('a replica that takes long to answer is not taken for a dead one', async () => {
+  const [a, b] = await loopback.pair({ silenceMs: 300 });
+  b.replica.takeOver = async () => {
+    await delay(900);
+    return b.replica.answer;
+  };
+  const request = { planId: 'p', epoch: 2, position: b.replica.answer.received, start: true };
+  await a.to(b, { silenceMs: 300 }).takeOver('r1', request);
+});
+
+test('a server closes at once, whatever its visitors are at', async () => {
+  const [a, b] = await loopback.pair();
+  const { promise: started, resolve: start } = Promise.withResolvers<void>();
+  b.replica.status = () => {
+    start();
+    return new Promise(() => undefined);
+  };
+  const silent = connect(b.server.port, '127.0.0.1').on('error', () => undefined);
+  await once(silent, 'connect');
+  const asking = assert.rejects(a.to(b).status('r1'), (error) =>
+    ['interrupted', 'unreachable'].includes((error as Failure).code),
+  );
+  await started;
+  const begin = performance.now();
+  await b.server.close();
+  assert.ok(performance.now() - begin < 2000);
+  silent.destroy();
+  await asking;
 });

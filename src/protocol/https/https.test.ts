@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { afterEach, beforeEach, test } from 'node:test';
+import { connect } from 'node:tls';
+import { Client } from 'undici';
 import { until } from '../../lib/clock.ts';
 import { Failure } from '../../model/failure.ts';
 import type { PrepareReplica } from '../endpoint.ts';
@@ -237,7 +240,6 @@ test('nobody there: `unreachable`; removed from the book during a request: cut a
 
 test('a request of another wire version is refused, naming both', async () => {
   const [a, b] = await loopback.pair();
-  const { Client } = await import('undici');
   const { chain, key } = a.authority.credentials;
   const client = new Client(`https://${b.address}`, {
     connect: {
@@ -259,4 +261,32 @@ test('a request of another wire version is refused, naming both', async () => {
   } finally {
     await client.destroy();
   }
+});
+
+test('a log whose rest is empty is put all the same: its acknowledgement was lost', async () => {
+  const [a, b] = await loopback.pair();
+  assert.deepEqual(await a.to(b).put('r1', LOG, 0, chunksOf(0, 0)), b.replica.answer);
+  assert.deepEqual(await a.to(b).put('r1', LOG, 0, chunksOf(2, 0)), b.replica.answer);
+  assert.equal(b.replica.size, 0);
+});
+
+test('a renewed certificate is shown from the next connection on', async () => {
+  const [a] = await loopback.pair();
+  let clock = Date.now() - 300 * 24 * 3600 * 1000;
+  const old = await loopback.host('host-o', { now: () => clock });
+  old.peers.add(a.asPeer());
+  await a.to(old).hello();
+  const before = old.authority.expires;
+  clock = Date.now();
+  assert.equal(await old.authority.renewIfDue(), true);
+  const socket = connect({ host: '127.0.0.1', port: old.server.port, rejectUnauthorized: false });
+  try {
+    await once(socket, 'secureConnect');
+    const shown = socket.getPeerX509Certificate()?.validToDate.getTime();
+    assert.equal(shown, old.authority.expires);
+    assert.ok(old.authority.expires > before);
+  } finally {
+    socket.destroy();
+  }
+  await a.to(old).hello();
 });

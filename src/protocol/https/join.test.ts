@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { afterEach, beforeEach, test } from 'node:test';
+import { createServer } from 'node:tls';
 import { Failure } from '../../model/failure.ts';
 import { openAuthority } from '../../security/authority.ts';
 import { printToken, readToken } from '../../security/token.ts';
@@ -72,8 +74,6 @@ test('a man in the middle with a CA of his own is noticed before he learns anyth
 });
 
 test('a man in the middle who shows the right CA beside a certificate of his own is noticed, too', async () => {
-  const { createServer } = await import('node:tls');
-  const { once } = await import('node:events');
   const own = (await openAuthority(await loopback.directory(), { hostName: 'host-b', addresses: [] })).credentials;
   const leaf = /^[^]+?-----END CERTIFICATE-----/.exec(own.chain)?.[0];
   let heard = 0;

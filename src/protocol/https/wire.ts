@@ -7,10 +7,10 @@ export const WIRE_HEADER = 'understudy-wire';
 /** Name that a host without a pairing asks for by SNI: the only way in for strangers, and only while a token is out. */
 export const ENROLMENT_NAME = 'enrolment.understudy.invalid';
 
-/** A request in progress gives a sign of life (`102 Processing`) this often, ms. */
-export const SIGN_OF_LIFE_MS = 10_000;
 /** After this long without any sign of life of the other end it is given up, ms. */
 export const SILENCE_MS = 60_000;
+/** A request in progress gives this many signs of life (`102 Processing`) in that time. */
+export const SIGNS_OF_LIFE = 6;
 /** TCP asks a silent peer after this long whether it is still there, ms. */
 export const TCP_KEEP_ALIVE_MS = 15_000;
 
