@@ -1,0 +1,208 @@
+/**
+ * Applies received logs, one after the other, in the background. The order is what makes a crash harmless:
+ *
+ * 1. the undo log, for all disks, whole and durable (one that is there already is never made again);
+ * 2. published to every open view;
+ * 3. the disks written and flushed: only now the new point exists;
+ * 4. the record says so, durably; only then the received log goes, and older points beyond the kept ones.
+ */
+import { dirname } from 'node:path';
+import { LogReader, type FrameEntry } from '../deltalog/reader.ts';
+import { syncDirectory } from '../lib/atomic-file.ts';
+import { crashPoint } from '../lib/crash-point.ts';
+import { BackOff } from '../lib/back-off.ts';
+import { sleep } from '../lib/clock.ts';
+import type { Gate } from '../lib/gate.ts';
+import type { Log } from '../lib/log.ts';
+import { asFailure, Failure, type RetryClass } from '../model/failure.ts';
+import { samePosition, type RecoveryPoint } from '../model/relationship.ts';
+import type { NbdClient } from '../qemu/nbd/client.ts';
+import type { DiskEngine } from './engine.ts';
+import type { Inbox, ReceivedLog } from './inbox.ts';
+import type { ReplicaLayout } from './layout.ts';
+import type { RecordFile } from './record.ts';
+import { writeLog } from './redo.ts';
+import { readUndo, type UndoChain, type UndoLog } from './undo-chain.ts';
+import { recordUndo } from './undo.ts';
+import type { Views } from './views.ts';
+
+export interface ApplierParts {
+  readonly layout: ReplicaLayout;
+  readonly record: RecordFile;
+  readonly inbox: Inbox;
+  readonly chain: UndoChain;
+  readonly engine: DiskEngine;
+  readonly views: Views;
+  /** Held while a log is applied: whoever needs the disks to stand still takes it. */
+  readonly standstill: Gate;
+  /** Held while undo logs come and go: whoever opens a view takes it. */
+  readonly publishing: Gate;
+  /** The recovery point that a log makes, as it is to be recorded. */
+  readonly pointOf: (received: ReceivedLog) => RecoveryPoint | null;
+  readonly log: Log;
+  /** Told when applying has failed (it is tried again by the failure's class), and null when it goes on. */
+  readonly onFailure: (failure: Failure | null) => void;
+}
+
+const BACK_OFF: Record<Exclude<RetryClass, 'never'>, readonly [number, number]> = {
+  backoff: [200, 10_000],
+  space: [2000, 30_000],
+};
+
+export class Applier {
+  readonly #parts: ApplierParts;
+  #stop: AbortController | undefined;
+  #loop: Promise<void> = Promise.resolve();
+  #wake = Promise.withResolvers<void>();
+  #progress = Promise.withResolvers<void>();
+  #failure: Failure | null = null;
+
+  constructor(parts: ApplierParts) {
+    this.#parts = parts;
+  }
+
+  /** Why nothing is applied just now; null when all is well. */
+  get failure(): Failure | null {
+    return this.#failure;
+  }
+
+  get running(): boolean {
+    return this.#stop !== undefined;
+  }
+
+  /** Begins, or goes on after a failure that a person has to cure. */
+  start(): void {
+    if (this.#stop !== undefined) {
+      this.wake();
+      return;
+    }
+    const stop = new AbortController();
+    this.#stop = stop;
+    this.#loop = this.#run(stop.signal);
+  }
+
+  /** Resolves when the log that is being applied is done or has failed; the others wait for `start`. */
+  async stop(): Promise<void> {
+    this.#stop?.abort(new Failure('interrupted', 'applying was stopped'));
+    this.wake();
+    await this.#loop;
+    this.#stop = undefined;
+    this.#moved();
+  }
+
+  /** A log has come. */
+  wake(): void {
+    this.#wake.resolve();
+  }
+
+  /** Resolves when one more log is applied, or something else has changed about applying. */
+  async progress(): Promise<void> {
+    await this.#progress.promise;
+  }
+
+  #moved(): void {
+    this.#progress.resolve();
+    this.#progress = Promise.withResolvers();
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    const { inbox, standstill } = this.#parts;
+    const pauses = { backoff: new BackOff(...BACK_OFF.backoff), space: new BackOff(...BACK_OFF.space) };
+    while (!signal.aborted) {
+      this.#wake = Promise.withResolvers();
+      const [next] = inbox.waiting;
+      if (next === undefined) {
+        await this.#wake.promise;
+        continue;
+      }
+      try {
+        await standstill.run(`applying log ${next.sequence}`, () => this.#apply(next));
+        pauses.backoff.reset();
+        pauses.space.reset();
+        this.#report(null);
+      } catch (error) {
+        const failure = asFailure(error, 'io');
+        if (signal.aborted) break;
+        this.#report(failure);
+        if (failure.retry === 'never') await this.#wake.promise;
+        else await sleep(pauses[failure.retry].next(), signal).catch(() => undefined); // stopped: the loop ends
+      }
+      this.#moved();
+    }
+  }
+
+  #report(failure: Failure | null): void {
+    const changed = failure?.code !== this.#failure?.code;
+    this.#failure = failure;
+    if (failure !== null) this.#parts.log.error({ err: failure }, 'a received log could not be applied');
+    if (changed) this.#parts.onFailure(failure);
+  }
+
+  async #apply(received: ReceivedLog): Promise<void> {
+    const { record, inbox, chain, publishing } = this.#parts;
+    crashPoint('replica:apply');
+    if (!samePosition(record.value.applied, received.makes)) await this.#write(received);
+    crashPoint('replica:recorded');
+    await inbox.discardFirst();
+    crashPoint('replica:discarded');
+    await publishing.run('retiring points', () => chain.retire(this.#keep()));
+  }
+
+  async #write(received: ReceivedLog): Promise<void> {
+    const { record, engine } = this.#parts;
+    const reader = await LogReader.open(received.path);
+    try {
+      const frames = await reader.index();
+      const { apply } = await engine.connections();
+      if (this.#leadsBack()) await this.#undo(received, frames, apply);
+      crashPoint('replica:published');
+      await writeLog(reader, frames, apply);
+    } finally {
+      await reader.close();
+    }
+    crashPoint('replica:flushed');
+    const { makes, logId, bytes } = received;
+    await record.update({ applied: makes, appliedLog: { logId, bytes }, latest: this.#parts.pointOf(received) });
+  }
+
+  /** Whether there is any point to go back to: there is none during an initial copy onto empty disks. */
+  #leadsBack(): boolean {
+    return this.#parts.record.value.latest !== null || this.#parts.chain.points.length > 0;
+  }
+
+  /** In the middle of a copy the last point is kept, whatever the number of points to keep: else there would be none. */
+  #keep(): number {
+    const { history, latest } = this.#parts.record.value;
+    return latest === null ? Math.max(1, history) : history;
+  }
+
+  async #undo(received: ReceivedLog, frames: FrameEntry[], clients: readonly NbdClient[]): Promise<void> {
+    const { layout, record, chain, publishing, views } = this.#parts;
+    if (chain.leadingFrom(received.makes) !== undefined) return;
+    const { id, disks, applied, latest } = record.value;
+    const path = layout.undoLog(received.sequence);
+    // A final undo log is never made again: the disks may have been written since.
+    const undo =
+      (await finalUndo(path)) ??
+      (await recordUndo(
+        { path, relationship: id, disks, follows: received.makes, makes: applied, point: latest },
+        frames,
+        clients,
+      ));
+    await publishing.run('publishing an undo log', async () => {
+      chain.add(undo);
+      await views.publish(undo);
+    });
+  }
+}
+
+async function finalUndo(path: string): Promise<UndoLog | undefined> {
+  try {
+    const undo = await readUndo(path);
+    await syncDirectory(dirname(path));
+    return undo;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return undefined;
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * Makes the directory of a new replica. Its record comes last: without it there is no replica, and what a crash left of an
+ * unfinished one is told from disks that somebody kept by a marker.
+ */
+import { open, readdir, rm, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { removeDurably, syncDirectory, writeAtomic } from '../lib/atomic-file.ts';
+import { Failure } from '../model/failure.ts';
+import type { Position, RecoveryPoint } from '../model/relationship.ts';
+import { createImage, imageInfo } from '../qemu/image.ts';
+import { ReplicaLayout } from './layout.ts';
+import { checkRecord, RecordFile, type ReplicaRecord } from './record.ts';
+
+export interface NewDisk {
+  readonly target: string;
+  /** Bytes. */
+  readonly size: number;
+  /** A qcow2 that is there already, with what it holds; left out: a new, empty one is made. */
+  readonly path?: string;
+}
+
+export interface NewReplica
+  extends Pick<ReplicaRecord, 'id' | 'vmId' | 'vmName' | 'definition' | 'epoch' | 'intervalSeconds' | 'history'> {
+  readonly disks: readonly NewDisk[];
+  /** What the disks hold now is called so; the first log follows it. */
+  readonly position: Position;
+  /** The recovery point that this state is, if it is one. */
+  readonly latest?: RecoveryPoint | null;
+}
+
+/** Durable when it resolves. Failures: `already-exists`, `disk-unsupported` (a given image of another size), `no-space`. */
+export async function createReplica(directory: string, replica: NewReplica): Promise<void> {
+  const { position, latest = null, ...settings } = replica;
+  const layout = new ReplicaLayout(directory);
+  const disks = replica.disks.map(({ target, size, path }) => ({ target, size, path: path ?? layout.disk(target) }));
+  const record = { ...settings, disks, start: position, applied: position, appliedLog: null, latest };
+  checkRecord(record); // before any of it becomes a path
+  await layout.make();
+  const marker = join(directory, 'creating');
+  const there = new Set(await readdir(directory));
+  if (there.has('replica.json')) throw new Failure('already-exists', `a replica exists in ${directory}`);
+  await clear(layout, there.has('creating'));
+  await writeAtomic(marker, '');
+  for (const { target, size, path } of replica.disks) {
+    if (path === undefined) await createImage(layout.disk(target), size, { format: 'qcow2' });
+    else await adopt(path, size);
+  }
+  for (const path of [layout.directory, join(directory, '..')]) await syncDirectory(path);
+  await RecordFile.create(directory, record);
+  await removeDurably(marker);
+}
+
+/** Removes what an unfinished creation left, and old logs. Kept disks are nobody's to remove. */
+async function clear(layout: ReplicaLayout, unfinished: boolean): Promise<void> {
+  for (const directory of [layout.inbox, layout.undo]) {
+    await rm(directory, { recursive: true });
+  }
+  if (unfinished) await rm(layout.disks, { recursive: true });
+  await layout.make();
+}
+
+/** An image that is there already becomes a disk of the replica, as it is. */
+async function adopt(path: string, size: number): Promise<void> {
+  const info = await imageInfo(path, { format: 'qcow2' });
+  if (info.size !== size) {
+    throw new Failure('disk-unsupported', `${path} has ${info.size} bytes, the primary's disk ${size}`, {
+      hint: 'Give both disks the same size, or replicate onto new disks.',
+    });
+  }
+  const file = await open(path, 'r');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Removes a replica's files. The record goes first, so that a crash leaves no half replica. Images that lie outside its
+ * directory were there before it, and stay in any case.
+ */
+export async function removeReplica(directory: string, options: { keepDisks: boolean }): Promise<void> {
+  const layout = new ReplicaLayout(directory);
+  await removeDurably(layout.record);
+  await unlink(join(directory, 'creating')).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
+  if (!options.keepDisks) {
+    await rm(directory, { recursive: true, force: true });
+    return;
+  }
+  await rm(layout.inbox, { recursive: true, force: true });
+  await rm(layout.undo, { recursive: true, force: true });
+}

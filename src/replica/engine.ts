@@ -1,0 +1,162 @@
+/**
+ * The disks of a replica, opened by a qemu-storage-daemon of its own, which is started when the disks are first needed and
+ * again whenever it has ended. Without the daemon nothing holds the images: that is what `stop` is for.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Log } from '../lib/log.ts';
+import { Failure } from '../model/failure.ts';
+import { NbdClient } from '../qemu/nbd/client.ts';
+import { BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
+import { StorageDaemon, type Exit } from '../qemu/storage-daemon.ts';
+
+export interface DiskImage {
+  readonly target: string;
+  readonly path: string;
+}
+
+export interface EngineOptions {
+  readonly runDirectory: string;
+  /** Name of the daemon's files in the run directory. */
+  readonly name: string;
+  readonly disks: readonly DiskImage[];
+  readonly log: Log;
+}
+
+/** Connections to the disks, by index. Each use has its own, so that bulk work doesn't hold up a view. */
+export interface Connections {
+  readonly apply: readonly NbdClient[];
+  readonly view: readonly NbdClient[];
+}
+
+interface Running extends Connections {
+  readonly daemon: StorageDaemon;
+}
+
+/** For so long a view waits for a storage daemon that is being started again, ms. */
+const VIEW_PATIENCE_MS = 30_000;
+const RESTART_PAUSE_MS = 200;
+/** What a dying daemon makes of requests. */
+const GONE: ReadonlySet<string> = new Set(['interrupted', 'unreachable', 'disk-engine', 'timeout']);
+
+export class DiskEngine {
+  readonly #options: EngineOptions;
+  #running: Promise<Running> | undefined;
+  #stopped = false;
+  #lastExit = -Infinity;
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+  }
+
+  /** Connections of the running daemon, which is started if there is none. Failures: `wrong-state` when stopped. */
+  async connections(): Promise<Connections> {
+    return await this.#engine();
+  }
+
+  /**
+   * Reads the disks for a view: `work` is done again if the daemon ends meanwhile, for up to 30 s.
+   */
+  async patiently<T>(work: (clients: readonly NbdClient[]) => Promise<T>): Promise<T> {
+    const deadline = performance.now() + VIEW_PATIENCE_MS;
+    for (;;) {
+      try {
+        const { view } = await this.#engine();
+        return await work(view);
+      } catch (error) {
+        const gone = error instanceof Failure && GONE.has(error.code);
+        if (!gone || performance.now() > deadline) throw error;
+        await delay(RESTART_PAUSE_MS);
+      }
+    }
+  }
+
+  /** Process id of the daemon, if one runs: for tests that kill it. */
+  async pid(): Promise<number | undefined> {
+    return (await this.#running)?.daemon.pid;
+  }
+
+  /** Ends the daemon; nothing has the images open afterwards. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    const running = await this.#running?.catch(() => undefined);
+    this.#running = undefined;
+    if (running === undefined) return;
+    disconnect(running);
+    const exit = await running.daemon.stop();
+    if (exit.code !== 0) this.#options.log.warn({ exit }, 'the storage daemon of the replica ended badly');
+  }
+
+  /** Lets it be started again. */
+  allow(): void {
+    this.#stopped = false;
+  }
+
+  async #engine(): Promise<Running> {
+    if (this.#stopped) {
+      throw new Failure('wrong-state', 'the disks of the replica are released: it is frozen for a failover', {
+        hint: 'Wait for the failover to end, or cancel it.',
+      });
+    }
+    if (this.#running === undefined) {
+      const starting = this.#start();
+      this.#running = starting;
+      starting.catch(() => {
+        if (this.#running === starting) this.#running = undefined;
+      });
+    }
+    return await this.#running;
+  }
+
+  async #start(): Promise<Running> {
+    const { runDirectory, name, disks, log } = this.#options;
+    const pause = this.#lastExit + RESTART_PAUSE_MS - performance.now();
+    if (pause > 0) await delay(pause);
+    const daemon = await StorageDaemon.start({ directory: runDirectory, name, log });
+    try {
+      const apply: NbdClient[] = [];
+      const view: NbdClient[] = [];
+      for (const [i, { target, path }] of disks.entries()) {
+        const node = `disk${i}`;
+        await daemon.openImage({ node, path, format: 'qcow2', readOnly: false, discard: 'unmap' });
+        await daemon.exportNode({ node, exportName: target, writable: true });
+        const address = { socketPath: daemon.nbdSocket, exportName: target, metaContexts: [BASE_ALLOCATION] };
+        apply.push(await NbdClient.connect(address));
+        view.push(await NbdClient.connect(address));
+      }
+      const running = { daemon, apply, view };
+      daemon.onExit((exit) => this.#ended(running, exit));
+      for (const client of [...apply, ...view]) void client.closed.then(() => this.#lost(running));
+      return running;
+    } catch (error) {
+      await daemon.stop();
+      throw error;
+    }
+  }
+
+  /** A connection broke. A daemon that can't be spoken to is of no use: it ends, and is started again when needed. */
+  async #lost(running: Running): Promise<void> {
+    if (this.#stopped || !(await this.#isCurrent(running))) return;
+    await running.daemon.stop().catch((error: unknown) => {
+      this.#options.log.error({ err: error }, 'the storage daemon of the replica could not be ended');
+    });
+  }
+
+  #ended(running: Running, exit: Exit): void {
+    this.#lastExit = performance.now();
+    disconnect(running);
+    if (this.#stopped) return;
+    this.#options.log.error({ exit }, 'the storage daemon of the replica ended; it is started again');
+    void this.#isCurrent(running).then((current) => {
+      if (current) this.#running = undefined;
+    });
+  }
+
+  async #isCurrent(running: Running): Promise<boolean> {
+    const now = this.#running;
+    return now !== undefined && (await now.catch(() => undefined)) === running && this.#running === now;
+  }
+}
+
+function disconnect(running: Running): void {
+  for (const client of [...running.apply, ...running.view]) client.destroy();
+}

@@ -1,0 +1,118 @@
+/**
+ * What a replica knows of itself, beside its disks: enough to serve it again with nothing but its directory.
+ */
+import { readFile } from 'node:fs/promises';
+import { isAbsolute, join, relative, resolve } from 'node:path';
+import { z } from 'zod';
+import { diskSchema, pointSchema, positionSchema } from '../deltalog/header.ts';
+import { writeAtomic } from '../lib/atomic-file.ts';
+import { Gate } from '../lib/gate.ts';
+import { Failure } from '../model/failure.ts';
+
+/** 0 while it may still change. */
+const FORMAT = 0;
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+const recordSchema = z.strictObject({
+  format: z.literal(FORMAT),
+  id: z.guid(),
+  vmId: z.guid(),
+  vmName: z.string(),
+  definition: z.string(),
+  disks: z.array(diskSchema.extend({ path: z.string().min(1) })).min(1),
+  /** Logs of a lower epoch are refused. */
+  epoch: count,
+  intervalSeconds: z.number().int().min(1),
+  /** Recovery points kept besides the latest state. */
+  history: z.number().int().min(0).max(10_000),
+  /** Position from which the primary began to count. */
+  start: positionSchema,
+  /** The state that the disks hold. */
+  applied: positionSchema,
+  /** The log that made `applied`; null before the first. A primary that missed the acknowledgement sends it again. */
+  appliedLog: z.strictObject({ logId: z.string(), bytes: count }).nullable(),
+  /** The recovery point that `applied` is; null in the middle of a copy. */
+  latest: pointSchema.nullable(),
+});
+
+export type ReplicaRecord = z.infer<typeof recordSchema>;
+
+/** Throws `bad-request` for what can't be a record: what it holds came over the network. */
+export function checkRecord(value: Omit<ReplicaRecord, 'format'>): void {
+  const parsed = recordSchema.safeParse({ format: FORMAT, ...value });
+  const issue = parsed.error?.issues[0];
+  if (issue !== undefined) throw new Failure('bad-request', `${issue.path.join('.')}: ${issue.message}`);
+  const targets = new Set(value.disks.map(({ target }) => target));
+  if (targets.size !== value.disks.length) throw new Failure('bad-request', 'two disks have the same target');
+}
+
+/** The record in its file. Changes are written one after the other, each durable when its promise resolves. */
+export class RecordFile {
+  readonly #path: string;
+  readonly #directory: string;
+  readonly #gate = new Gate();
+  #value: ReplicaRecord;
+
+  private constructor(directory: string, value: ReplicaRecord) {
+    this.#directory = directory;
+    this.#path = join(directory, 'replica.json');
+    this.#value = value;
+  }
+
+  static async create(directory: string, value: Omit<ReplicaRecord, 'format'>): Promise<RecordFile> {
+    const file = new RecordFile(directory, { format: FORMAT, ...value });
+    await file.update({});
+    return file;
+  }
+
+  /** Failures: `format-unknown`, `io` for a record that isn't one; ENOENT as it comes. */
+  static async open(directory: string): Promise<RecordFile> {
+    const path = join(directory, 'replica.json');
+    const text = await readFile(path, 'utf8');
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch (cause) {
+      throw new Failure('io', `${path} is not JSON`, { cause, hint: 'Restore the file, or remove the replica.' });
+    }
+    const format = (json as { format?: unknown } | null)?.format;
+    if (format !== FORMAT) {
+      throw new Failure('format-unknown', `${path} has format ${String(format)}; this version reads ${FORMAT}`);
+    }
+    const parsed = recordSchema.safeParse(json);
+    if (!parsed.success) {
+      const issue = parsed.error.issues[0];
+      throw new Failure('io', `${path}: ${issue?.path.join('.')}: ${issue?.message}`, {
+        hint: 'Restore the file, or remove the replica.',
+      });
+    }
+    // Disks of ours are named from the directory on, so that it can be moved.
+    const disks = parsed.data.disks.map((disk) => ({ ...disk, path: resolve(directory, disk.path) }));
+    return new RecordFile(directory, { ...parsed.data, disks });
+  }
+
+  get value(): ReplicaRecord {
+    return this.#value;
+  }
+
+  /** Changes what is in memory only; the next `update` writes it. For what may be lost. */
+  remember(change: Partial<ReplicaRecord>): void {
+    this.#value = { ...this.#value, ...change };
+  }
+
+  async update(change: Partial<ReplicaRecord> | ((value: ReplicaRecord) => Partial<ReplicaRecord>)): Promise<void> {
+    await this.#gate.run('record', async () => {
+      const changed = typeof change === 'function' ? change(this.#value) : change;
+      const next = { ...this.#value, ...changed };
+      const disks = next.disks.map((disk) => ({ ...disk, path: this.#named(disk.path) }));
+      await writeAtomic(this.#path, `${JSON.stringify({ ...next, disks }, undefined, 2)}\n`);
+      this.#value = { ...this.#value, ...changed };
+    });
+  }
+
+  #named(path: string): string {
+    const inside = relative(this.#directory, path);
+    return inside.startsWith('..') || isAbsolute(inside) ? path : inside;
+  }
+}

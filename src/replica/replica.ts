@@ -1,0 +1,389 @@
+/**
+ * The replica of one VM: receives logs, applies them to its flat disks, keeps the way back to older recovery points, and
+ * shows any of them. Everything that it knows lies in its directory (layout.ts); the orders that keep it whole through any
+ * crash are in inbox.ts and applier.ts.
+ */
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { Gate } from '../lib/gate.ts';
+import type { Log } from '../lib/log.ts';
+import { Failure } from '../model/failure.ts';
+import { samePosition, type Position, type RecoveryPoint } from '../model/relationship.ts';
+import type { LogName } from '../protocol/endpoint.ts';
+import type { LocalDisk } from '../store/store.ts';
+import { orAborted } from './abortable.ts';
+import { describe, notFollowing } from './admission.ts';
+import { Applier } from './applier.ts';
+import { createReplica, removeReplica, type NewReplica } from './create.ts';
+import { digestBlocks } from './digests.ts';
+import { DiskEngine } from './engine.ts';
+import { Inbox, type ReceivedLog } from './inbox.ts';
+import { ReplicaLayout } from './layout.ts';
+import { materialise } from './materialise.ts';
+import { RecordFile, type ReplicaRecord } from './record.ts';
+import { UndoChain } from './undo-chain.ts';
+import { recordUndo } from './undo.ts';
+import { PointView } from './view.ts';
+import { Views, type SocketOwner, type View } from './views.ts';
+
+export interface ReplicaOptions {
+  /** `<replicas>/<relationship id>` */
+  readonly directory: string;
+  /** For sockets and pid files; short (sockets have at most 107 bytes), and reachable for QEMU's user. */
+  readonly runDirectory: string;
+  readonly log: Log;
+  /** To whom the sockets of views belong; this user if left out. */
+  readonly viewOwner?: SocketOwner;
+  /** Told when applying fails, and null when it goes on. */
+  readonly onFailure?: (failure: Failure | null) => void;
+}
+
+export type ReplicaSettings = Pick<ReplicaRecord, 'vmName' | 'definition' | 'intervalSeconds' | 'history'>;
+
+/** More logs than these waiting to be applied hold the primary up. */
+const MAX_WAITING = 4;
+/** For so long a sender is held up before it is told `busy`, ms. */
+const ROOM_PATIENCE_MS = 10_000;
+/** For so long `digests` waits for what is still to be applied, ms. */
+const DIGEST_PATIENCE_MS = 5000;
+/** `confirm` writes the record at most so often, ms: what a crash loses of it is an instant, seconds old, of a display. */
+const CONFIRM_EVERY_MS = 5000;
+
+export class Replica {
+  readonly directory: string;
+  readonly #options: ReplicaOptions;
+  readonly #layout: ReplicaLayout;
+  readonly #record: RecordFile;
+  readonly #inbox: Inbox;
+  readonly #chain: UndoChain;
+  readonly #engine: DiskEngine;
+  readonly #views: Views;
+  readonly #applier: Applier;
+  readonly #standstill = new Gate();
+  readonly #publishing = new Gate();
+  /** Confirmations of a log that isn't applied yet. */
+  #confirmed: { position: Position; instant: number } | undefined;
+  #confirmWritten = -Infinity;
+  #frozen = false;
+  #closed = false;
+  /** False while a log that was half applied at the last crash isn't done again. */
+  #whole: boolean;
+
+  private constructor(options: ReplicaOptions, record: RecordFile, inbox: Inbox, chain: UndoChain) {
+    this.directory = options.directory;
+    this.#options = options;
+    this.#layout = new ReplicaLayout(options.directory);
+    this.#record = record;
+    this.#inbox = inbox;
+    this.#chain = chain;
+    const { runDirectory, log } = options;
+    this.#engine = new DiskEngine({ runDirectory, name: 'disks', disks: record.value.disks, log });
+    this.#views = new Views({ runDirectory, owner: options.viewOwner, log });
+    this.#applier = new Applier({
+      layout: this.#layout,
+      record,
+      inbox,
+      chain,
+      engine: this.#engine,
+      views: this.#views,
+      standstill: this.#standstill,
+      publishing: this.#publishing,
+      pointOf: (received) => this.#pointOf(received),
+      log,
+      onFailure: (failure) => options.onFailure?.(failure),
+    });
+    this.#whole = inbox.waiting.length === 0;
+  }
+
+  /** Makes a new replica and opens it. Failures as of `createReplica`. */
+  static async create(options: ReplicaOptions, replica: NewReplica): Promise<Replica> {
+    await createReplica(options.directory, replica);
+    return await Replica.open(options);
+  }
+
+  /** Opens what is in its directory. Failures: `format-unknown`; `io` when files are missing or damaged. */
+  static async open(options: ReplicaOptions): Promise<Replica> {
+    const layout = new ReplicaLayout(options.directory);
+    const record = await RecordFile.open(options.directory);
+    await layout.make();
+    await mkdir(options.runDirectory, { recursive: true });
+    await chmod(options.runDirectory, 0o711); // QEMU's user passes through to the sockets of views
+    const inbox = await Inbox.open(layout, record.value);
+    const chain = await UndoChain.open(layout, record.value.applied, inbox.waiting[0]?.makes);
+    const replica = new Replica(options, record, inbox, chain);
+    replica.#applier.start();
+    return replica;
+  }
+
+  get id(): string {
+    return this.#record.value.id;
+  }
+
+  /** What is in its record: settings, disks, definition, where it stands. */
+  get record(): Readonly<ReplicaRecord> {
+    return this.#record.value;
+  }
+
+  get disks(): readonly LocalDisk[] {
+    return this.#record.value.disks;
+  }
+
+  /** Why received logs can't be applied just now; null when all is well. */
+  get failure(): Failure | null {
+    return this.#applier.failure;
+  }
+
+  get frozen(): boolean {
+    return this.#frozen;
+  }
+
+  /** Received logs that wait to be applied. */
+  get waiting(): number {
+    return this.#inbox.waiting.length;
+  }
+
+  status(): { epoch: number; received: Position; applied: Position } {
+    const { epoch, applied } = this.#record.value;
+    return { epoch, received: this.#inbox.received, applied };
+  }
+
+  /** Recovery points that can be failed over to, newest first. The latest one is on the disks, without undo logs. */
+  points(): RecoveryPoint[] {
+    const { latest } = this.#record.value;
+    const older = this.#chain.points;
+    return latest === null ? older : [latest, ...older.filter(({ sequence }) => sequence !== latest.sequence)];
+  }
+
+  // --- receiving ---
+
+  async durableOffset(log: LogName): Promise<number> {
+    return await this.#inbox.durableOffset(log);
+  }
+
+  /** See `ReplicaEndpoint.put`. */
+  async receive(
+    log: LogName,
+    offset: number,
+    body: AsyncIterable<Uint8Array>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    if (this.#closed) throw new Failure('interrupted', 'the replica is being closed');
+    await this.#room(signal);
+    const expected = () => {
+      const { id, epoch, disks } = this.#record.value;
+      return { relationship: id, epoch, received: this.#inbox.received, disks };
+    };
+    await this.#inbox.receive(log, offset, body, expected, signal);
+    this.#applier.wake();
+  }
+
+  /** The primary saw at `instant` (ms, its clock) that nothing had changed since `position`. */
+  async confirm(position: Position, instant: number): Promise<void> {
+    const { epoch, applied, latest } = this.#record.value;
+    const { received } = this.#inbox;
+    if (position.epoch < epoch) {
+      throw new Failure('stale-epoch', `${describe(position)} was confirmed; the replica is at epoch ${epoch}`);
+    }
+    if (!samePosition(position, received)) {
+      throw notFollowing('other state', `${describe(position)} was confirmed`, received);
+    }
+    if (!samePosition(position, applied)) {
+      this.#confirmed = { position, instant };
+      return;
+    }
+    if (latest === null || latest.confirmed >= instant) return;
+    this.#record.remember({ latest: { ...latest, confirmed: instant } });
+    if (performance.now() - this.#confirmWritten < CONFIRM_EVERY_MS) return;
+    this.#confirmWritten = performance.now();
+    await this.#record.update({});
+  }
+
+  /** Resolves when everything received is applied. Throws the failure that only a person can cure. */
+  async drained(signal?: AbortSignal): Promise<void> {
+    while (this.#inbox.waiting.length > 0) {
+      const failure = this.#applier.failure;
+      if (failure?.retry === 'never') throw failure;
+      if (!this.#applier.running) throw new Failure('wrong-state', 'received logs wait: the replica is frozen or closed');
+      signal?.throwIfAborted();
+      await orAborted(this.#applier.progress(), signal);
+    }
+  }
+
+  // --- roles ---
+
+  /** From now on logs of a lower epoch are refused; one that is arriving is broken off. Durable. */
+  async raiseEpoch(epoch: number): Promise<void> {
+    const now = this.#record.value.epoch;
+    if (epoch < now) throw new Failure('stale-epoch', `epoch ${epoch} was asked for; the replica is at ${now}`);
+    if (epoch === now) return;
+    await this.#record.update({ epoch });
+    await this.#inbox.interrupt(new Failure('stale-epoch', `the replica is at epoch ${epoch} now`));
+  }
+
+  /**
+   * Applies what has been received, then lets go of the disks: nobody has them open any more, and open views fail. What
+   * arrives meanwhile waits in the inbox; raise the epoch first if nothing may.
+   */
+  async freeze(): Promise<void> {
+    if (this.#frozen) return;
+    await this.drained();
+    await this.#applier.stop();
+    this.#frozen = true;
+    await this.#engine.stop();
+  }
+
+  /** Takes the disks again and goes on. They must hold what they held at `freeze`. */
+  thaw(): void {
+    if (!this.#frozen) return;
+    this.#frozen = false;
+    this.#engine.allow();
+    this.#applier.start();
+  }
+
+  async setSettings(settings: Partial<ReplicaSettings>): Promise<void> {
+    await this.#record.update(settings);
+  }
+
+  /**
+   * Counts on from another position, with the disks as they are: `start` names the state that they hold now. Older points
+   * stay. Failures: `not-following` for a position before the present one, `busy` while logs wait.
+   */
+  async rebase(start: Position): Promise<void> {
+    await this.#standstill.run('counting from another position', async () => {
+      const { applied, latest, id, disks } = this.#record.value;
+      if (this.#inbox.waiting.length > 0) throw new Failure('busy', 'received logs are still being applied');
+      const renamed = start.sequence === applied.sequence && (start.epoch > applied.epoch || samePosition(start, applied));
+      if (!renamed && start.sequence <= applied.sequence) {
+        throw notFollowing('repeated', `the primary wants to count from ${describe(start)}`, applied);
+      }
+      // Between the two names of the state lies an empty step back, so that the way to older points has no hole.
+      const bridge = !renamed && (latest !== null || this.#chain.points.length > 0);
+      if (bridge) {
+        const path = this.#layout.undoLog(start.sequence);
+        const request = { path, relationship: id, disks, follows: start, makes: applied, point: latest };
+        const undo = await recordUndo(request, [], []);
+        await this.#publishing.run('publishing an undo log', async () => {
+          this.#chain.add(undo);
+          await this.#views.publish(undo);
+        });
+      }
+      await this.#record.update(({ epoch }) => ({
+        start,
+        applied: start,
+        appliedLog: null,
+        epoch: Math.max(epoch, start.epoch),
+        latest: bridge ? null : latest,
+      }));
+      await this.#inbox.rebase(start);
+    });
+  }
+
+  /** Gives all older points up; the latest state stays. */
+  async forgetPoints(): Promise<void> {
+    await this.#standstill.run('forgetting points', () =>
+      this.#publishing.run('forgetting points', () => this.#chain.retire(0)),
+    );
+  }
+
+  // --- reading ---
+
+  /** See `ReplicaEndpoint.digests`. Failures: `not-found` (disk), `bad-request` (range), `busy` (logs wait). */
+  async digests(target: string, from: number, count: number): Promise<Uint8Array> {
+    await this.drained(AbortSignal.timeout(DIGEST_PATIENCE_MS)).catch((error: unknown) => {
+      if (!(error instanceof Failure)) throw new Failure('busy', `${this.waiting} received logs aren't applied yet`);
+      throw error;
+    });
+    return await this.#standstill.run('reading digests', async () => {
+      if (this.waiting > 0) throw new Failure('busy', `${this.waiting} received logs aren't applied yet`);
+      const disk = this.disks.findIndex((one) => one.target === target);
+      if (disk === -1) throw new Failure('not-found', `the replica has no disk ${target}`);
+      const { apply } = await this.#engine.connections();
+      return await digestBlocks(apply[disk]!, from, count);
+    });
+  }
+
+  /**
+   * Serves the recovery point of that sequence read-only by NBD while replication goes on. Any number at once; points that
+   * are retired meanwhile stay readable. Failures: `not-found`, `wrong-state` while frozen.
+   */
+  async openView(sequence: number): Promise<View> {
+    if (this.#frozen || this.#closed) throw new Failure('wrong-state', 'the replica is frozen for a failover, or closed');
+    // After a crash the log that was being applied comes first: until then the latest point isn't whole.
+    if (!this.#whole) await this.drained();
+    this.#whole = true;
+    return await this.#publishing.run(`opening a view of ${sequence}`, async () => {
+      const point = this.#point(sequence);
+      const view = await PointView.open(point.sequence, this.disks, this.#chain.backTo(sequence), this.#engine);
+      try {
+        return await this.#views.serve(view);
+      } catch (error) {
+        await view.close();
+        throw error;
+      }
+    });
+  }
+
+  get openViews(): number {
+    return this.#views.count;
+  }
+
+  /**
+   * Makes overlays on the flat disks that hold a recovery point (none of its blocks where it is the latest one). Only while
+   * frozen: first `freeze`, then this, then whoever uses the overlays, and `thaw` when those are gone.
+   */
+  async materialise(sequence: number, overlays: ReadonlyMap<string, string>): Promise<void> {
+    if (!this.#frozen) throw new Failure('wrong-state', 'a point is materialised on frozen disks only');
+    const point = this.#point(sequence);
+    const { runDirectory, log } = this.#options;
+    const logs = this.#chain.backTo(point.sequence);
+    await materialise({ disks: this.disks, overlays, logs, runDirectory, log });
+  }
+
+  /** Process id of the storage daemon, while one runs: for tests that kill it. */
+  async enginePid(): Promise<number | undefined> {
+    return await this.#engine.pid();
+  }
+
+  /** Ends what is under way; everything is durable. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#inbox.interrupt(new Failure('interrupted', 'the replica is being closed'));
+    await this.#applier.stop();
+    await this.#views.close();
+    await this.#engine.stop();
+    await this.#record.update({});
+  }
+
+  /** Closes it and removes it; see `removeReplica` for what stays. */
+  async remove(options: { keepDisks: boolean }): Promise<void> {
+    await this.close();
+    await removeReplica(this.directory, options);
+    await rm(this.#options.runDirectory, { recursive: true, force: true });
+  }
+
+  /** The point that a log makes, with what was confirmed of it while it waited. */
+  #pointOf(received: ReceivedLog): RecoveryPoint | null {
+    const { makes, point } = received;
+    const confirmed = this.#confirmed;
+    if (point === null || confirmed === undefined || !samePosition(confirmed.position, makes)) return point;
+    return { ...point, confirmed: Math.max(point.confirmed, confirmed.instant) };
+  }
+
+  #point(sequence: number): RecoveryPoint {
+    const point = this.points().find((one) => one.sequence === sequence);
+    if (point === undefined) throw new Failure('not-found', `the replica keeps no recovery point ${sequence}`);
+    return point;
+  }
+
+  /** Holds a sender up while too many logs wait to be applied. */
+  async #room(signal?: AbortSignal): Promise<void> {
+    const patience = AbortSignal.timeout(ROOM_PATIENCE_MS);
+    const stop = signal === undefined ? patience : AbortSignal.any([patience, signal]);
+    while (this.#inbox.waiting.length >= MAX_WAITING) {
+      if (this.failure !== null) throw this.failure;
+      if (patience.aborted) throw new Failure('busy', `${this.waiting} received logs aren't applied yet`);
+      signal?.throwIfAborted();
+      await orAborted(this.#applier.progress(), stop).catch(() => undefined); // seen at the head of the loop
+    }
+  }
+}

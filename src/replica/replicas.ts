@@ -1,0 +1,106 @@
+/**
+ * All replicas of this host: one directory each, named by relationship.
+ */
+import { mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Log } from '../lib/log.ts';
+import { asFailure, Failure } from '../model/failure.ts';
+import type { NewReplica } from './create.ts';
+import { Replica } from './replica.ts';
+import type { SocketOwner } from './views.ts';
+
+export interface ReplicasOptions {
+  readonly directory: string;
+  /** Each replica gets a directory below it for its sockets. */
+  readonly runDirectory: string;
+  readonly log: Log;
+  readonly viewOwner?: SocketOwner;
+  /** Told when a replica can't apply what it has received, and null when it goes on. */
+  readonly onFailure?: (id: string, failure: Failure | null) => void;
+}
+
+export class Replicas {
+  readonly #options: ReplicasOptions;
+  readonly #open = new Map<string, Replica>();
+  readonly #broken = new Map<string, Failure>();
+
+  private constructor(options: ReplicasOptions) {
+    this.#options = options;
+  }
+
+  /** Opens all that are there. One that can't be opened doesn't keep the others from it: see `broken`. */
+  static async open(options: ReplicasOptions): Promise<Replicas> {
+    const replicas = new Replicas(options);
+    await mkdir(options.directory, { recursive: true, mode: 0o711 });
+    await mkdir(options.runDirectory, { recursive: true, mode: 0o711 });
+    for (const entry of await readdir(options.directory, { withFileTypes: true })) {
+      if (entry.isDirectory()) await replicas.#tryOpen(entry.name);
+    }
+    return replicas;
+  }
+
+  /** Replicas that couldn't be opened, by id, and why. */
+  get broken(): ReadonlyMap<string, Failure> {
+    return this.#broken;
+  }
+
+  all(): Replica[] {
+    return [...this.#open.values()];
+  }
+
+  find(id: string): Replica | undefined {
+    return this.#open.get(id);
+  }
+
+  /** Failures: `not-found`; for one that couldn't be opened, why. */
+  get(id: string): Replica {
+    const replica = this.#open.get(id);
+    if (replica !== undefined) return replica;
+    throw this.#broken.get(id) ?? new Failure('not-found', `this host has no replica of relationship ${id}`);
+  }
+
+  async create(replica: NewReplica): Promise<Replica> {
+    const broken = this.#broken.get(replica.id);
+    if (broken !== undefined) throw broken;
+    const created = await Replica.create(this.#replicaOptions(replica.id), replica);
+    this.#open.set(replica.id, created);
+    return created;
+  }
+
+  /** None there is no error. */
+  async remove(id: string, options: { keepDisks: boolean }): Promise<void> {
+    const replica = this.#open.get(id);
+    if (replica === undefined) return;
+    this.#open.delete(id);
+    await replica.remove(options);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.all().map((replica) => replica.close()));
+    this.#open.clear();
+  }
+
+  async #tryOpen(id: string): Promise<void> {
+    const directory = join(this.#options.directory, id);
+    // Without a record it is no replica: disks that somebody kept, or a creation that didn't come to its end.
+    if (!(await readdir(directory)).includes('replica.json')) return;
+    try {
+      this.#open.set(id, await Replica.open(this.#replicaOptions(id)));
+    } catch (error) {
+      const failure = asFailure(error, 'io');
+      this.#broken.set(id, failure);
+      this.#options.log.error({ err: failure, id }, 'a replica could not be opened');
+    }
+  }
+
+  #replicaOptions(id: string) {
+    const { directory, runDirectory, log, viewOwner, onFailure } = this.#options;
+    return {
+      directory: join(directory, id),
+      runDirectory: join(runDirectory, id),
+      log: log.child({ replica: id }),
+      ...(viewOwner === undefined ? {} : { viewOwner }),
+      onFailure: (failure: Failure | null) => onFailure?.(id, failure),
+    };
+  }
+}
