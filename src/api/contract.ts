@@ -41,7 +41,8 @@ export type StreamName = { [N in OperationName]: Contract[N]['stream'] extends t
 /** Names of the operations that answer once. */
 export type CallName = Exclude<OperationName, StreamName>;
 
-type Sent<T> = T extends readonly (infer U)[]
+/** A value that crosses the API: read-only all the way down. */
+export type Sent<T> = T extends readonly (infer U)[]
   ? readonly Sent<U>[]
   : T extends object
     ? { readonly [K in keyof T]: Sent<T[K]> }

@@ -1,0 +1,143 @@
+import type { Command } from 'commander';
+import { CONTRACT, type CallName } from '../../api/contract.ts';
+import { followCopy } from '../follow-copy.ts';
+import { replicationSheet, replicationTable, stateText, type Replication } from '../replication-text.ts';
+import { REF, readInteger, readSeconds, readSeveral } from '../arguments.ts';
+import { inSession, type Session } from '../session.ts';
+import { duration } from '../words.ts';
+import { watchReplications } from '../watch.ts';
+
+interface Settings {
+  readonly interval?: number;
+  readonly history?: number;
+}
+interface EnableOptions extends Settings {
+  readonly peer: string;
+  readonly excludeDisk?: string[];
+  readonly wait: boolean;
+}
+
+export function addReplicationCommands(program: Command): void {
+  const replication = program.command('replication').description('Replication relationships of this host');
+
+  replication
+    .command('enable')
+    .description(CONTRACT.replicationEnable.summary)
+    .argument('<vm>', 'name or id of the VM')
+    .requiredOption('--peer <host>', 'paired host that is to be its Replica server')
+    .option('--interval <time>', 'from one cycle to the next: 30, 30s, 5m; 5 s to 24 h (default: 5m)', readSeconds)
+    .option('--history <number>', 'recovery points kept besides the latest (default: 24)', readInteger)
+    .option('--exclude-disk <target>', 'leave this disk out: vdb; may be given several times', readSeveral)
+    .option('--no-wait', 'do not wait for the initial copy')
+    .action(
+      inSession(async (session, vm: string, options: EnableOptions) => {
+        const begun = await session.client.call('replicationEnable', {
+          vm,
+          peer: options.peer,
+          ...settings(options),
+          ...(options.excludeDisk === undefined ? {} : { excludeDisks: options.excludeDisk }),
+        });
+        session.output.note(`replication of ${begun.vmName} to ${begun.peer} is enabled`);
+        showResult(session, await followCopy(session, begun, options));
+      }),
+    );
+
+  replication
+    .command('list')
+    .description(CONTRACT.replicationList.summary)
+    .action(
+      inSession(async ({ client, output }) => {
+        const all = await client.call('replicationList', {});
+        output.result(all, () => replicationTable(output, all));
+      }),
+    );
+
+  replication
+    .command('show')
+    .description(CONTRACT.replicationShow.summary)
+    .argument('<ref>', REF)
+    .action(
+      inSession(async ({ client, output }, ref: string) => {
+        const one = await client.call('replicationShow', { ref });
+        output.result(one, () => replicationSheet(output, one));
+      }),
+    );
+
+  replication
+    .command('watch')
+    .description(CONTRACT.replicationWatch.summary)
+    .argument('[ref]', REF)
+    .action(inSession(async (session, ref: string | undefined) => watchReplications(session, ref)));
+
+  replication
+    .command('set')
+    .description(CONTRACT.replicationSet.summary)
+    .argument('<ref>', REF)
+    .option('--interval <time>', 'from one cycle to the next: 30, 30s, 5m; 5 s to 24 h', readSeconds)
+    .option('--history <number>', 'recovery points kept besides the latest', readInteger)
+    .action(
+      inSession(async (session, ref: string, options: Settings) => {
+        showResult(session, await session.client.call('replicationSet', { ref, ...settings(options) }));
+      }),
+    );
+
+  addSimple(replication, 'suspend', 'replicationSuspend');
+  addSimple(replication, 'resume', 'replicationResume');
+
+  replication
+    .command('resync')
+    .description(CONTRACT.replicationResync.summary)
+    .argument('<ref>', REF)
+    .option('--no-wait', 'do not wait for its end')
+    .action(
+      inSession(async (session, ref: string, options: { wait: boolean }) => {
+        const begun = await session.client.call('replicationResync', { ref });
+        showResult(session, await followCopy(session, begun, options));
+      }),
+    );
+
+  replication
+    .command('remove')
+    .description(CONTRACT.replicationRemove.summary)
+    .argument('<ref>', REF)
+    .option('--keep-disks', 'keep the disks of the replica')
+    .option('-y, --yes', 'without asking')
+    .action(
+      inSession(async ({ client, output, confirm }, ref: string, options: { keepDisks?: boolean; yes?: boolean }) => {
+        const { id, vmName, peer } = await client.call('replicationShow', { ref });
+        const { keepDisks = false } = options;
+        const lost = keepDisks ? 'all recovery points' : 'all recovery points and the disks of the replica';
+        await confirm(`This ends the replication of ${vmName} with ${peer} and deletes ${lost}.`, options);
+        await client.call('replicationRemove', { ref: id, keepDisks });
+        output.result({ removed: id }, () => `${vmName} is no longer replicated with ${peer}`);
+      }),
+    );
+}
+
+function addSimple(parent: Command, verb: string, name: CallName & ('replicationSuspend' | 'replicationResume')): void {
+  parent
+    .command(verb)
+    .description(CONTRACT[name].summary)
+    .argument('<ref>', REF)
+    .action(
+      inSession(async (session, ref: string) => {
+        showResult(session, await session.client.call(name, { ref }));
+      }),
+    );
+}
+
+function settings({ interval, history }: Settings): { intervalSeconds?: number; history?: number } {
+  return {
+    ...(interval === undefined ? {} : { intervalSeconds: interval }),
+    ...(history === undefined ? {} : { history }),
+  };
+}
+
+function showResult({ output }: Session, one: Replication): void {
+  output.result(
+    one,
+    () =>
+      `${one.vmName}: ${stateText(one)}; every ${duration(one.intervalSeconds * 1000)}, ` +
+      `${one.history} recovery points, replica on ${one.role === 'primary' ? one.peer : 'this host'}`,
+  );
+}
