@@ -135,7 +135,7 @@ async function initrdEntries(root: string): Promise<Entry[]> {
   }
   return [
     ...[...directories].toSorted().map((path): Entry => ({ path, kind: 'directory' })),
-    ...[...files].toSorted().map(([path, file]): Entry => ({ path, kind: 'file', ...file })),
+    ...[...files.keys()].toSorted().map((path): Entry => ({ path, kind: 'file', ...files.get(path)! })),
   ];
 }
 

@@ -1,13 +1,14 @@
 /**
  * Work to be done when this process is told to end: by SIGINT, SIGTERM or SIGHUP. It runs once, latest registered
- * first; then the process ends by the same signal, so that its parent sees the truth. A second signal ends it at once.
+ * first; then the process ends by the same signal, so that its parent sees the truth. Further signals change nothing:
+ * a terminal and a parent often send both.
  */
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const works = new Set<() => Promise<void>>();
 let interrupted = false;
 
 function interrupt(signal: NodeJS.Signals): void {
-  if (interrupted) return endBy(signal);
+  if (interrupted) return;
   interrupted = true;
   void runAll().finally(() => endBy(signal));
 }
