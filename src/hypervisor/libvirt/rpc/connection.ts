@@ -105,7 +105,12 @@ export class Connection {
       if (all.length < length) return;
       this.#received = [all.subarray(length)];
       this.#receivedBytes -= length;
-      this.#dispatch(all.subarray(4, length));
+      try {
+        this.#dispatch(all.subarray(4, length));
+      } catch (error) {
+        this.#break(`libvirt at ${this.#path} sent a message that can't be read: ${String(error)}`);
+        return;
+      }
     }
   }
 
@@ -124,10 +129,11 @@ export class Connection {
     if (type !== TYPE.reply) return; // an event; we subscribe to none
     const waiting = this.#waiting.get(serial);
     if (waiting === undefined) return; // its caller has given up
+    const failure = status === STATUS_ERROR ? failureOf(readVirError(reader), waiting.name) : undefined;
     this.#waiting.delete(serial);
     clearTimeout(waiting.timer);
-    if (status !== STATUS_ERROR) waiting.resolve(reader);
-    else waiting.reject(failureOf(readVirError(reader), waiting.name));
+    if (failure === undefined) waiting.resolve(reader);
+    else waiting.reject(failure);
   }
 
   #break(message: string, cause?: Error): void {
