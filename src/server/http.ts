@@ -93,6 +93,7 @@ function addRoute(
         return reply
           .header('content-type', 'text/event-stream')
           .header('cache-control', 'no-store')
+          .header('connection', 'close') // kept alive it would hold up closing
           .send(Readable.from(eventStream(items, signal), { objectMode: false }));
       }
       return reply.code(successStatus(of)).send(encodeResult(of, answer));

@@ -11,7 +11,7 @@ type Derived = 'name' | 'advertise' | 'replicaDirectory' | 'outboxDirectory';
 
 /** What a daemon runs with. `libvirtSocket` is left out where it is to be found. Sizes are bytes. */
 export type Config = Readonly<
-  Omit<CheckedOptions, Derived | 'libvirtSocket'> & Required<Pick<CheckedOptions, Derived>>
+  Omit<CheckedOptions, Derived | 'libvirtSocket'> & { [K in Derived]: NonNullable<CheckedOptions[K]> }
 > & {
   readonly libvirtSocket?: string;
 };
