@@ -12,8 +12,11 @@ export interface PlanStep<C> {
   run(context: C, plan: Plan): Promise<void>;
   /** Takes back what `run` did, wholly, in part or not at all. Absent: there is nothing to take back. */
   undo?(context: C, plan: Plan): Promise<void>;
-  /** When it fails: `undo` takes the plan back (the default), `stay` leaves it where it is, to be run again. */
-  readonly onFailure?: 'undo' | 'stay';
+  /**
+   * When it fails: `undo` takes the plan back (the default), `stay` leaves it where it is, to be run again; or a choice by
+   * what failed.
+   */
+  readonly onFailure?: 'undo' | 'stay' | ((failure: Failure) => 'undo' | 'stay');
   /** Once begun it can't be taken back, nor can anything before it: from here on the plan only goes forward. */
   readonly final?: boolean;
 }
@@ -104,7 +107,8 @@ async function goForward<C>(journal: Journal, definition: PlanDefinition<C>, pla
       await step.run(context, now);
     } catch (error) {
       const failure = asFailure(error);
-      if (step.onFailure === 'stay' || beyondFinal(definition, index)) return await stay(journal, now, failure);
+      const choice = typeof step.onFailure === 'function' ? step.onFailure(failure) : step.onFailure;
+      if (choice === 'stay' || beyondFinal(definition, index)) return await stay(journal, now, failure);
       return await turn(journal, now, failure);
     }
     crashPoint(`${point}:after`);

@@ -65,10 +65,24 @@ export async function createImage(
   await (await exclusively(path)).close();
   const { format, backing } = options;
   const args = ['create', '-q', '-f', format];
-  if (backing !== undefined) args.push('-b', resolve(backing.path), '-F', backing.format);
+  if (backing !== undefined) args.push('-b', located(backing.path), '-F', backing.format);
   await qemuImg([...args, path, String(size)], `create image ${path}`);
   await syncFile(path);
   await syncDirectory(dirname(path));
+}
+
+/** A path is written absolute into an image; an NBD address as it is. */
+function located(path: string): string {
+  return path.includes('://') ? path : resolve(path);
+}
+
+/** Copies what `source` reads as into a new image, durable when this resolves. Failures: `already-exists`, `no-space`, `io`. */
+export async function convertImage(source: ImageFile, target: ImageFile): Promise<void> {
+  await (await exclusively(target.path)).close();
+  const args = ['convert', '-q', '-f', source.format, '-O', target.format, source.path, target.path];
+  await qemuImg(args, `write image ${target.path}`);
+  await syncFile(target.path);
+  await syncDirectory(dirname(target.path));
 }
 
 /**

@@ -1,0 +1,198 @@
+/**
+ * Puts the daemon together and takes it apart. The order matters and is said where it does; nothing else knows how to
+ * make these parts.
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Operations } from '../api/contract.ts';
+import { cancelFailover } from '../failover/cancel.ts';
+import { completeFailover } from '../failover/complete.ts';
+import { LOCK_NAME } from '../failover/definition.ts';
+import { exportPoint } from '../failover/export.ts';
+import { plannedFailover } from '../failover/planned.ts';
+import { removeReplication } from '../failover/remove.ts';
+import { reverseReplication } from '../failover/reverse.ts';
+import type { FailoverServices } from '../failover/services.ts';
+import { takeOver } from '../failover/take-over.ts';
+import { testFailoverStart, testFailoverStop } from '../failover/test.ts';
+import { TestViews } from '../failover/test-views.ts';
+import { unplannedFailover } from '../failover/unplanned.ts';
+import { LibvirtHypervisor } from '../hypervisor/libvirt/libvirt.ts';
+import { Journal } from '../journal/journal.ts';
+import type { Log } from '../lib/log.ts';
+import { Outbox } from '../primary/outbox.ts';
+import { Primaries } from '../primary/primaries.ts';
+import { PeerServer } from '../protocol/https/server.ts';
+import { Replicas } from '../replica/replicas.ts';
+import { openAuthority } from '../security/authority.ts';
+import { Enrolment } from '../security/enrolment.ts';
+import { serveApi } from '../server/http.ts';
+import { SqliteStore } from '../store/sqlite/store.ts';
+import { Actions } from './actions.ts';
+import type { Config } from './config/read.ts';
+import { EventFeed } from './event-feed.ts';
+import { failoverOperations } from './operations/failovers.ts';
+import { hostOperations } from './operations/host.ts';
+import { peerOperations } from './operations/peers.ts';
+import { replicationOperations, viewOf } from './operations/replications.ts';
+import { streamOperations } from './operations/streams.ts';
+import { peerBook, PeerEndpoints } from './peers.ts';
+import { endpointFor } from './replica-host.ts';
+import { Roles } from './roles.ts';
+import { VERSION, type DaemonServices } from './services.ts';
+
+const RENEWAL_CHECK_MS = 24 * 60 * 60 * 1000;
+
+const PLANS = [
+  testFailoverStart,
+  testFailoverStop,
+  unplannedFailover,
+  cancelFailover,
+  completeFailover,
+  plannedFailover,
+  takeOver,
+  reverseReplication,
+  exportPoint,
+  removeReplication,
+];
+
+export interface Daemon {
+  /** Ends everything that is ours in an orderly way; what was under way is taken up at the next start. VMs go on. */
+  close(): Promise<void>;
+}
+
+/** Resolves when the daemon serves. Failures: `bad-config`, `io`, `missing-program`, … */
+export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
+  await makeDirectories(config);
+  const store = SqliteStore.open(join(config.stateDirectory, 'understudy.sqlite'));
+  const authority = await openAuthority(join(config.stateDirectory, 'identity'), {
+    hostName: config.name,
+    addresses: [],
+  });
+  const peers = peerBook(store);
+  const enrolment = new Enrolment({ authority, address: config.advertise, peers });
+  const endpoints = new PeerEndpoints(authority, peers);
+  const events = new EventFeed(store, log);
+  const { pointDirectory, libvirtSocket } = config;
+  const hypervisor = new LibvirtHypervisor({
+    pointDirectory,
+    log,
+    ...(libvirtSocket === undefined ? {} : { socketPath: libvirtSocket }),
+  });
+  const replicas = await Replicas.open({
+    directory: config.replicaDirectory,
+    runDirectory: join(config.runDirectory, 'replicas'),
+    log,
+  });
+  const services: FailoverServices = {
+    hypervisor,
+    store,
+    replicas,
+    primaries: new Primaries({ store, services: primaryServices, onRoleLost: (id) => roles.roleLost(id) }),
+    testViews: new TestViews(replicas),
+    peer: (name) => endpoints.get(name),
+    replicaDirectory: (id) => join(config.replicaDirectory, id),
+    lockDirectory: join(config.stateDirectory, LOCK_NAME),
+    now: Date.now,
+    event: (relationship, severity, kind, message) => events.add(relationship, severity, kind, message),
+  };
+  const { runDirectory, startPolicy, startPolicyMinutes } = config;
+  const roles = new Roles({ services, log, runDirectory, startPolicy, startPolicyMinutes });
+  const journal = await Journal.open(join(config.stateDirectory, 'journal'));
+  const actions = new Actions({ journal, definitions: PLANS, context: services, log });
+
+  let peerServer: PeerServer | undefined;
+  const all: DaemonServices = {
+    ...services,
+    hypervisor,
+    config,
+    log,
+    authority,
+    enrolment,
+    peers,
+    endpoints,
+    actions,
+    events,
+    peerServer: () => peerServer!,
+    startedAt: Date.now(),
+  };
+
+  // A replica whose disks a failed-over VM uses must not be touched; its inbox is empty, so nothing was.
+  for (const { id, role } of store.relationships()) if (role === 'primary') await replicas.find(id)?.freeze();
+  const { host, port } = { host: config.listen.address, port: config.listen.port };
+  const endpoint = (peer: string) => endpointFor(all, peer);
+  // Peers are served before plans go on: the other side of a planned failover may be waiting for the same.
+  peerServer = await PeerServer.listen({ host, port, authority, peers, enrolment, endpoint, version: VERSION, log });
+  // Views are gone with the process that served them, and so is what test VMs run on.
+  for (const { id, test } of store.relationships()) {
+    if (test === null || journal.holder(id) !== undefined) continue;
+    events.add(id, 'warning', 'test-failover-cut', `the daemon was restarted: ${test.vmName} is ended`);
+    await actions.begin('test-failover-stop', id, { testVmId: test.vmId });
+  }
+  const takenUp = actions.takeUp();
+  const api = await serveApi({ socketPath: config.socket, operations: operations(all), log });
+  // Loops begin when plans have had their try: a plan may be about to move the role.
+  const begun = takenUp.then(() => roles.begin());
+  begun.catch((error: unknown) => log.error({ err: error }, 'relationships could not be taken up'));
+  const renewal = setInterval(
+    () =>
+      void authority
+        .renewIfDue()
+        .catch((error: unknown) => log.error({ err: error }, 'renewing the certificate failed')),
+    RENEWAL_CHECK_MS,
+  );
+  log.info({ name: config.name, port: peerServer.port, version: VERSION }, 'understudyd serves');
+
+  return {
+    close: async () => {
+      clearInterval(renewal);
+      await roles.close();
+      await services.primaries.stopAll();
+      await actions.close();
+      await api.close();
+      await peerServer.close();
+      await services.testViews.closeAll();
+      await replicas.close();
+      await endpoints.close();
+      await hypervisor.close();
+      store.close();
+      log.info('understudyd has ended');
+    },
+  };
+
+  function primaryServices(id: string) {
+    const { peer } = store.relationship(id)!;
+    return {
+      hypervisor,
+      // Asked at each call: the peer's address may have changed.
+      endpoint: endpoints.following(peer),
+      store,
+      outbox: new Outbox(join(config.outboxDirectory, id)),
+      log,
+      now: Date.now,
+      compression: config.compression,
+      sliceBytes: config.slice.bytes,
+      event: (severity: 'info' | 'warning' | 'critical', kind: string, message: string) =>
+        events.add(id, severity, kind, message),
+    };
+  }
+}
+
+function operations(services: DaemonServices): Operations {
+  return {
+    ...hostOperations(services),
+    ...peerOperations(services),
+    ...replicationOperations(services),
+    ...failoverOperations(services),
+    ...streamOperations(services, (id) => viewOf(services, id)),
+  };
+}
+
+async function makeDirectories(config: Config): Promise<void> {
+  // QEMU's user passes through to disks and sockets; what is secret lies below in directories of its own.
+  for (const path of [config.stateDirectory, config.runDirectory, config.replicaDirectory]) {
+    await mkdir(path, { recursive: true, mode: 0o711 });
+  }
+  await mkdir(config.outboxDirectory, { recursive: true, mode: 0o700 });
+  await mkdir(config.pointDirectory, { recursive: true, mode: 0o711 });
+}

@@ -1,0 +1,67 @@
+import { statfs } from 'node:fs/promises';
+import { asFailure } from '../../model/failure.ts';
+import type { Operations } from '../../api/contract.ts';
+import type { DaemonServices } from '../services.ts';
+import { VERSION } from '../services.ts';
+
+type HostOperations = Pick<Operations, 'daemonStatus' | 'vmList'>;
+
+export function hostOperations(services: DaemonServices): HostOperations {
+  const { config, authority, hypervisor } = services;
+  return {
+    daemonStatus: async () => {
+      const directories = [
+        ['state', config.stateDirectory],
+        ['replicas', config.replicaDirectory],
+        ['outbox', config.outboxDirectory],
+        ['points', config.pointDirectory],
+      ] as const;
+      const space = directories.map(async ([purpose, path]) => {
+        const { bsize, bavail, blocks } = await statfs(path);
+        return { purpose, path, freeBytes: bsize * bavail, totalBytes: bsize * blocks };
+      });
+      return {
+        name: config.name,
+        version: VERSION,
+        address: config.advertise,
+        caFingerprint: authority.caFingerprint,
+        startedAt: services.startedAt,
+        now: services.now(),
+        libvirt: await libvirtStatus(),
+        space: await Promise.all(space),
+      };
+    },
+
+    vmList: async () => {
+      const records = services.store.relationships();
+      const vms = await hypervisor.listVms();
+      return vms.map((vm) => {
+        const unsupported = vm.disks.filter((disk) => disk.unsupported !== undefined);
+        const reason =
+          vm.disks.length === 0
+            ? 'it has no disk'
+            : unsupported.length === 0
+              ? null
+              : unsupported.map(({ target, unsupported: why }) => `${target}: ${why}`).join('; ');
+        return {
+          ...vm,
+          disks: vm.disks.map((disk) => ({ ...disk, unsupported: disk.unsupported ?? null })),
+          replicable: reason === null,
+          reason,
+          replications: records
+            .filter(({ vmId }) => vmId === vm.id)
+            .map(({ id, role, peer, state }) => ({ id, role, peer, state })),
+        };
+      });
+    },
+  };
+
+  async function libvirtStatus() {
+    try {
+      await hypervisor.listVms();
+      return { reachable: true, failure: null };
+    } catch (error) {
+      return { reachable: false, failure: asFailure(error).toJSON() };
+    }
+  }
+}

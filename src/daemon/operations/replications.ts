@@ -1,0 +1,201 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import type { Operations, Result } from '../../api/contract.ts';
+import { asFailure, Failure } from '../../model/failure.ts';
+import { NO_STATISTICS, type RelationshipRecord } from '../../store/store.ts';
+import { update } from '../../failover/services.ts';
+import { findRelationship } from '../relationships.ts';
+import type { DaemonServices } from '../services.ts';
+import { replicationView, type PeerAnswer } from '../views.ts';
+
+type ReplicationOperations = Pick<
+  Operations,
+  | 'replicationList'
+  | 'replicationShow'
+  | 'replicationEnable'
+  | 'replicationSet'
+  | 'replicationSuspend'
+  | 'replicationResume'
+  | 'replicationResync'
+  | 'replicationRemove'
+>;
+
+/** How long `show` waits for the other side's word, ms. */
+const PEER_PATIENCE_MS = 2000;
+
+/** A relationship as the API shows it, without asking the other side. */
+export async function viewOf(
+  services: DaemonServices,
+  id: string,
+  answer?: PeerAnswer,
+): Promise<Result<'replicationShow'>> {
+  const record = findRelationship(services, id);
+  const state = await services.hypervisor.getVm(record.vmId).then(
+    (vm) => vm.state,
+    () => null, // libvirt can't say: shown as unknown
+  );
+  return replicationView(services, record, state, answer);
+}
+
+export function replicationOperations(services: DaemonServices): ReplicationOperations {
+  const { store, hypervisor, primaries, actions } = services;
+  const asPrimary = (ref: string): RelationshipRecord => {
+    const record = findRelationship(services, ref);
+    if (record.role === 'primary') return record;
+    throw new Failure('wrong-role', `${record.vmName} runs on ${record.peer}; ask there`);
+  };
+  /** Nothing may change a relationship in the middle of an action. */
+  const idle = (record: RelationshipRecord): RelationshipRecord => {
+    const holder = actions.journal.holder(record.id);
+    if (holder === undefined) return record;
+    throw new Failure('busy', `${holder.kind} of ${record.vmName} is under way`);
+  };
+
+  return {
+    replicationList: () => Promise.all(store.relationships().map(({ id }) => viewOf(services, id))),
+
+    replicationShow: async ({ ref }) => {
+      const record = findRelationship(services, ref);
+      return await viewOf(services, record.id, await askPeer(record));
+    },
+
+    replicationEnable: async (request) => {
+      const vm = await hypervisor.getVm(request.vm);
+      const present = store.relationships().find(({ vmId }) => vmId === vm.id);
+      if (present !== undefined) {
+        throw new Failure('already-exists', `${vm.name} has a replication relationship with ${present.peer} already`);
+      }
+      const endpoint = services.peer(request.peer);
+      const unknown = request.excludeDisks.find((target) => !vm.disks.some((disk) => disk.target === target));
+      if (unknown !== undefined) throw new Failure('not-found', `${vm.name} has no disk ${unknown} to leave out`);
+      const chosen = vm.disks.filter(({ target }) => !request.excludeDisks.includes(target));
+      if (chosen.length === 0) throw new Failure('bad-request', `${vm.name} has no disk left to replicate`);
+      for (const { target, unsupported } of chosen) {
+        if (unsupported !== undefined)
+          throw new Failure('disk-unsupported', `${vm.name}, disk ${target}: ${unsupported}`);
+      }
+      const disks = chosen.map(({ target, size, path }) => ({ target, size, path }));
+      const { intervalSeconds, history } = request;
+      const start = { epoch: 1, sequence: 0, state: randomBytes(16).toString('hex') };
+      const record: RelationshipRecord = {
+        id: randomUUID(),
+        vmId: vm.id,
+        vmName: vm.name,
+        peer: request.peer,
+        role: 'primary',
+        state: 'ReadyForInitialReplication',
+        epoch: start.epoch,
+        intervalSeconds,
+        history,
+        disks,
+        definition: await hypervisor.exportDefinition(vm.id),
+        autostart: vm.autostart,
+        position: start,
+        protectedUntil: null,
+        bitmap: null,
+        copy: null,
+        inFlight: null,
+        suspended: false,
+        failure: null,
+        failover: null,
+        test: null,
+        statistics: NO_STATISTICS,
+        created: services.now(),
+      };
+      // Remembered first: whatever the peer makes of it, there is something here to remove it by.
+      store.putRelationship(record);
+      try {
+        await endpoint.prepare({
+          ...prepareOf(record),
+          base: 'empty',
+          start,
+        });
+        // From now on the daemon decides about the start after a boot: it asks first who holds the role.
+        if (vm.autostart) await hypervisor.setAutostart(vm.id, false);
+      } catch (error) {
+        store.deleteRelationship(record.id);
+        throw error;
+      }
+      services.event(
+        record.id,
+        'info',
+        'enabled',
+        `replication of ${vm.name} to ${request.peer} every ${intervalSeconds} s`,
+      );
+      primaries.start(record.id);
+      return await viewOf(services, record.id);
+    },
+
+    replicationSet: async ({ ref, intervalSeconds, history }) => {
+      const { id, peer } = idle(asPrimary(ref));
+      const record = update(services, id, {
+        ...(intervalSeconds === undefined ? {} : { intervalSeconds }),
+        ...(history === undefined ? {} : { history }),
+      });
+      await services.peer(peer).prepare({ ...prepareOf(record), base: 'continue' });
+      primaries.loop(id).wake();
+      return await viewOf(services, id);
+    },
+
+    replicationSuspend: async ({ ref }) => {
+      const { id, vmName } = idle(asPrimary(ref));
+      update(services, id, { suspended: true });
+      await primaries.stop(id);
+      services.event(id, 'warning', 'suspended', `replication of ${vmName} is suspended`);
+      return await viewOf(services, id);
+    },
+
+    replicationResume: async ({ ref }) => {
+      const { id, vmName } = idle(asPrimary(ref));
+      update(services, id, { suspended: false });
+      services.event(id, 'info', 'resumed', `replication of ${vmName} goes on`);
+      primaries.start(id);
+      primaries.loop(id).wake();
+      return await viewOf(services, id);
+    },
+
+    replicationResync: async ({ ref }) => {
+      const record = idle(asPrimary(ref));
+      if (record.state === 'SteppedDown' || record.state.startsWith('FailedOver')) {
+        throw new Failure('wrong-state', `${record.vmName} is in state ${record.state}`);
+      }
+      await primaries.stop(record.id);
+      if (record.bitmap !== null) await hypervisor.dropBitmap(record.vmId, record.bitmap);
+      update(services, record.id, { bitmap: null, copy: null, state: 'WaitingForStartResynchronize', failure: null });
+      services.event(record.id, 'info', 'resync', 'both sides are compared, as asked for');
+      primaries.start(record.id);
+      return await viewOf(services, record.id);
+    },
+
+    replicationRemove: async ({ ref, keepDisks }) => {
+      const record = findRelationship(services, ref);
+      if (record.role === 'replica' && record.state === 'RecoveryInProgress') {
+        throw new Failure('wrong-state', `a failover of ${record.vmName} is under way`);
+      }
+      if (record.state === 'FailedOverWaitingCompletion') {
+        throw new Failure('wrong-state', `the failover of ${record.vmName} is neither completed nor cancelled`, {
+          hint: 'Complete or cancel it first: understudy failover complete|cancel',
+        });
+      }
+      await actions.finish('remove-replication', record.id, { keepDisks, tellPeer: true });
+    },
+  };
+
+  async function askPeer(record: RelationshipRecord): Promise<PeerAnswer> {
+    const checkedAt = services.now();
+    const late = new Promise<undefined>((resolve) => setTimeout(resolve, PEER_PATIENCE_MS, undefined).unref());
+    const status = services.peer(record.peer).status(record.id);
+    const answer = await Promise.race([status, late]).catch((error: unknown) => {
+      services.log.debug({ err: asFailure(error), peer: record.peer }, 'the peer could not be asked');
+      return undefined;
+    });
+    status.catch(() => undefined); // when it is late, nobody waits for it any more
+    return { checkedAt, status: answer };
+  }
+}
+
+/** What the peer has to know of a relationship. */
+function prepareOf(record: RelationshipRecord) {
+  const { id, vmId, vmName, definition, epoch, intervalSeconds, history } = record;
+  const disks = record.disks.map(({ target, size }) => ({ target, size }));
+  return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history };
+}

@@ -1,0 +1,167 @@
+/**
+ * What the replica engine asks of its host, and what a peer may see of this host: its own relationships only.
+ */
+import { defineLocked } from '../failover/definition.ts';
+import { recordOf, update } from '../failover/services.ts';
+import { checkTakeOver } from '../failover/take-over.ts';
+import { Failure } from '../model/failure.ts';
+import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
+import { LocalEndpoint, type ReplicaHost } from '../replica/endpoint.ts';
+import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
+import { stepDown } from './roles.ts';
+import type { DaemonServices } from './services.ts';
+
+/** The endpoint that a peer talks to. */
+export function endpointFor(services: DaemonServices, peer: string): ReplicaEndpoint {
+  const local = new LocalEndpoint(services.replicas, replicaHost(services, peer));
+  /** Another peer's relationship doesn't exist as far as this one can tell. */
+  const own = (id: string): RelationshipRecord => {
+    const record = services.store.relationship(id);
+    if (record === undefined || record.peer !== peer) {
+      throw new Failure('not-found', `no relationship ${id} with ${peer} on this host`);
+    }
+    return record;
+  };
+  return {
+    prepare: async (request) => {
+      const record = services.store.relationship(request.id);
+      if (record !== undefined) own(request.id);
+      else await refuseStranger(services, request);
+      return await local.prepare(request);
+    },
+    status: async (id) => {
+      const record = own(id);
+      if (record.role === 'replica') return await local.status(id);
+      return { ...primaryStatus(record), vmRunning: await vmRunning(services, record.vmId) };
+    },
+    durableOffset: async (id, log) => await local.durableOffset(own(id).id, log),
+    put: async (id, log, offset, body, signal) => await local.put(own(id).id, log, offset, body, signal),
+    confirm: async (id, position, instant) => await local.confirm(own(id).id, position, instant),
+    digests: async (id, target, from, count) => await local.digests(own(id).id, target, from, count),
+    takeOver: async (id, request) => await local.takeOver(own(id).id, request),
+    remove: async (id, options) => await local.remove(own(id).id, options),
+  };
+}
+
+/** A VM of that id or name that isn't ours must not be replaced by a Replica VM. */
+async function refuseStranger(services: DaemonServices, request: PrepareReplica): Promise<void> {
+  const taken = (await services.hypervisor.listVms()).find(
+    ({ id, name }) => id === request.vmId || name === request.vmName,
+  );
+  if (taken === undefined) return;
+  throw new Failure('already-exists', `${services.config.name} has a VM ${taken.name} (${taken.id}) already`, {
+    hint: 'Remove or rename that VM on the Replica server first.',
+  });
+}
+
+function primaryStatus(record: RelationshipRecord): ReplicaStatus {
+  const { id, role, state, epoch, position } = record;
+  return { id, role, state, epoch, received: position, applied: position, vmRunning: false };
+}
+
+async function vmRunning(services: DaemonServices, vmId: string): Promise<boolean> {
+  return (await services.hypervisor.getVm(vmId)).state === 'running';
+}
+
+function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
+  const { store, hypervisor } = services;
+  return {
+    primaryStatus: (id) => {
+      const record = store.relationship(id);
+      return record?.role === 'primary' ? primaryStatus(record) : undefined;
+    },
+
+    // The other side failed over and wants this host's disks: whatever still runs here has lost its role.
+    adoptDisks: async (id) => {
+      const record = recordOf(services, id);
+      await services.primaries.stop(id);
+      if (record.state !== 'SteppedDown') await stepDown(services, id);
+      await hypervisor.closePoint(record.vmId);
+      await hypervisor.destroy(record.vmId);
+      return { disks: record.disks, instant: services.now() };
+    },
+
+    prepared: async (replica, request) => {
+      const before = store.relationship(request.id);
+      if (before === undefined) await rememberNew(services, peer, request, replica.disks);
+      else if (before.role === 'primary') await becomeReplica(services, before, request);
+      else update(services, request.id, settingsOf(request));
+    },
+
+    takeOver: async (id, request) => {
+      const { planId } = request;
+      // Asked again because the answer got lost: it is the same plan.
+      const known = services.actions.journal.plan(planId);
+      const args = known === undefined ? checkTakeOver(services, id, request) : {};
+      await services.actions.finish('take-over', id, args, planId);
+      const record = recordOf(services, id);
+      return { ...primaryStatus(record), vmRunning: await vmRunning(services, record.vmId) };
+    },
+
+    removed: async (id, { keepDisks }) => {
+      await services.actions.finish('remove-replication', id, { keepDisks, tellPeer: false });
+    },
+
+    stateOf: (id) => recordOf(services, id).state,
+    vmRunning: (id) => vmRunning(services, recordOf(services, id).vmId),
+  };
+}
+
+function settingsOf({ epoch, intervalSeconds, history, base }: PrepareReplica): Partial<RelationshipRecord> {
+  return { epoch, intervalSeconds, history, ...(base === 'compare' ? { state: 'Resynchronizing' as const } : {}) };
+}
+
+async function rememberNew(
+  services: DaemonServices,
+  peer: string,
+  request: PrepareReplica,
+  disks: RelationshipRecord['disks'],
+): Promise<void> {
+  const { id, vmId, vmName, definition } = request;
+  const vm = { id, vmId, vmName, definition, disks };
+  // Disks that aren't replicated aren't there; the definition that is kept is the one without them.
+  await defineLocked(services, vm, 'remove');
+  services.store.putRelationship({
+    ...vm,
+    definition: await services.hypervisor.exportDefinition(vmId),
+    peer,
+    role: 'replica',
+    state: 'InitialReplicationInProgress',
+    epoch: request.epoch,
+    intervalSeconds: request.intervalSeconds,
+    history: request.history,
+    autostart: false,
+    position: request.start!,
+    protectedUntil: null,
+    bitmap: null,
+    copy: null,
+    inFlight: null,
+    suspended: false,
+    failure: null,
+    failover: null,
+    test: null,
+    statistics: NO_STATISTICS,
+    created: services.now(),
+  });
+  services.event(id, 'info', 'replica-created', `this host is the Replica server of ${vmName} on ${peer}`);
+}
+
+/** A former primary: its disks hold what the new primary will compare with; its VM is locked. */
+async function becomeReplica(
+  services: DaemonServices,
+  record: RelationshipRecord,
+  request: PrepareReplica,
+): Promise<void> {
+  await defineLocked(services, record);
+  update(services, record.id, {
+    ...settingsOf(request),
+    role: 'replica',
+    position: request.start ?? record.position,
+    bitmap: null,
+    copy: null,
+    inFlight: null,
+    failure: null,
+    protectedUntil: null,
+  });
+  services.event(record.id, 'info', 'became-replica', `this host is the Replica server of ${record.vmName} now`);
+}

@@ -1,0 +1,28 @@
+/** What the daemon's own parts and the API's operations work with. */
+import type { FailoverServices } from '../failover/services.ts';
+import type { LibvirtHypervisor } from '../hypervisor/libvirt/libvirt.ts';
+import type { Log } from '../lib/log.ts';
+import type { PeerServer } from '../protocol/https/server.ts';
+import type { Authority } from '../security/authority.ts';
+import type { Enrolment } from '../security/enrolment.ts';
+import type { PeerBook } from '../security/peer.ts';
+import type { Actions } from './actions.ts';
+import type { Config } from './config/read.ts';
+import type { EventFeed } from './event-feed.ts';
+import type { PeerEndpoints } from './peers.ts';
+
+export interface DaemonServices extends FailoverServices {
+  readonly hypervisor: LibvirtHypervisor;
+  readonly config: Config;
+  readonly log: Log;
+  readonly authority: Authority;
+  readonly enrolment: Enrolment;
+  readonly peers: PeerBook;
+  readonly endpoints: PeerEndpoints;
+  readonly actions: Actions<FailoverServices>;
+  readonly events: EventFeed;
+  readonly peerServer: () => PeerServer;
+  readonly startedAt: number;
+}
+
+export const VERSION = '0.1.0';

@@ -1,0 +1,160 @@
+/** Records of ours as the resources of the API. */
+import { judgeHealth } from '../api/health.ts';
+import type { ActionView, PointView, ReplicationView } from '../api/resources.ts';
+import type { VmState } from '../hypervisor/hypervisor.ts';
+import { frontier, type Plan } from '../journal/plan.ts';
+import type { RecoveryPoint } from '../model/relationship.ts';
+import type { ReplicaStatus } from '../protocol/endpoint.ts';
+import type { FailoverRecord, RelationshipRecord } from '../store/store.ts';
+import type { DaemonServices } from './services.ts';
+
+/** What is known of the other side, and when it was asked. */
+export interface PeerAnswer {
+  readonly checkedAt: number;
+  readonly status: ReplicaStatus | undefined;
+}
+
+export function replicationView(
+  services: DaemonServices,
+  record: RelationshipRecord,
+  vmState: VmState | null,
+  answer: PeerAnswer | undefined,
+): ReplicationView {
+  const now = services.now();
+  const protectedUntil = record.role === 'primary' ? record.protectedUntil : latestConfirmed(services, record.id);
+  const lagMs = protectedUntil === null ? null : Math.max(0, now - protectedUntil);
+  const { statistics, copy, inFlight, disks } = record;
+  const cycles = statistics.cycles + statistics.idleCycles;
+  const { health, reasons } = judgeHealth({ ...record, lagMs, cycles, missedCycles: statistics.missedCycles });
+  const activity = record.role === 'primary' ? services.primaries.loop(record.id).replication.activity : undefined;
+  const replica = services.replicas.find(record.id)?.status();
+  return {
+    id: record.id,
+    vmId: record.vmId,
+    vmName: record.vmName,
+    vmState,
+    role: record.role,
+    peer: record.peer,
+    state: record.suspended ? 'Suspended' : record.state,
+    health,
+    healthReasons: reasons,
+    suspended: record.suspended,
+    failure: record.failure,
+    epoch: record.epoch,
+    intervalSeconds: record.intervalSeconds,
+    history: record.history,
+    disks: disks.map(({ target, size, path }) => ({ target, size, path })),
+    position: replica?.applied ?? record.position,
+    protectedUntil,
+    lagMs,
+    pendingBytes: null,
+    inFlight:
+      inFlight === null || activity === undefined
+        ? null
+        : {
+            sequence: inFlight.sequence,
+            instant: inFlight.instant,
+            totalBytes: inFlight.makes === null ? null : activity.logBytes,
+            sentBytes: activity.send.sent,
+          },
+    copy:
+      copy === null
+        ? null
+        : {
+            mode: copy.mode,
+            bytesDone: disks.slice(0, copy.disk).reduce((sum, { size }) => sum + size, 0) + copy.offset,
+            bytesTotal: disks.reduce((sum, { size }) => sum + size, 0),
+            blocksCompared: copy.blocksCompared,
+            blocksDifferent: copy.blocksDifferent,
+          },
+    testVms:
+      record.test === null ? [] : [{ id: record.test.vmId, name: record.test.vmName, point: record.test.sequence }],
+    failover: record.failover === null ? null : failoverView(record.failover),
+    peerStatus: answer === undefined ? null : peerStatusView(answer),
+    action: services.actions.journal.holder(record.id)?.id ?? null,
+    statistics,
+    createdAt: record.created,
+  };
+}
+
+function failoverView({ sequence, instant, started }: FailoverRecord): NonNullable<ReplicationView['failover']> {
+  return { point: sequence, instant, startedAt: started };
+}
+
+function latestConfirmed(services: DaemonServices, id: string): number | null {
+  return services.replicas.find(id)?.points()[0]?.confirmed ?? null;
+}
+
+function peerStatusView({ checkedAt, status }: PeerAnswer): NonNullable<ReplicationView['peerStatus']> {
+  return {
+    reachable: status !== undefined,
+    checkedAt,
+    role: status?.role ?? null,
+    state: status?.state ?? null,
+    epoch: status?.epoch ?? null,
+    receivedSequence: status?.received.sequence ?? null,
+    appliedSequence: status?.applied.sequence ?? null,
+    vmRunning: status?.vmRunning ?? null,
+  };
+}
+
+export function pointView(point: RecoveryPoint, index: number): PointView {
+  const { sequence, epoch, instant, confirmed, kind } = point;
+  return { sequence, epoch, instant, confirmed, kind, latest: index === 0, undoBytes: null };
+}
+
+const KINDS = new Set<string>([
+  'test-failover-start',
+  'test-failover-stop',
+  'unplanned-failover',
+  'planned-failover',
+  'cancel-failover',
+  'complete-failover',
+  'reverse-replication',
+  'export-point',
+]);
+
+/** Whether an action is one that a person asked for here; the rest (take-over, remove) are parts of others. */
+export function isShown(plan: Plan): boolean {
+  return KINDS.has(plan.kind);
+}
+
+export function actionView(services: DaemonServices, plan: Plan): ActionView {
+  const record = services.store.relationship(plan.relationship);
+  const at = frontier(plan);
+  const failed = plan.state === 'undone';
+  return {
+    id: plan.id,
+    kind: plan.kind,
+    replication: plan.relationship,
+    vmName: record?.vmName ?? '',
+    state: plan.state,
+    steps: plan.steps.map(({ name, done }, index) => ({
+      title: name,
+      state: done ? 'done' : failed ? 'failed' : index === at && plan.state === 'running' ? 'running' : 'waiting',
+      startedAt: null,
+      endedAt: null,
+      detail: index === at && plan.obstacle !== null ? plan.obstacle.message : null,
+    })),
+    startedAt: plan.started,
+    endedAt: plan.ended,
+    result: plan.state === 'done' ? resultOf(record, plan) : null,
+    failure: plan.failure,
+    obstacle: plan.obstacle,
+  };
+}
+
+function resultOf(record: RelationshipRecord | undefined, plan: Plan): ActionView['result'] {
+  const { file } = plan.args;
+  if (typeof file === 'string') return { path: file };
+  if (record === undefined) return null;
+  if (plan.kind === 'test-failover-start' && record.test !== null) {
+    const { vmId, vmName, sequence, instant } = record.test;
+    return { vmId, vmName, point: sequence, instant };
+  }
+  if (plan.kind === 'unplanned-failover' && record.failover !== null) {
+    const { sequence, instant } = record.failover;
+    return { vmId: record.vmId, vmName: record.vmName, point: sequence, instant };
+  }
+  return { vmId: record.vmId, vmName: record.vmName };
+}

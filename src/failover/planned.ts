@@ -1,0 +1,190 @@
+/**
+ * Planned failover, on the primary: shut the guest down, send the last change, hand the role over. Nothing is lost and
+ * two VMs never run: this host's VM is off and locked before the other side is asked to take over. What happens there is `take-over.ts`.
+ */
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { positionSchema } from '../deltalog/header.ts';
+import { Failure } from '../model/failure.ts';
+import { samePosition } from '../model/relationship.ts';
+import type { PlanDefinition } from '../journal/runner.ts';
+import type { Plan } from '../journal/plan.ts';
+import { defineLocked, defineRunnable } from './definition.ts';
+import { recordOf, update, type FailoverServices } from './services.ts';
+
+const argsSchema = z.object({
+  start: z.boolean(),
+  shutdownTimeoutMs: z.number(),
+  wasRunning: z.boolean(),
+  epoch: z.number(),
+  takeOver: z.string(),
+});
+
+export interface PlannedRequest {
+  /** Start the VM at the other side. */
+  readonly start: boolean;
+  readonly shutdownTimeoutSeconds: number;
+}
+
+/** Checks that it may begin; gives the plan's arguments. Failures: `wrong-role`, `wrong-state`, `unreachable`, … */
+export async function checkPlanned(services: FailoverServices, id: string, request: PlannedRequest) {
+  const record = recordOf(services, id);
+  if (record.role !== 'primary') {
+    throw new Failure(
+      'wrong-role',
+      `${record.vmName} does not run on this host; a planned failover begins on ${record.peer}`,
+    );
+  }
+  if (record.state !== 'Replicating' || record.copy !== null) {
+    throw new Failure(
+      'wrong-state',
+      `${record.vmName} is in state ${record.state}; a planned failover needs Replicating`,
+    );
+  }
+  const status = await services.peer(record.peer).status(id);
+  if (status.role !== 'replica' || status.epoch > record.epoch) {
+    throw new Failure('wrong-state', `${record.peer} is ${status.role} with epoch ${status.epoch}`);
+  }
+  const vm = await services.hypervisor.getVm(record.vmId);
+  return {
+    start: request.start,
+    shutdownTimeoutMs: request.shutdownTimeoutSeconds * 1000,
+    wasRunning: vm.state !== 'off',
+    epoch: record.epoch + 1,
+    takeOver: randomUUID(),
+  };
+}
+
+const args = (plan: Plan) => argsSchema.parse(plan.args);
+const cycle = (services: FailoverServices, plan: Plan, kind: 'crash-consistent' | 'planned') =>
+  services.primaries.loop(plan.relationship).cycleNow(kind, AbortSignal.timeout(CYCLE_MS));
+/** How long a cycle of a planned failover may take before the plan is taken back. */
+const CYCLE_MS = 60 * 60 * 1000;
+
+/** Errors after which it isn't known whether the other side has taken over. */
+const UNKNOWN_OUTCOME = new Set(['unreachable', 'interrupted', 'timeout', 'busy']);
+
+export const plannedFailover: PlanDefinition<FailoverServices> = {
+  kind: 'planned-failover',
+  steps: [
+    {
+      name: 'send what has changed',
+      run: async (services, plan) => {
+        // While the guest still runs: what is left to send after its shutdown is small.
+        await services.primaries.stop(plan.relationship);
+        await cycle(services, plan, 'crash-consistent');
+      },
+      undo: async (services, plan) => services.primaries.start(plan.relationship),
+    },
+    {
+      name: 'shut the guest down',
+      run: async (services, plan) => {
+        await services.hypervisor.shutdown(recordOf(services, plan.relationship).vmId, args(plan).shutdownTimeoutMs);
+      },
+      undo: async (services, plan) => {
+        if (args(plan).wasRunning) await services.hypervisor.start(recordOf(services, plan.relationship).vmId);
+      },
+    },
+    {
+      name: 'send the last change',
+      run: async (services, plan) => {
+        // After a crash the loop may not have been stopped yet in this process: stopping twice is harmless.
+        await services.primaries.stop(plan.relationship);
+        await cycle(services, plan, 'planned');
+      },
+    },
+    {
+      name: 'lock the VM',
+      run: async (services, plan) => {
+        const record = recordOf(services, plan.relationship);
+        await defineLocked(services, record);
+        const vm = await services.hypervisor.getVm(record.vmId);
+        if (vm.state !== 'off')
+          throw new Failure('vm-running', `${record.vmName} was started during its planned failover`);
+        update(services, plan.relationship, { state: 'PreparedForFailover' });
+      },
+      undo: async (services, plan) => {
+        const record = update(services, plan.relationship, { state: 'Replicating' });
+        await defineRunnable(services, record);
+      },
+    },
+    {
+      name: 'hand over',
+      onFailure: (failure) => (UNKNOWN_OUTCOME.has(failure.code) ? 'stay' : 'undo'),
+      run: async (services, plan) => {
+        const { epoch, start, takeOver } = args(plan);
+        const { peer, position } = recordOf(services, plan.relationship);
+        await services.peer(peer).takeOver(plan.relationship, { planId: takeOver, epoch, position, start });
+      },
+      undo: async (services, plan) => {
+        // A request may still be on its way: a higher epoch at the replica makes it worthless, or we learn that it was heard.
+        const record = recordOf(services, plan.relationship);
+        const { epoch } = args(plan);
+        const endpoint = services.peer(record.peer);
+        const status = await endpoint.status(record.id);
+        if (status.role === 'primary') {
+          throw new Failure('wrong-state', `${record.peer} has taken over: the planned failover can only go on`);
+        }
+        await endpoint.prepare({
+          id: record.id,
+          vmId: record.vmId,
+          vmName: record.vmName,
+          definition: record.definition,
+          disks: record.disks.map(({ target, size }) => ({ target, size })),
+          epoch: epoch + 1,
+          intervalSeconds: record.intervalSeconds,
+          history: record.history,
+          base: 'continue',
+        });
+        update(services, record.id, { epoch: epoch + 1 });
+      },
+    },
+    {
+      name: 'become the Replica server',
+      onFailure: 'stay',
+      run: async (services, plan) => {
+        const record = recordOf(services, plan.relationship);
+        await becomeReplica(services, plan.relationship, args(plan).epoch);
+        const text = `${record.vmName} runs on ${record.peer} now; this host is its Replica server`;
+        services.event(plan.relationship, 'info', 'handed-over', text);
+      },
+    },
+  ],
+};
+
+/** The VM's disks here hold exactly the position that was handed over: they become the replica as they are. */
+async function becomeReplica(services: FailoverServices, id: string, epoch: number): Promise<void> {
+  const record = recordOf(services, id);
+  for (const { name } of await services.hypervisor.listBitmaps(record.vmId)) {
+    await services.hypervisor.dropBitmap(record.vmId, name);
+  }
+  const present = services.replicas.find(id);
+  if (present !== undefined && !samePosition(present.status().applied, positionSchema.parse(record.position))) {
+    throw new Failure('already-exists', `a replica of ${record.vmName} is here already, at another position`);
+  }
+  if (present === undefined) {
+    const instant = record.protectedUntil ?? services.now();
+    const { sequence } = record.position;
+    await services.replicas.create({
+      id,
+      vmId: record.vmId,
+      vmName: record.vmName,
+      definition: record.definition,
+      disks: record.disks,
+      epoch,
+      intervalSeconds: record.intervalSeconds,
+      history: record.history,
+      position: record.position,
+      latest: { sequence, epoch: record.position.epoch, instant, confirmed: instant, kind: 'planned' },
+    });
+  }
+  update(services, id, {
+    role: 'replica',
+    state: 'Replicating',
+    epoch,
+    bitmap: null,
+    copy: null,
+    inFlight: null,
+    failure: null,
+  });
+}

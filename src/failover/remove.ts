@@ -1,0 +1,91 @@
+/** Ends a relationship on this host, and on the peer where it can be reached. The VM and its disks on the primary stay. */
+import { z } from 'zod';
+import { asFailure } from '../model/failure.ts';
+import type { PlanDefinition } from '../journal/runner.ts';
+import type { Plan } from '../journal/plan.ts';
+import { bitmapName } from '../primary/replication.ts';
+import { defineRunnable } from './definition.ts';
+import { recordOf, update, type FailoverServices } from './services.ts';
+
+const argsSchema = z.object({ keepDisks: z.boolean(), tellPeer: z.boolean() });
+const args = (plan: Plan) => argsSchema.parse(plan.args);
+
+export const removeReplication: PlanDefinition<FailoverServices> = {
+  kind: 'remove-replication',
+  steps: [
+    {
+      name: 'stop replicating',
+      onFailure: 'stay',
+      run: async (services, plan) => {
+        await services.primaries.forget(plan.relationship);
+        await services.testViews.close(plan.relationship);
+      },
+    },
+    {
+      name: 'remove the replica on the peer',
+      onFailure: 'stay',
+      run: async (services, plan) => {
+        const record = recordOf(services, plan.relationship);
+        if (!args(plan).tellPeer || record.role !== 'primary') return;
+        try {
+          await services.peer(record.peer).remove(record.id, { keepDisks: args(plan).keepDisks });
+        } catch (error) {
+          const { code, message } = asFailure(error);
+          if (code === 'not-found') return;
+          const text = `${record.peer} was not told (${message}): remove the relationship there too`;
+          services.event(record.id, 'warning', 'peer-not-told', text);
+        }
+      },
+    },
+    {
+      name: 'clean up the VM',
+      onFailure: 'stay',
+      run: async (services, plan) => {
+        const record = recordOf(services, plan.relationship);
+        if (record.role === 'primary') await cleanPrimary(services, record.id);
+        else await cleanReplica(services, record.id, args(plan).keepDisks);
+      },
+    },
+    {
+      name: 'forget the relationship',
+      onFailure: 'stay',
+      run: async (services, plan) => {
+        const record = services.store.relationship(plan.relationship);
+        if (record === undefined) return;
+        services.event(
+          plan.relationship,
+          'info',
+          'removed',
+          `replication of ${record.vmName} with ${record.peer} ended`,
+        );
+        services.store.deleteRelationship(plan.relationship);
+      },
+    },
+  ],
+};
+
+/** No bitmap, checkpoint or job of ours stays in the VM; what libvirt's autostart was, it is again. */
+async function cleanPrimary(services: FailoverServices, id: string): Promise<void> {
+  const { hypervisor } = services;
+  const record = recordOf(services, id);
+  if (record.state === 'SteppedDown' || record.state === 'PreparedForFailover') await defineRunnable(services, record);
+  await hypervisor.closePoint(record.vmId);
+  const prefix = bitmapName(id, 0, 0).slice(0, -'0-0'.length);
+  for (const { name } of await hypervisor.listBitmaps(record.vmId)) {
+    if (name.startsWith(prefix)) await hypervisor.dropBitmap(record.vmId, name);
+  }
+  if (record.autostart) await hypervisor.setAutostart(record.vmId, true);
+  await services.replicas.remove(id, { keepDisks: true });
+}
+
+async function cleanReplica(services: FailoverServices, id: string, keepDisks: boolean): Promise<void> {
+  const { hypervisor } = services;
+  const record = recordOf(services, id);
+  if (record.test !== null) {
+    await hypervisor.destroy(record.test.vmId);
+    await hypervisor.undefine(record.test.vmId);
+    update(services, id, { test: null });
+  }
+  await hypervisor.undefine(record.vmId);
+  await services.replicas.remove(id, { keepDisks });
+}

@@ -1,0 +1,75 @@
+/**
+ * Reverse replication after an unplanned failover: this host, where the VM runs, becomes the primary; the old primary
+ * becomes the Replica server, with the disks that it has. Its change bitmap died with it, so both sides are compared
+ * by digest and only what differs is sent. What the old primary's disks held stays there as a recovery point.
+ */
+import { randomBytes } from 'node:crypto';
+import { z } from 'zod';
+import { positionSchema } from '../deltalog/header.ts';
+import { Failure } from '../model/failure.ts';
+import type { PlanDefinition } from '../journal/runner.ts';
+import { NO_STATISTICS } from '../store/store.ts';
+import { COMPLETE_STEPS } from './complete.ts';
+import { recordOf, update, type FailoverServices } from './services.ts';
+
+const argsSchema = z.object({ start: positionSchema });
+
+/** Checks that it may begin; gives the plan's arguments. */
+export async function checkReverse(services: FailoverServices, id: string) {
+  const record = recordOf(services, id);
+  if (record.role !== 'primary' || (record.state !== 'FailedOverWaitingCompletion' && record.state !== 'FailedOver')) {
+    throw new Failure(
+      'wrong-state',
+      `${record.vmName} has not failed over to this host: it is ${record.role}, ${record.state}`,
+    );
+  }
+  // Asked now, so that an unreachable peer is said before the failover is completed.
+  const status = await services.peer(record.peer).status(id);
+  if (status.epoch > record.epoch) throw new Failure('stale-epoch', `${record.peer} holds epoch ${status.epoch}`);
+  const { epoch, position } = record;
+  const sequence = Math.max(position.sequence, status.received.sequence);
+  return { start: { epoch, sequence, state: randomBytes(16).toString('hex') } };
+}
+
+export const reverseReplication: PlanDefinition<FailoverServices> = {
+  kind: 'reverse-replication',
+  steps: [
+    ...COMPLETE_STEPS,
+    {
+      name: 'make the old primary the Replica server',
+      onFailure: 'stay',
+      run: async (services, plan) => {
+        const record = recordOf(services, plan.relationship);
+        await services.peer(record.peer).prepare({
+          id: record.id,
+          vmId: record.vmId,
+          vmName: record.vmName,
+          definition: record.definition,
+          disks: record.disks.map(({ target, size }) => ({ target, size })),
+          epoch: record.epoch,
+          intervalSeconds: record.intervalSeconds,
+          history: record.history,
+          base: 'compare',
+          start: argsSchema.parse(plan.args).start,
+        });
+      },
+    },
+    {
+      name: 'begin to compare',
+      run: async (services, plan) => {
+        update(services, plan.relationship, {
+          state: 'WaitingForStartResynchronize',
+          position: argsSchema.parse(plan.args).start,
+          bitmap: null,
+          copy: null,
+          inFlight: null,
+          protectedUntil: null,
+          failure: null,
+          statistics: NO_STATISTICS,
+        });
+        services.event(plan.relationship, 'info', 'reversed', 'replication is reversed: both sides are compared');
+        services.primaries.start(plan.relationship);
+      },
+    },
+  ],
+};

@@ -1,0 +1,54 @@
+/**
+ * What the actions of this folder work with. Each action is a plan (`journal/`): steps that may each be repeated, in
+ * an order in which a crash anywhere leaves something that a restart can finish or take back, and never two VMs running.
+ */
+import { join } from 'node:path';
+import type { Hypervisor } from '../hypervisor/hypervisor.ts';
+import { Failure } from '../model/failure.ts';
+import type { Primaries } from '../primary/primaries.ts';
+import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
+import type { Replica } from '../replica/replica.ts';
+import type { Replicas } from '../replica/replicas.ts';
+import type { RelationshipRecord, Severity, Store } from '../store/store.ts';
+import type { TestViews } from './test-views.ts';
+
+export interface FailoverServices {
+  readonly hypervisor: Hypervisor;
+  readonly store: Store;
+  readonly replicas: Replicas;
+  readonly primaries: Primaries;
+  readonly testViews: TestViews;
+  readonly peer: (name: string) => ReplicaEndpoint;
+  /** Directory of a replica's files, by relationship. */
+  readonly replicaDirectory: (id: string) => string;
+  /** A path that never exists: see `definition.ts`. */
+  readonly lockDirectory: string;
+  readonly now: () => number;
+  readonly event: (relationship: string, severity: Severity, kind: string, message: string) => void;
+}
+
+export function recordOf(services: FailoverServices, id: string): RelationshipRecord {
+  const record = services.store.relationship(id);
+  if (record === undefined) throw new Failure('not-found', `replication relationship ${id} is not known here`);
+  return record;
+}
+
+export function update(
+  services: FailoverServices,
+  id: string,
+  change: Partial<RelationshipRecord>,
+): RelationshipRecord {
+  const record = { ...recordOf(services, id), ...change };
+  services.store.putRelationship(record);
+  return record;
+}
+
+export function replicaOf(services: FailoverServices, id: string): Replica {
+  return services.replicas.get(id);
+}
+
+/** Where a failed-over VM writes until its failover is completed. */
+export function failoverOverlays(services: FailoverServices, record: RelationshipRecord): Map<string, string> {
+  const directory = join(services.replicaDirectory(record.id), 'failover');
+  return new Map(record.disks.map(({ target }) => [target, join(directory, `${target}.qcow2`)]));
+}

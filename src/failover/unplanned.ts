@@ -1,0 +1,159 @@
+/**
+ * Unplanned failover, on the Replica server: the primary is lost, the VM goes on here from a recovery point. It runs on
+ * overlays over the replica's disks, so that it can be cancelled, or begun again from another point, until it is completed.
+ */
+import { mkdir, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { z } from 'zod';
+import { asFailure, Failure } from '../model/failure.ts';
+import type { RecoveryPoint } from '../model/relationship.ts';
+import type { PlanDefinition } from '../journal/runner.ts';
+import type { Plan } from '../journal/plan.ts';
+import type { RelationshipRecord } from '../store/store.ts';
+import { defineLocked, defineRunnable } from './definition.ts';
+import { failoverOverlays, recordOf, replicaOf, update, type FailoverServices } from './services.ts';
+
+const argsSchema = z.object({ point: z.number().nullable(), epoch: z.number() });
+
+export interface UnplannedRequest {
+  /** Sequence of the recovery point; undefined = the latest. */
+  readonly point?: number;
+  /** Go on although the primary answers that the VM runs there. */
+  readonly force: boolean;
+}
+
+const ALLOWED = new Set([
+  'Replicating',
+  'InitialReplicationInProgress',
+  'Resynchronizing',
+  'CatchingUp',
+  'Error',
+  'Suspended',
+]);
+
+/** Checks that it may begin; gives the plan's arguments. Failures: `wrong-role`, `wrong-state`, `vm-running`, `not-found`. */
+export async function checkUnplanned(services: FailoverServices, id: string, request: UnplannedRequest) {
+  const record = recordOf(services, id);
+  if (record.role !== 'replica') {
+    throw new Failure(
+      'wrong-role',
+      `${record.vmName} runs on this host; an unplanned failover begins on its Replica server`,
+    );
+  }
+  if (!ALLOWED.has(record.state)) throw new Failure('wrong-state', `${record.vmName} is in state ${record.state}`);
+  if (record.test !== null) {
+    throw new Failure('wrong-state', `a test failover of ${record.vmName} is running`, {
+      hint: `End it first: understudy failover test stop ${record.vmName}`,
+    });
+  }
+  choosePoint(services, record, request.point ?? null);
+  if (!request.force) await refuseWhileRunning(services, record);
+  return { point: request.point ?? null, epoch: record.epoch + 1 };
+}
+
+/** UFO-02: with contact, two running copies are refused. Without contact it is the person's decision. */
+async function refuseWhileRunning(services: FailoverServices, record: RelationshipRecord): Promise<void> {
+  let running: boolean;
+  try {
+    const status = await services.peer(record.peer).status(record.id);
+    running = status.role === 'primary' && status.vmRunning;
+  } catch (error) {
+    const { code } = asFailure(error);
+    if (code === 'unreachable' || code === 'timeout' || code === 'interrupted') return;
+    if (code === 'not-found') return;
+    throw error;
+  }
+  if (!running) return;
+  throw new Failure('vm-running', `${record.peer} answers that ${record.vmName} is running there`, {
+    hint: `Run a planned failover on ${record.peer}, which loses nothing; or add --force, then ${record.peer} pauses its copy at the next contact.`,
+  });
+}
+
+function choosePoint(services: FailoverServices, record: RelationshipRecord, sequence: number | null): RecoveryPoint {
+  const points = replicaOf(services, record.id).points();
+  const point = sequence === null ? points[0] : points.find((candidate) => candidate.sequence === sequence);
+  if (point !== undefined) return point;
+  if (sequence !== null) throw new Failure('not-found', `${record.vmName} has no recovery point ${sequence}`);
+  throw new Failure('wrong-state', `${record.vmName} has no recovery point yet: its initial copy is not complete`);
+}
+
+const args = (plan: Plan) => argsSchema.parse(plan.args);
+
+export const unplannedFailover: PlanDefinition<FailoverServices> = {
+  kind: 'unplanned-failover',
+  steps: [
+    {
+      // From here on whatever the old primary still sends is refused, and at its next contact it learns why.
+      name: 'fence the old primary',
+      run: async (services, plan) => {
+        await replicaOf(services, plan.relationship).raiseEpoch(args(plan).epoch);
+        update(services, plan.relationship, { epoch: args(plan).epoch, state: 'RecoveryInProgress' });
+      },
+      undo: async (services, plan) => {
+        update(services, plan.relationship, { state: 'Replicating' });
+      },
+    },
+    {
+      name: 'apply what was received',
+      run: async (services, plan) => {
+        await replicaOf(services, plan.relationship).drained();
+      },
+    },
+    {
+      name: 'release disks',
+      run: (services, plan) => replicaOf(services, plan.relationship).freeze(),
+      undo: async (services, plan) => replicaOf(services, plan.relationship).thaw(),
+    },
+    {
+      name: 'prepare disks',
+      run: async (services, plan) => {
+        const record = recordOf(services, plan.relationship);
+        const point = choosePoint(services, record, args(plan).point);
+        const overlays = failoverOverlays(services, record);
+        await removeOverlays(overlays);
+        for (const path of overlays.values()) await mkdir(dirname(path), { recursive: true, mode: 0o711 });
+        await replicaOf(services, record.id).materialise(point.sequence, overlays);
+        const { sequence, instant } = point;
+        const position = replicaOf(services, record.id).status().applied;
+        update(services, record.id, { position, failover: { sequence, instant, started: services.now() } });
+      },
+      undo: async (services, plan) => {
+        await removeOverlays(failoverOverlays(services, recordOf(services, plan.relationship)));
+        update(services, plan.relationship, { failover: null });
+      },
+    },
+    {
+      name: 'define the VM',
+      run: async (services, plan) => {
+        const record = recordOf(services, plan.relationship);
+        await defineRunnable(services, record, failoverOverlays(services, record));
+      },
+      undo: (services, plan) => defineLocked(services, recordOf(services, plan.relationship)),
+    },
+    {
+      name: 'take the role',
+      run: async (services, plan) => {
+        update(services, plan.relationship, { role: 'primary', state: 'FailedOverWaitingCompletion', failure: null });
+      },
+      undo: async (services, plan) => {
+        update(services, plan.relationship, { role: 'replica' });
+      },
+    },
+    {
+      name: 'start the VM',
+      run: async (services, plan) => {
+        const { vmId, vmName, failover } = recordOf(services, plan.relationship);
+        await services.hypervisor.start(vmId);
+        const text = `${vmName} runs here from recovery point ${failover?.sequence}`;
+        services.event(plan.relationship, 'warning', 'failed-over', text);
+      },
+      undo: async (services, plan) => {
+        await services.hypervisor.destroy(recordOf(services, plan.relationship).vmId);
+      },
+    },
+  ],
+};
+
+export async function removeOverlays(overlays: ReadonlyMap<string, string>): Promise<void> {
+  for (const path of overlays.values()) await rm(path, { force: true });
+}
