@@ -35,12 +35,28 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
       return { ...primaryStatus(record), vmRunning: await vmRunning(services, record.vmId) };
     },
     durableOffset: async (id, log) => await local.durableOffset(own(id).id, log),
-    put: async (id, log, offset, body, signal) => await local.put(own(id).id, log, offset, body, signal),
-    confirm: async (id, position, instant) => await local.confirm(own(id).id, position, instant),
+    put: async (id, log, offset, body, signal) => {
+      const status = await local.put(own(id).id, log, offset, body, signal);
+      noteReplicating(services, id);
+      return status;
+    },
+    confirm: async (id, position, instant) => {
+      const status = await local.confirm(own(id).id, position, instant);
+      noteReplicating(services, id);
+      return status;
+    },
     digests: async (id, target, from, count) => await local.digests(own(id).id, target, from, count),
     takeOver: async (id, request) => await local.takeOver(own(id).id, request),
     remove: async (id, options) => await local.remove(own(id).id, options),
   };
+}
+
+/** A copy is complete once a point that it made is in the disks: regular replication has begun. */
+function noteReplicating(services: DaemonServices, id: string): void {
+  const { state } = recordOf(services, id);
+  if (state !== 'InitialReplicationInProgress' && state !== 'Resynchronizing') return;
+  const { latest } = services.replicas.get(id).record;
+  if (latest !== null && latest.kind !== 'found') update(services, id, { state: 'Replicating' });
 }
 
 /** A VM of that id or name that isn't ours must not be replaced by a Replica VM. */
