@@ -46,7 +46,11 @@ export function admit(header: LogHeader, log: LogName, expected: Expected): void
     throw new Failure('stale-epoch', `log ${header.sequence} is of epoch ${header.epoch}; the replica is at ${epoch}`);
   }
   if (header.epoch > epoch) {
-    throw notFollowing('other epoch', `log ${header.sequence} is of epoch ${header.epoch}, ahead of ${epoch}`, received);
+    throw notFollowing(
+      'other epoch',
+      `log ${header.sequence} is of epoch ${header.epoch}, ahead of ${epoch}`,
+      received,
+    );
   }
   if (!samePosition(header.follows, received)) {
     const kind =

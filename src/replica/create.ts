@@ -19,8 +19,10 @@ export interface NewDisk {
   readonly path?: string;
 }
 
-export interface NewReplica
-  extends Pick<ReplicaRecord, 'id' | 'vmId' | 'vmName' | 'definition' | 'epoch' | 'intervalSeconds' | 'history'> {
+export interface NewReplica extends Pick<
+  ReplicaRecord,
+  'id' | 'vmId' | 'vmName' | 'definition' | 'epoch' | 'intervalSeconds' | 'history'
+> {
   readonly disks: readonly NewDisk[];
   /** What the disks hold now is called so; the first log follows it. */
   readonly position: Position;

@@ -17,7 +17,10 @@ export async function digestBlocks(client: NbdClient, from: number, count: numbe
   const blocks = Math.ceil(client.size / DIGEST_BLOCK);
   const sound = Number.isSafeInteger(from) && Number.isSafeInteger(count) && from >= 0 && count >= 1;
   if (!sound || count > MAX_BLOCKS || from + count > blocks) {
-    throw new Failure('bad-request', `blocks ${from} to ${from + count} of a disk of ${blocks} (at most ${MAX_BLOCKS})`);
+    throw new Failure(
+      'bad-request',
+      `blocks ${from} to ${from + count} of a disk of ${blocks} (at most ${MAX_BLOCKS})`,
+    );
   }
   const start = from * DIGEST_BLOCK;
   const end = Math.min(client.size, start + count * DIGEST_BLOCK);

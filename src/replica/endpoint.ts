@@ -149,7 +149,10 @@ export class LocalEndpoint implements ReplicaEndpoint {
   #following(id: string): Replica {
     const primary = this.#host.primaryStatus(id);
     if (primary !== undefined) {
-      throw new Failure('stale-epoch', `this host has been the primary of relationship ${id} since epoch ${primary.epoch}`);
+      throw new Failure(
+        'stale-epoch',
+        `this host has been the primary of relationship ${id} since epoch ${primary.epoch}`,
+      );
     }
     return this.#replicas.get(id);
   }

@@ -160,12 +160,7 @@ export class Replica {
   }
 
   /** See `ReplicaEndpoint.put`. */
-  async receive(
-    log: LogName,
-    offset: number,
-    body: AsyncIterable<Uint8Array>,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  async receive(log: LogName, offset: number, body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<void> {
     if (this.#closed) throw new Failure('interrupted', 'the replica is being closed');
     await this.#room(signal);
     const expected = () => {
@@ -202,7 +197,8 @@ export class Replica {
     while (this.#inbox.waiting.length > 0) {
       const failure = this.#applier.failure;
       if (failure?.retry === 'never') throw failure;
-      if (!this.#applier.running) throw new Failure('wrong-state', 'received logs wait: the replica is frozen or closed');
+      if (!this.#applier.running)
+        throw new Failure('wrong-state', 'received logs wait: the replica is frozen or closed');
       signal?.throwIfAborted();
       await orAborted(this.#applier.progress(), signal);
     }
@@ -251,7 +247,8 @@ export class Replica {
     await this.#standstill.run('counting from another position', async () => {
       const { applied, latest, id, disks } = this.#record.value;
       if (this.#inbox.waiting.length > 0) throw new Failure('busy', 'received logs are still being applied');
-      const renamed = start.sequence === applied.sequence && (start.epoch > applied.epoch || samePosition(start, applied));
+      const renamed =
+        start.sequence === applied.sequence && (start.epoch > applied.epoch || samePosition(start, applied));
       if (!renamed && start.sequence <= applied.sequence) {
         throw notFollowing('repeated', `the primary wants to count from ${describe(start)}`, applied);
       }
@@ -306,7 +303,8 @@ export class Replica {
    * are retired meanwhile stay readable. Failures: `not-found`, `wrong-state` while frozen.
    */
   async openView(sequence: number): Promise<View> {
-    if (this.#frozen || this.#closed) throw new Failure('wrong-state', 'the replica is frozen for a failover, or closed');
+    if (this.#frozen || this.#closed)
+      throw new Failure('wrong-state', 'the replica is frozen for a failover, or closed');
     // After a crash the log that was being applied comes first: until then the latest point isn't whole.
     if (!this.#whole) await this.drained();
     this.#whole = true;

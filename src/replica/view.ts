@@ -26,11 +26,7 @@ export interface UndoSource {
 }
 
 /** The frames of an undo log, as runs of one disk. */
-export function runsOf(
-  reader: LogReader,
-  frames: readonly FrameEntry[],
-  disk: number,
-): IndexedRun<UndoSource>[] {
+export function runsOf(reader: LogReader, frames: readonly FrameEntry[], disk: number): IndexedRun<UndoSource>[] {
   return frames
     .filter((frame) => frame.disk === disk)
     .map((frame) => ({ offset: frame.offset, length: frame.length, source: { reader, frame } }));
@@ -43,6 +39,7 @@ export class PointView {
   readonly #engine: DiskEngine;
   readonly #readers: LogReader[] = [];
   readonly #indexes: readonly ExtentIndex<UndoSource>[];
+  #closed = false;
   readonly #cache = new FrameCache(CACHED_FRAMES);
 
   private constructor(sequence: number, disks: readonly ReplicatedDisk[], engine: DiskEngine) {
@@ -73,6 +70,10 @@ export class PointView {
   async publish(log: UndoLog): Promise<void> {
     const reader = await LogReader.open(log.path);
     this.#readers.push(reader);
+    if (this.#closed) {
+      await reader.close(); // closed while the log was being opened
+      return;
+    }
     const frames = await reader.index();
     for (const [disk, index] of this.#indexes.entries()) index.add(runsOf(reader, frames, disk));
   }
@@ -119,6 +120,7 @@ export class PointView {
 
   /** Lets go of the undo logs. Nobody may read it any more. */
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.all(this.#readers.map((reader) => reader.close()));
   }
 

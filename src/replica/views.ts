@@ -75,6 +75,7 @@ export class Views {
         try {
           await served.view.publish(log);
         } catch (error) {
+          if (!this.#served.has(served)) return; // its user closed it meanwhile
           const failure = asFailure(error, 'io');
           this.#log.error({ err: failure, sequence: served.view.sequence }, 'a view had to be ended');
           await this.#end(served);

@@ -1,0 +1,163 @@
+/**
+ * A primary without a VM, for tests of the replica: its disks are byte arrays, which are the oracle, and each of its
+ * cycles changes them at random and makes the delta log of it.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { WRITER } from '../../src/deltalog/header.ts';
+import { LogWriter } from '../../src/deltalog/writer.ts';
+import type { Position, RecoveryPoint, ReplicatedDisk } from '../../src/model/relationship.ts';
+import type { LogName } from '../../src/protocol/endpoint.ts';
+import { NbdClient } from '../../src/qemu/nbd/client.ts';
+
+/** Sizes that are no multiple of a block, and small: the tests read them whole, many times. */
+export const TEST_DISKS: readonly ReplicatedDisk[] = [
+  { target: 'vda', size: 1024 * 1024 + 4608 },
+  { target: 'vdb', size: 512 * 1024 },
+];
+
+/** Numbers in [0, 1) from a seed (mulberry32). */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** A seed of its own for each run, or the one in `SEED`; the test prints it. */
+export function newSeed(): number {
+  const given = process.env['SEED'];
+  return given === undefined ? randomBytes(4).readUInt32LE() : Number(given);
+}
+
+export interface MadeLog extends LogName {
+  readonly bytes: Buffer;
+  readonly makes: Position;
+  readonly point: RecoveryPoint | null;
+}
+
+export const START: Position = { epoch: 1, sequence: 0, state: '0'.repeat(32) };
+
+export class TestPrimary {
+  readonly id: string;
+  readonly disks: readonly ReplicatedDisk[];
+  readonly bytes: readonly Buffer[];
+  /** What the disks held after each log, by sequence. */
+  readonly states = new Map<number, readonly Buffer[]>();
+  position: Position = START;
+  readonly #random: () => number;
+  #clock = 1_700_000_000_000;
+
+  constructor(seed: number, id = '11111111-2222-4333-8444-555555555555', disks = TEST_DISKS) {
+    this.id = id;
+    this.disks = disks;
+    this.#random = seeded(seed);
+    this.bytes = disks.map(({ size }) => Buffer.alloc(size));
+    this.#keep();
+  }
+
+  between(low: number, high: number): number {
+    return low + Math.floor(this.#random() * (high - low + 1));
+  }
+
+  /** Changes the disks at random and gives the log of it. */
+  async log(options: { point?: boolean; changes?: number; header?: Record<string, unknown> } = {}): Promise<MadeLog> {
+    const { point: isPoint = true, changes = this.between(1, 12) } = options;
+    const directory = await mkdtemp(join(tmpdir(), 'understudy-log-'));
+    const sequence = this.position.sequence + 1;
+    const { epoch } = this.position;
+    const instant = (this.#clock += 1000);
+    const point: RecoveryPoint | null = isPoint
+      ? { sequence, epoch, instant, confirmed: instant, kind: 'crash-consistent' }
+      : null;
+    const logId = randomBytes(16).toString('hex');
+    const header = {
+      writer: WRITER,
+      relationship: this.id,
+      logId,
+      direction: 'forward' as const,
+      disks: this.disks.map(({ target, size }) => ({ target, size })),
+      follows: this.position,
+      sequence,
+      epoch,
+      point,
+      created: instant,
+      ...options.header,
+    };
+    try {
+      const path = join(directory, 'log');
+      const writer = await LogWriter.create(path, header, { compression: this.#random() < 0.7 ? 1 : 0 });
+      for (let i = 0; i < changes; i++) await this.#change(writer);
+      const { makes } = await writer.finish({ durable: false });
+      this.position = makes;
+      this.#keep();
+      return { sequence, logId, bytes: await readFile(path), makes, point };
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  }
+
+  #keep(): void {
+    this.states.set(
+      this.position.sequence,
+      this.bytes.map((disk) => Buffer.from(disk)),
+    );
+  }
+
+  async #change(writer: LogWriter): Promise<void> {
+    const disk = this.between(0, this.disks.length - 1);
+    const bytes = this.bytes[disk]!;
+    const unit = this.between(0, 2) === 0 ? 1 : 65_536; // guests' clusters, as a rule; any byte, to be mean
+    const offset = Math.floor(this.between(0, bytes.length - 1) / unit) * unit;
+    const length = Math.min(this.between(1, 4) * (unit === 1 ? 4321 : unit), bytes.length - offset);
+    if (this.#random() < 0.25) {
+      bytes.fill(0, offset, offset + length);
+      await writer.zero(disk, offset, length);
+      return;
+    }
+    const data = this.#random() < 0.5 ? randomBytes(length) : Buffer.alloc(length, this.between(0, 255));
+    data.copy(bytes, offset);
+    await writer.data(disk, offset, data);
+  }
+}
+
+/** A body in pieces of at most `size` bytes. */
+export async function* inPieces(bytes: Buffer, size = 50_000): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += size) yield await Promise.resolve(bytes.subarray(at, at + size));
+}
+
+/** A body that never says another word after its first bytes: a connection whose other end has died. */
+export async function* thenSilence(bytes: Buffer): AsyncGenerator<Uint8Array> {
+  yield bytes;
+  await Promise.withResolvers<never>().promise;
+}
+
+/** Everything that an NBD server offers of the disks, in their order. */
+export async function readDisks(socketPath: string, disks: readonly ReplicatedDisk[]): Promise<Buffer[]> {
+  const out: Buffer[] = [];
+  for (const { target, size } of disks) {
+    const client = await NbdClient.connect({ socketPath, exportName: target });
+    try {
+      out.push(await client.read(0, size));
+    } finally {
+      await client.close();
+    }
+  }
+  return out;
+}
+
+/** The first byte in which two sets of disks differ, in words; undefined when they are equal. */
+export function difference(got: readonly Buffer[], wanted: readonly Buffer[]): string | undefined {
+  for (const [disk, bytes] of wanted.entries()) {
+    if (got[disk]!.equals(bytes)) continue;
+    const at = bytes.findIndex((byte, i) => got[disk]![i] !== byte);
+    return `disk ${disk} differs from byte ${at} on`;
+  }
+  return undefined;
+}
