@@ -51,7 +51,7 @@ function stack(behaviours: readonly Behaviour[], world: number[]): PlanDefinitio
     let undoLeft = undoFailures;
     return {
       name: `step-${index}`,
-      onFailure,
+      onFailure: index % 2 === 0 ? onFailure : (failure) => (failure.code === 'unreachable' ? onFailure : 'stay'),
       final,
       async run() {
         if (!world.includes(index)) {

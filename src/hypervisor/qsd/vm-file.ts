@@ -32,6 +32,15 @@ export type DefinedDisk = VmDefinition['disks'][number];
 /** What is kept of a VM in `<directory>/<id>.json`. */
 export type VmFile = Readonly<z.infer<typeof fileSchema>>;
 
+/** Disks by their targets. Failure `not-found`. */
+export function disksOf({ definition }: VmFile, targets: readonly string[]): DefinedDisk[] {
+  return targets.map((target) => {
+    const disk = definition.disks.find((candidate) => candidate.target === target);
+    if (disk === undefined) throw new Failure('not-found', `VM ${definition.name} has no disk ${target}`);
+    return disk;
+  });
+}
+
 /** Reads a definition's JSON. Failure `bad-request`. */
 export function parseDefinition(json: string): VmDefinition {
   return parse(json, definitionSchema, 'bad-request', 'the definition of the VM');
