@@ -5,7 +5,7 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { until } from '../lib/clock.ts';
-import { addBitmap, checkImage, compareImages, createImage, imageInfo } from './image.ts';
+import { addBitmap, checkImage, createImage, imageInfo } from './image.ts';
 import { NbdClient } from './nbd/client.ts';
 import { endPredecessor, recordProcess } from './predecessor.ts';
 import { StorageDaemon } from './storage-daemon.ts';
@@ -143,10 +143,6 @@ test('ends a predecessor that lived on, by its pid file', async (t) => {
   await successor.exportNode({ node: 'n', exportName: 'n', writable: true });
   const client = await NbdClient.connect({ socketPath: successor.nbdSocket, exportName: 'n' });
   await client.close();
-  assert.deepEqual(
-    await compareImages({ path, format: 'qcow2' }, { path, format: 'qcow2' }).catch((e) => e.code),
-    'io',
-  );
 });
 
 test('a pid file never ends a process that is another one by now', async (t) => {
