@@ -83,6 +83,7 @@ test('a relay bridges the restart of the server behind it', async (t) => {
     return daemon;
   };
   const view = await serve();
+  t.after(() => view.kill());
   const relay = await StorageDaemon.start({ directory, name: 'relay' });
   t.after(() => relay.stop());
   await relay.openNbd({
@@ -122,6 +123,7 @@ test('what it complains of is in its last words', async (t) => {
 test('ends with its parent, even when that is killed', async (t) => {
   const directory = await scratchDirectory(t);
   const parent = parentIn(directory);
+  t.after(() => parent.kill('SIGKILL'));
   const [said] = (await once(parent.stdout!, 'data')) as [Buffer];
   const pid = Number(said.toString());
   assert.equal(await isGone(pid), false);
@@ -134,6 +136,7 @@ test('ends a predecessor that lived on, by its pid file', async (t) => {
   const path = join(directory, 'd.qcow2');
   await createImage(path, MiB, { format: 'qcow2' });
   const left = await StorageDaemon.start({ directory, name: 'd' });
+  t.after(() => left.kill());
   await left.openImage({ node: 'n', path, format: 'qcow2', readOnly: false, backing: null });
   const successor = await StorageDaemon.start({ directory, name: 'd' });
   t.after(() => successor.stop());
