@@ -89,7 +89,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     store,
     replicas,
     primaries: new Primaries({ store, services: primaryServices, onRoleLost: (id) => roles.roleLost(id) }),
-    testViews: new TestViews(replicas),
+    testViews: new TestViews(replicas, hypervisor),
     peer: (name) => endpoints.get(name),
     replicaDirectory: (id) => join(config.replicaDirectory, id),
     lockDirectory: join(config.stateDirectory, LOCK_NAME),

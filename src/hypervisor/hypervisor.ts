@@ -97,7 +97,15 @@ export interface DefineRequest {
   readonly network: 'as-defined' | 'disconnected';
 }
 
+/** A user of this host, by number. */
+export interface HostUser {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 export interface Hypervisor {
+  /** Whom VMs run as, and so who must be able to open what is made for them; undefined where it is this process's user. */
+  vmUser(): Promise<HostUser | undefined>;
   listVms(): Promise<Vm[]>;
   /** Failure `not-found` when there is none. `ref` is an id or a name. */
   getVm(ref: string): Promise<Vm>;

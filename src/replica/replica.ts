@@ -31,8 +31,6 @@ export interface ReplicaOptions {
   /** For sockets and pid files; short (sockets have at most 107 bytes), and reachable for QEMU's user. */
   readonly runDirectory: string;
   readonly log: Log;
-  /** To whom the sockets of views belong; this user if left out. */
-  readonly viewOwner?: SocketOwner;
   /** Told when applying fails, and null when it goes on. */
   readonly onFailure?: (failure: Failure | null) => void;
 }
@@ -77,7 +75,7 @@ export class Replica {
     this.#chain = chain;
     const { runDirectory, log } = options;
     this.#engine = new DiskEngine({ runDirectory, name: 'disks', disks: record.value.disks, log });
-    this.#views = new Views({ runDirectory, owner: options.viewOwner, log });
+    this.#views = new Views({ runDirectory, log });
     this.#applier = new Applier({
       layout: this.#layout,
       record,
@@ -300,9 +298,9 @@ export class Replica {
 
   /**
    * Serves the recovery point of that sequence read-only by NBD while replication goes on. Any number at once; points that
-   * are retired meanwhile stay readable. Failures: `not-found`, `wrong-state` while frozen.
+   * are retired meanwhile stay readable. Its socket belongs to `owner` (this user if left out). Failures: `not-found`, `wrong-state` while frozen.
    */
-  async openView(sequence: number): Promise<View> {
+  async openView(sequence: number, owner?: SocketOwner): Promise<View> {
     if (this.#frozen || this.#closed)
       throw new Failure('wrong-state', 'the replica is frozen for a failover, or closed');
     // After a crash the log that was being applied comes first: until then the latest point isn't whole.
@@ -312,7 +310,7 @@ export class Replica {
       const point = this.#point(sequence);
       const view = await PointView.open(point.sequence, this.disks, this.#chain.backTo(sequence), this.#engine);
       try {
-        return await this.#views.serve(view);
+        return await this.#views.serve(view, owner);
       } catch (error) {
         await view.close();
         throw error;

@@ -7,14 +7,12 @@ import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import type { NewReplica } from './create.ts';
 import { Replica } from './replica.ts';
-import type { SocketOwner } from './views.ts';
 
 export interface ReplicasOptions {
   readonly directory: string;
   /** Each replica gets a directory below it for its sockets. */
   readonly runDirectory: string;
   readonly log: Log;
-  readonly viewOwner?: SocketOwner;
   /** Told when a replica can't apply what it has received, and null when it goes on. */
   readonly onFailure?: (id: string, failure: Failure | null) => void;
 }
@@ -94,12 +92,11 @@ export class Replicas {
   }
 
   #replicaOptions(id: string) {
-    const { directory, runDirectory, log, viewOwner, onFailure } = this.#options;
+    const { directory, runDirectory, log, onFailure } = this.#options;
     return {
       directory: join(directory, id),
       runDirectory: join(runDirectory, id),
       log: log.child({ replica: id }),
-      ...(viewOwner === undefined ? {} : { viewOwner }),
       onFailure: (failure: Failure | null) => onFailure?.(id, failure),
     };
   }

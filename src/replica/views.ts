@@ -32,14 +32,12 @@ interface Served {
 
 export class Views {
   readonly #runDirectory: string;
-  readonly #owner: SocketOwner | undefined;
   readonly #log: Log;
   readonly #served = new Set<Served>();
   #next = 1;
 
-  constructor(options: { runDirectory: string; owner: SocketOwner | undefined; log: Log }) {
+  constructor(options: { runDirectory: string; log: Log }) {
     this.#runDirectory = options.runDirectory;
-    this.#owner = options.owner;
     this.#log = options.log;
   }
 
@@ -47,7 +45,7 @@ export class Views {
     return this.#served.size;
   }
 
-  async serve(view: PointView): Promise<View> {
+  async serve(view: PointView, owner?: SocketOwner): Promise<View> {
     const { sequence } = view;
     const socketPath = join(this.#runDirectory, `view-${this.#next++}.nbd`);
     const server = await NbdServer.listen({
@@ -55,7 +53,7 @@ export class Views {
       mode: 0o600,
       onError: (error) => this.#log.warn({ err: error, sequence }, 'view'),
     });
-    if (this.#owner !== undefined) await chown(socketPath, this.#owner.uid, this.#owner.gid);
+    if (owner !== undefined) await chown(socketPath, owner.uid, owner.gid);
     for (const [disk, { target, size }] of view.disks.entries()) {
       server.addExport(target, {
         size,

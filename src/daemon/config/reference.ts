@@ -20,7 +20,7 @@ function rows(schema: z.core.JSONSchema.BaseSchema, prefix: string): string[] {
   return Object.entries(schema.properties ?? {}).flatMap(([name, value]) => {
     const option = typeof value === 'object' ? value : {};
     if (option.type === 'object') return rows(option, `${prefix}${name}.`);
-    const preset = option.default === undefined ? '' : `\`${String(option.default)}\``;
+    const preset = option.default === undefined ? '' : `\`${JSON.stringify(option.default).replaceAll('"', '')}\``;
     return [`| \`${prefix}${name}\` | ${typeText(option)} | ${preset} | ${option.description ?? ''} |`];
   });
 }

@@ -71,11 +71,26 @@ export function describeDomain(xml: string): DomainDescription {
   }));
 }
 
+/** Whom libvirt runs VMs as by default, from its capabilities. */
+export function vmUserOf(capabilities: string): QemuOwner | undefined {
+  return withXml(capabilities, (document) => {
+    const models = elements(document, '/capabilities/host/secmodel').filter(
+      (model) => element(model, 'model')?.content === 'dac',
+    );
+    const label = models[0] === undefined ? '' : (element(models[0], 'baselabel')?.content ?? '');
+    return ownerIn(label);
+  });
+}
+
 /** libvirt gives every VM a label of user and group when it starts it: `+64055:+64055`. */
 function ownerOf(document: XmlDocument): { owner?: QemuOwner } {
-  const label = element(document, "/domain/seclabel[@model='dac']/label")?.content ?? '';
+  const owner = ownerIn(element(document, "/domain/seclabel[@model='dac']/label")?.content ?? '');
+  return owner === undefined ? {} : { owner };
+}
+
+function ownerIn(label: string): QemuOwner | undefined {
   const ids = /^\+?(\d+):\+?(\d+)$/.exec(label.trim());
-  return ids === null ? {} : { owner: { uid: Number(ids[1]), gid: Number(ids[2]) } };
+  return ids === null ? undefined : { uid: Number(ids[1]), gid: Number(ids[2]) };
 }
 
 function describeDisk(disk: XmlElement): DefinedDisk {

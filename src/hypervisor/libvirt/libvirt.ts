@@ -1,7 +1,8 @@
 import type { Log } from '../../lib/log.ts';
-import type { BitmapStatus, DefineRequest, Hypervisor, OpenPointRequest, Point, Vm } from '../hypervisor.ts';
+import type { BitmapStatus, DefineRequest, Hypervisor, OpenPointRequest, Point, Vm, HostUser } from '../hypervisor.ts';
 import { Domains } from './domains.ts';
 import { Lifecycle } from './lifecycle.ts';
+import { vmUserOf } from './domain-xml.ts';
 import { Overlays } from './overlays.ts';
 import { Calls } from './rpc/calls.ts';
 import { Session, defaultSocketPath } from './rpc/session.ts';
@@ -21,6 +22,7 @@ export interface LibvirtOptions {
 /** The VMs of one host under libvirt (system instance of the QEMU driver). */
 export class LibvirtHypervisor implements Hypervisor {
   readonly #session: Session;
+  readonly #calls: Calls;
   readonly #domains: Domains;
   readonly #tracking: Tracking;
   readonly #lifecycle: Lifecycle;
@@ -30,10 +32,15 @@ export class LibvirtHypervisor implements Hypervisor {
   constructor(options: LibvirtOptions) {
     this.#session = new Session(options.socketPath ?? defaultSocketPath());
     const calls = new Calls(this.#session);
+    this.#calls = calls;
     this.#domains = new Domains(calls);
     this.#tracking = new Tracking(calls, this.#domains, options);
     this.#lifecycle = new Lifecycle(calls, this.#domains, options.log);
     this.#overlays = new Overlays(calls, this.#domains);
+  }
+
+  async vmUser(): Promise<HostUser | undefined> {
+    return vmUserOf(await this.#calls.capabilities());
   }
 
   listVms(): Promise<Vm[]> {

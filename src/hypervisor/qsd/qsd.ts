@@ -26,6 +26,11 @@ export class QsdHypervisor implements Hypervisor {
     this.#tracking = new Tracking(host);
   }
 
+  /** VMs of this hypervisor are our own processes. */
+  async vmUser(): Promise<undefined> {
+    return undefined;
+  }
+
   async listVms(): Promise<Vm[]> {
     return await Promise.all((await this.#host.files.list()).map((file) => this.#describe(file)));
   }

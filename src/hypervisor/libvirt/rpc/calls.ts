@@ -38,6 +38,11 @@ export class Calls {
     return reader.array(readDomain);
   }
 
+  /** XML: what the host and its hypervisor can do, and whom VMs run as. */
+  async capabilities(): Promise<string> {
+    return (await this.#call(7, 'connectGetCapabilities', new XdrWriter())).string();
+  }
+
   // --- domains ---
   async lookupByName(name: string): Promise<DomainRef> {
     return readDomain(await this.#call(23, 'domainLookupByName', new XdrWriter().string(name)));
