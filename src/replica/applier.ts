@@ -139,12 +139,18 @@ export class Applier {
   }
 
   async #apply(received: ReceivedLog): Promise<void> {
-    const { record, inbox, chain, publishing } = this.#parts;
+    const { record, inbox } = this.#parts;
     crashPoint('replica:apply');
     if (!samePosition(record.value.applied, received.makes)) await this.#write(received);
     crashPoint('replica:recorded');
     await inbox.discardFirst();
     crashPoint('replica:discarded');
+    await this.retire();
+  }
+
+  /** Gives up the points beyond those to be kept. Only while no log is half applied. */
+  async retire(): Promise<void> {
+    const { chain, publishing } = this.#parts;
     await publishing.run('retiring points', () => chain.retire(this.#keep()));
   }
 

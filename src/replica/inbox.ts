@@ -6,7 +6,7 @@
  */
 import { open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LogReader, resumeParser } from '../deltalog/reader.ts';
+import { LogReader } from '../deltalog/reader.ts';
 import { syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { asFailure, Failure } from '../model/failure.ts';
@@ -15,7 +15,7 @@ import type { LogName } from '../protocol/endpoint.ts';
 import { admit, admitName, describe, notFollowing, type Expected } from './admission.ts';
 import { abortable } from './abortable.ts';
 import { parseInboxName, type ReplicaLayout } from './layout.ts';
-import { Part } from './part.ts';
+import { Part, resume } from './part.ts';
 
 /** A log that is whole and durable, and waits to be applied. */
 export interface ReceivedLog {
@@ -105,7 +105,7 @@ export class Inbox {
     const path = this.#layout.part(log.sequence, log.logId);
     try {
       const current = this.#upload?.part;
-      const length = current?.path === path ? current.length : (await resumeParser(path)).accepted;
+      const length = current?.path === path ? current.length : (await resume(path)).accepted;
       await syncFile(path);
       await syncDirectory(this.#layout.inbox);
       return length;
@@ -237,12 +237,13 @@ export class Inbox {
   /** What stays of a log whose upload failed: its good part, unless it will never become a log that we take. */
   async #leave(part: Part, log: LogName, error: unknown): Promise<void> {
     if (!(error instanceof Failure)) return;
-    if (error.code === 'bad-log') {
+    const never = error.code === 'not-following' || error.code === 'stale-epoch';
+    if (never || part.length === 0) {
+      await unlink(part.path);
+    } else if (error.code === 'bad-log') {
       const again = this.#damaged?.logId === log.logId && this.#damaged.at === part.length;
       this.#damaged = { logId: log.logId, at: part.length };
       if (again) await unlink(part.path);
-    } else if (part.length === 0 || error.code === 'not-following' || error.code === 'stale-epoch') {
-      await unlink(part.path);
     }
   }
 

@@ -5,6 +5,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { LogParser } from '../deltalog/parser.ts';
 import { resumeParser } from '../deltalog/reader.ts';
+import { Failure } from '../model/failure.ts';
 import type { LogHeader } from '../deltalog/header.ts';
 
 export class Part {
@@ -24,7 +25,7 @@ export class Part {
   static async open(path: string): Promise<Part> {
     const file = await openOrCreate(path);
     try {
-      const parser = await resumeParser(path);
+      const parser = await resume(path);
       await file.truncate(parser.accepted);
       return new Part(path, file, parser);
     } catch (error) {
@@ -70,6 +71,17 @@ export class Part {
 
   async close(): Promise<void> {
     await this.#file.close();
+  }
+}
+
+/** The parser that has accepted the good part of a file that may be torn. */
+export async function resume(path: string): Promise<LogParser> {
+  try {
+    return await resumeParser(path);
+  } catch (error) {
+    // What a power loss left behind the good part may look like a frame of a later version: then from the beginning.
+    if (error instanceof Failure && error.code === 'format-unknown') return new LogParser();
+    throw error;
   }
 }
 

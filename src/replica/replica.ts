@@ -108,6 +108,7 @@ export class Replica {
     const inbox = await Inbox.open(layout, record.value);
     const chain = await UndoChain.open(layout, record.value.applied, inbox.waiting[0]?.makes);
     const replica = new Replica(options, record, inbox, chain);
+    if (replica.waiting === 0) await replica.#applier.retire(); // a crash may have come between
     replica.#applier.start();
     return replica;
   }
@@ -234,7 +235,10 @@ export class Replica {
   }
 
   async setSettings(settings: Partial<ReplicaSettings>): Promise<void> {
-    await this.#record.update(settings);
+    await this.#standstill.run('changing settings', async () => {
+      await this.#record.update(settings);
+      if (this.waiting === 0) await this.#applier.retire();
+    });
   }
 
   /**

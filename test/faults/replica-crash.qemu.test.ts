@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { checkImage } from '../../src/qemu/image.ts';
+import { Replica } from '../../src/replica/replica.ts';
+import { compareWithPoint, newPlace, newReplica, send, type Place } from './replica-host.ts';
+import { newSeed, seeded, TestPrimary, type MadeLog } from './replica-primary.ts';
+
+/** Every place in receiving and applying a log at which a crash leaves something else, in their order. */
+const CRASH_POINTS = [
+  'replica:received',
+  'replica:acknowledged',
+  'replica:apply',
+  'replica:undo-written',
+  'replica:undo-durable',
+  'replica:undo-final',
+  'replica:published',
+  'replica:writing',
+  'replica:written',
+  'replica:flushed',
+  'replica:recorded',
+  'replica:discarded',
+  'replica:retired',
+];
+
+/** Runs a replica that takes `log`, until it ends; gives the signal that ended it. */
+async function runReplica(
+  place: Place,
+  log: MadeLog,
+  options: { crash?: string; killAfterMs?: number },
+): Promise<string | null> {
+  const path = join(place.directory, 'log');
+  await writeFile(path, log.bytes);
+  const { directory, runDirectory } = place.options;
+  const script = join(import.meta.dirname, 'replica-process.ts');
+  const child = spawn(process.execPath, [script, directory, runDirectory, path, String(log.sequence), log.logId], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, ...(options.crash === undefined ? {} : { UNDERSTUDY_CRASH: options.crash }) },
+  });
+  const exit = once(child, 'exit') as Promise<[number | null, string | null]>;
+  if (options.killAfterMs !== undefined) {
+    await Promise.race([exit, delay(options.killAfterMs)]);
+    child.kill('SIGKILL');
+  }
+  const [code, signal] = await exit;
+  assert.ok(code === 0 || signal === 'SIGKILL', `the replica's process ended with ${code} ${signal}`);
+  return signal;
+}
+
+async function checkAll(place: Place, primary: TestPrimary): Promise<number> {
+  const replica = await Replica.open(place.options);
+  try {
+    await replica.drained();
+    const points = replica.points();
+    for (const { sequence } of points) {
+      assert.equal(await compareWithPoint(replica, primary, sequence), undefined, `point ${sequence}`);
+    }
+    return points.length;
+  } finally {
+    await replica.close();
+  }
+}
+
+void test('a crash at any step of receiving and applying loses nothing that was acknowledged and damages no point', async (t) => {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const primary = new TestPrimary(seed);
+  const place = await newPlace();
+  try {
+    const replica = await Replica.create(place.options, newReplica(primary, { history: 5 }));
+    for (let i = 0; i < 7; i++) await send(replica, await primary.log());
+    await replica.drained();
+    await replica.close();
+    for (const crash of CRASH_POINTS) {
+      const log = await primary.log({ changes: 8 });
+      assert.equal(await runReplica(place, log, { crash }), 'SIGKILL', `${crash} was never reached`);
+      assert.equal(await checkAll(place, primary), 6, crash);
+      // What wasn't acknowledged is sent again.
+      assert.equal(await runReplica(place, log, {}), null);
+    }
+    assert.equal(await checkAll(place, primary), 6);
+    for (const { target } of primary.disks) {
+      const image = join(place.options.directory, 'disks', `${target}.qcow2`);
+      assert.equal((await checkImage(image)).corruptions, 0);
+    }
+  } finally {
+    await place.clear();
+  }
+});
+
+void test('a crash during the initial copy', async (t) => {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const primary = new TestPrimary(seed);
+  const place = await newPlace();
+  try {
+    const replica = await Replica.create(place.options, newReplica(primary));
+    await replica.close();
+    for (const crash of ['replica:writing', 'replica:flushed', 'replica:recorded']) {
+      const log = await primary.log({ changes: 8, point: false });
+      assert.equal(await runReplica(place, log, { crash }), 'SIGKILL', `${crash} was never reached`);
+    }
+    assert.equal(await runReplica(place, await primary.log(), {}), null);
+    assert.equal(await checkAll(place, primary), 1);
+  } finally {
+    await place.clear();
+  }
+});
+
+void test('a crash at a random moment', async (t) => {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const random = seeded(seed);
+  const primary = new TestPrimary(seed);
+  const place = await newPlace();
+  try {
+    const replica = await Replica.create(place.options, newReplica(primary));
+    await send(replica, await primary.log());
+    await replica.drained();
+    await replica.close();
+    let killed = 0;
+    for (let i = 0; i < 8; i++) {
+      const log = await primary.log({ changes: 12 });
+      const killAfterMs = 150 + random() * 600;
+      if ((await runReplica(place, log, { killAfterMs })) !== null) killed++;
+      assert.equal(await runReplica(place, log, {}), null);
+    }
+    t.diagnostic(`${killed} of 8 were killed`);
+    assert.equal(await checkAll(place, primary), 9);
+  } finally {
+    await place.clear();
+  }
+});
