@@ -1,5 +1,5 @@
 /** Operations that only pretend, in memory: for tests of what stands on the contract (server, CLI). */
-import { once, EventEmitter } from 'node:events';
+import { EventEmitter, on } from 'node:events';
 import { Failure } from '../../model/failure.ts';
 import type { Operations, Sent } from '../contract.ts';
 import type { ActionView, EventView, PeerView, ReplicationView, VmView } from '../resources.ts';
@@ -64,10 +64,11 @@ export function createMemoryWorld(): MemoryWorld {
   };
 
   async function* follow<T>(channel: string, first: readonly T[], signal: AbortSignal): AsyncGenerator<T> {
+    const later = on(changes, channel, { signal });
     world.openStreams++;
     try {
       yield* first;
-      while (!signal.aborted) yield (await once(changes, channel, { signal }))[0] as T;
+      for await (const [item] of later) yield item as T;
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
