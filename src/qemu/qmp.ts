@@ -57,10 +57,12 @@ export class Qmp {
     socket.setEncoding('utf8');
     socket.on('data', (text: string) => this.#received(text));
     socket.on('error', (error) => this.#ended(error));
-    socket.on('close', () => {
+    const end = (): void => {
       this.#ended();
       closed.resolve();
-    });
+    };
+    if (socket.closed) end(); // a child that ended at once: its `close` has been told already
+    else socket.on('close', end);
   }
 
   /** Connects to a monitor's unix socket. Failures: `unreachable`, `timeout`, `disk-engine`. */
