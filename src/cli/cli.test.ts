@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, beforeEach, describe, test } from 'node:test';
@@ -222,6 +223,30 @@ void describe('exit codes', () => {
     const environment = { ...process.env, UNDERSTUDY_SOCKET: socketPath };
     const child = spawn(process.execPath, [MAIN, 'status'], { env: environment, stdio: 'ignore' });
     assert.deepEqual(await once(child, 'close'), [0, null]);
+  });
+
+  void test('1 when the daemon dies over a request: it may have been carried out', async () => {
+    const dying = createServer((connection) => connection.once('data', () => connection.destroy()));
+    const path = join(directory, 'dying.sock');
+    dying.listen(path);
+    await once(dying, 'listening');
+    const { code, stderr } = await understudy('--socket', path, 'replication', 'suspend', 'web01');
+    dying.close();
+    assert.equal(code, 1);
+    assert.match(stderr, /error: understudyd went away before it answered\nhint: .* may or may not have been done/);
+  });
+
+  void test('1 when the daemon stops while it is followed', async () => {
+    const watching = understudy('replication', 'watch');
+    await until(() => world.openStreams === 1, {
+      timeoutMs: 10_000,
+      everyMs: 5,
+      onTimeout: () => new Error('not open'),
+    });
+    await server.close();
+    const { code, stderr } = await watching;
+    assert.equal(code, 1);
+    assert.match(stderr, /error: understudyd ended the stream\nhint: .*goes on by itself/);
   });
 
   void test('0 for help and version', async () => {

@@ -8,6 +8,9 @@ import { readEventStream } from './event-stream.ts';
 /** A stream gives a sign of life every 10 s; silent for this long (ms), the daemon is gone. */
 const STREAM_SILENCE_MS = 35_000;
 
+/** What connecting fails with: the request was never sent. */
+const NOT_CONNECTED = new Set(['ENOENT', 'ECONNREFUSED', 'EACCES', 'EPERM', 'ENOTDIR', 'ENOTSOCK']);
+
 /** The daemon of this host does not answer; nothing was done. */
 export class DaemonUnreachable extends Failure {
   constructor(socketPath: string, cause: Error) {
@@ -76,7 +79,9 @@ function send(socketPath: string, of: Operation, input: Record<string, unknown>)
       path: url,
       headers: text === undefined ? {} : { 'content-type': 'application/json' },
     });
-    request.once('error', (error) => reject(new DaemonUnreachable(socketPath, error)));
+    request.once('error', (error: NodeJS.ErrnoException) => {
+      reject(NOT_CONNECTED.has(error.code ?? '') ? new DaemonUnreachable(socketPath, error) : brokenOff(error));
+    });
     request.once('response', (response) => {
       if ((response.statusCode ?? 500) < 400) resolve(response);
       else void readAll(response).then((answer) => reject(failureOf(response, answer)), reject);
@@ -98,8 +103,19 @@ function pick(input: Record<string, unknown>, names: readonly string[]): Record<
 
 async function readAll(response: IncomingMessage): Promise<string> {
   let text = '';
-  for await (const chunk of response.setEncoding('utf8')) text += chunk as string;
+  try {
+    for await (const chunk of response.setEncoding('utf8')) text += chunk as string;
+  } catch (error) {
+    throw brokenOff(error);
+  }
   return text;
+}
+
+function brokenOff(cause: unknown): Failure {
+  return new Failure('interrupted', 'understudyd went away before it answered', {
+    cause,
+    hint: 'What was asked for may or may not have been done: see `understudy replication list` and `action list`.',
+  });
 }
 
 function failureOf(response: IncomingMessage, text: string): Failure {

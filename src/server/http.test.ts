@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { pino } from 'pino';
 import { createMemoryWorld, type MemoryWorld } from '../api/testing/memory-operations.ts';
 import { until } from '../lib/clock.ts';
 import { silentLog } from '../lib/log.ts';
@@ -143,6 +144,28 @@ void describe('refusals', () => {
   void test('an answer that breaks the contract is internal', async () => {
     world.replications = [{ ...world.replications[0]!, lagMs: 'long' as unknown as number }];
     await refused('internal', ask('GET', '/replications/web01'));
+  });
+
+  void test('a name may be long and hold anything', async () => {
+    const name = 'Büro/вм #1 ?'.repeat(30);
+    const { message } = await refused('not-found', ask('GET', `/replications/${encodeURIComponent(name)}`));
+    assert.ok(message.includes(`"${name}"`));
+  });
+
+  void test('the log names the request that an answer names', async () => {
+    const lines: string[] = [];
+    const log = pino({ level: 'info' }, { write: (line: string) => lines.push(line) });
+    const logged = await serveApi({ socketPath: join(directory, 'logged.sock'), operations: world.operations, log });
+    const request = httpRequest({ socketPath: logged.socketPath, path: '/api/v0/replications/nope' });
+    request.end();
+    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    response.resume();
+    await logged.close();
+    const line = lines
+      .map((text) => JSON.parse(text) as Record<string, unknown>)
+      .find(({ code }) => code === 'not-found');
+    assert.ok(line);
+    assert.equal(line['reqId'], response.headers['x-request-id']);
   });
 
   void test('an unknown path or method', async () => {

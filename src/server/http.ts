@@ -19,6 +19,8 @@ import { clearSocketPath } from './socket.ts';
 
 /** Largest request body in bytes. */
 const MAX_BODY = 1024 * 1024;
+/** Longest part of a path in characters: names of VMs may be long. */
+const MAX_PARAMETER = 1024;
 
 export interface ApiServer {
   readonly socketPath: string;
@@ -43,6 +45,7 @@ export async function serveApi(options: {
     requestIdHeader: false,
     genReqId: () => randomBytes(6).toString('hex'),
     bodyLimit: MAX_BODY,
+    routerOptions: { maxParamLength: MAX_PARAMETER },
     forceCloseConnections: 'idle',
     return503OnClosing: false,
   });
