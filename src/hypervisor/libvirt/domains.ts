@@ -24,7 +24,11 @@ export class Domains {
   }
 
   async findId(id: string): Promise<DomainRef | undefined> {
-    return await missing(this.#calls.lookupByUuid(Buffer.from(id.replaceAll('-', ''), 'hex')));
+    return await missing(this.#calls.lookupByUuid(uuidBytes(id)));
+  }
+
+  async findName(name: string): Promise<DomainRef | undefined> {
+    return await missing(this.#calls.lookupByName(name));
   }
 
   async describe(domain: DomainRef): Promise<DomainDescription> {
@@ -91,6 +95,11 @@ export class Domains {
   async #autostart(domain: DomainRef): Promise<boolean> {
     return (await this.#calls.isPersistent(domain)) && (await this.#calls.autostart(domain));
   }
+}
+
+/** A UUID as libvirt's protocol carries it. */
+export function uuidBytes(id: string): Buffer {
+  return Buffer.from(id.replaceAll('-', ''), 'hex');
 }
 
 /** The named disks, if all can be tracked. Failures: `not-found`, `disk-unsupported`. */

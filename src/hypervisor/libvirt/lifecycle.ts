@@ -3,7 +3,7 @@ import type { Log } from '../../lib/log.ts';
 import { Failure } from '../../model/failure.ts';
 import type { DefineRequest } from '../hypervisor.ts';
 import { rewriteDefinition } from './definition.ts';
-import { type Domains, isActive } from './domains.ts';
+import { type Domains, isActive, uuidBytes } from './domains.ts';
 import { SHUTDOWN_FLAG, UNDEFINE_FLAG, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
 import { VIR_ERR, isVirError } from './rpc/error.ts';
 
@@ -31,6 +31,12 @@ export class Lifecycle {
 
   async define(request: DefineRequest): Promise<void> {
     const xml = rewriteDefinition(request);
+    const namesake = await this.#domains.findName(request.name);
+    if (namesake !== undefined && !uuidBytes(request.id).equals(namesake.uuid)) {
+      throw new Failure('already-exists', `another VM is called ${request.name} already`, {
+        hint: 'Rename or undefine that VM.',
+      });
+    }
     const present = await this.#domains.findId(request.id);
     if (present === undefined) {
       await this.#calls.define(xml);

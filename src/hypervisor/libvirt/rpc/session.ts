@@ -27,7 +27,7 @@ export class Session {
   /** Calls a procedure on the present connection, or on a new one. A call is never sent twice. */
   async call(procedure: number, name: string, args: Buffer, timeoutMs: number): Promise<XdrReader> {
     const connection = await this.#connection();
-    return connection.call(procedure, name, args, timeoutMs);
+    return await connection.call(procedure, name, args, timeoutMs);
   }
 
   async close(): Promise<void> {

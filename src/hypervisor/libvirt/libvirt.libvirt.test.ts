@@ -1,0 +1,232 @@
+/** What libvirt's driver does beyond the port's conformance: other users of the same libvirt, crashes, overlays, definitions. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { Copy, failure } from '../../../test/conformance/hypervisor.ts';
+import { LibvirtFixture } from '../../../test/conformance/libvirt-fixture.ts';
+import { until } from '../../lib/clock.ts';
+import { createImage, imageInfo } from '../../qemu/image.ts';
+import type { LibvirtHypervisor } from './libvirt.ts';
+
+const { vmId, vmName } = LibvirtFixture;
+const OTHER_ID = '6f1c7c1e-3f4b-4c58-9d55-00000000c0f1';
+const [A, B] = ['understudy-a', 'understudy-b'];
+
+describe('VMs under libvirt', () => {
+  let fixture: LibvirtFixture;
+  let hypervisor: LibvirtHypervisor;
+  let targets: readonly string[];
+  const virsh = (...args: string[]) => fixture.host.virsh(...args);
+  const open = (since: string | null, next: string | null) => hypervisor.openPoint({ vmId, targets, since, next });
+  const dropAll = async () => {
+    for (const { name } of await hypervisor.listBitmaps(vmId)) await hypervisor.dropBitmap(vmId, name);
+  };
+
+  before(async () => {
+    fixture = await LibvirtFixture.create();
+    ({ hypervisor, targets } = fixture);
+    await fixture.change();
+  });
+  after(async () => {
+    await fixture?.dispose();
+  });
+
+  test('a user sees no checkpoint, before, in and after a point, and no taint', async () => {
+    await hypervisor.startBitmap(vmId, targets, A);
+    assert.equal(await virsh('checkpoint-list', vmName, '--name'), '');
+    await open(A, B);
+    assert.equal(await virsh('checkpoint-list', vmName, '--name'), '');
+    await hypervisor.closePoint(vmId);
+    await hypervisor.dropBitmap(vmId, A);
+    assert.equal(await virsh('checkpoint-list', vmName, '--name'), '');
+    assert.doesNotMatch(await virsh('dominfo', vmName), /taint/i);
+    await dropAll();
+  });
+
+  test("waits for another tool's backup at once, and leaves it alone", async () => {
+    await hypervisor.startBitmap(vmId, targets, A);
+    const backup = join(fixture.directory, 'other-backup.xml');
+    writeFileSync(backup, otherBackup(fixture.directory));
+    await virsh('backup-begin', vmName, backup);
+    const begun = performance.now();
+    await assert.rejects(open(A, B), failure('job-conflict'));
+    assert.ok(performance.now() - begun < 5000);
+    await hypervisor.closePoint(vmId);
+    assert.match(await virsh('domjobinfo', vmName), /Backup/);
+    await virsh('domjobabort', vmName);
+    await until(async () => /None/.test(await virsh('domjobinfo', vmName)), {
+      timeoutMs: 60_000,
+      onTimeout: () => new Error('the other backup does not end'),
+    });
+    await open(A, B);
+    await hypervisor.closePoint(vmId);
+    await dropAll();
+  });
+
+  test('libvirtd killed in an open point: the call under way fails, the point is ended later', async () => {
+    const copy = new Copy();
+    await copy.follow(await open(null, A));
+    await hypervisor.closePoint(vmId);
+    await open(A, B);
+    await fixture.host.stopLibvirtd('SIGKILL');
+    await assert.rejects(hypervisor.closePoint(vmId), failure('libvirt-down'));
+    await assert.rejects(hypervisor.listVms(), failure('libvirt-down'));
+    await fixture.host.startLibvirtd();
+    await hypervisor.closePoint(vmId);
+    assert.match(await virsh('domjobinfo', vmName), /None/);
+    await hypervisor.dropBitmap(vmId, B);
+    await fixture.change();
+    await copy.followAndCompare(await open(A, B));
+    await hypervisor.closePoint(vmId);
+    await dropAll();
+  });
+
+  test('scratch files and sockets do not pile up', async () => {
+    for (let round = 0; round < 3; round++) {
+      await open(null, null);
+      await hypervisor.closePoint(vmId);
+    }
+    await open(null, null);
+    const files = readdirSync(join(fixture.directory, 'points', vmId, 'job'));
+    assert.equal(files.length, targets.length + 1, files.join(' '));
+    await hypervisor.closePoint(vmId);
+  });
+
+  test('a bitmap whose name got lost is found again: by name at once, by list once the VM is off', async () => {
+    await hypervisor.startBitmap(vmId, targets, A);
+    rmSync(join(fixture.directory, 'points', vmId, 'bitmaps.json'));
+    const restarted = fixture.another();
+    assert.deepEqual(await restarted.listBitmaps(vmId), []);
+    await restarted.startBitmap(vmId, targets, A);
+    assert.deepEqual(await restarted.listBitmaps(vmId), [{ name: A, usable: true }]);
+    rmSync(join(fixture.directory, 'points', vmId, 'bitmaps.json'));
+    await hypervisor.destroy(vmId);
+    const again = fixture.another();
+    assert.deepEqual(await again.listBitmaps(vmId), [{ name: A, usable: true }]);
+    await again.start(vmId);
+    assert.deepEqual(await again.listBitmaps(vmId), [{ name: A, usable: true }]);
+    await again.dropBitmap(vmId, A);
+    assert.deepEqual((await imageInfo(fixture.disk('vda'), { format: 'qcow2', inUse: true })).bitmaps, []);
+    hypervisor = again;
+  });
+
+  test("a user's snapshot between two points loses nothing, on or off, and is merged by commitOverlays", async () => {
+    await fixture.change();
+    const copy = new Copy();
+    await copy.follow(await open(null, A));
+    await hypervisor.closePoint(vmId);
+    await fixture.change();
+    await virsh('snapshot-create-as', vmName, 'users', '--disk-only', '--no-metadata');
+    await fixture.change();
+    const vm = await hypervisor.getVm(vmId);
+    assert.ok(vm.disks.every((disk) => disk.path.endsWith('.users')));
+    const live = await open(A, B);
+    assert.ok((await copy.followAndCompare(live)) > 0);
+    await hypervisor.closePoint(vmId);
+    // B was made in the overlay; another one, that spans both images, is read while the VM is off
+    await hypervisor.destroy(vmId);
+    const off = await open(A, null);
+    assert.ok((await copy.followAndCompare(off)) > 0);
+    await hypervisor.closePoint(vmId);
+    await hypervisor.dropBitmap(vmId, B);
+    await hypervisor.start(vmId);
+    await fixture.change();
+
+    await hypervisor.commitOverlays(vmId, targets);
+    await hypervisor.commitOverlays(vmId, targets); // done already: no error
+    const merged = (await hypervisor.getVm(vmId)).disks.map((disk) => disk.path);
+    assert.deepEqual(
+      merged,
+      targets.map((target) => fixture.disk(target)),
+    );
+    assert.deepEqual(new Set((await virsh('domblklist', vmName, '--inactive')).match(/\S+\.users/g)), new Set());
+    await fixture.change();
+    assert.ok((await copy.followAndCompare(await open(A, null))) > 0); // A has seen it all
+    await hypervisor.closePoint(vmId);
+    await dropAll();
+  });
+
+  test('commits the overlays of a powered-off VM', async () => {
+    await fixture.change();
+    await hypervisor.destroy(vmId);
+    const definition = await hypervisor.exportDefinition(vmId);
+    const disks = new Map(targets.map((target) => [target, { path: overlay(target), format: 'qcow2' as const }]));
+    for (const target of targets) {
+      const backing = { path: fixture.disk(target), format: 'qcow2' } as const;
+      await createImage(overlay(target), (await imageInfo(backing.path, backing)).size, { format: 'qcow2', backing });
+    }
+    await hypervisor.define({ definition, id: vmId, name: vmName, disks, otherDisks: 'keep', network: 'as-defined' });
+    await hypervisor.start(vmId);
+    await fixture.change();
+    await hypervisor.destroy(vmId);
+    const copy = new Copy();
+    await copy.follow(await open(null, null));
+    await hypervisor.closePoint(vmId);
+    await hypervisor.commitOverlays(vmId, targets);
+    await hypervisor.commitOverlays(vmId, targets);
+    assert.deepEqual(
+      (await hypervisor.getVm(vmId)).disks.map((disk) => disk.path),
+      targets.map((target) => fixture.disk(target)),
+    );
+    for (const target of targets) rmSync(overlay(target));
+    const merged = new Copy();
+    await merged.follow(await open(null, null));
+    await hypervisor.closePoint(vmId);
+    for (const target of targets) assert.ok(merged.contents.get(target)!.equals(copy.contents.get(target)!), target);
+  });
+
+  const overlay = (target: string) => join(fixture.directory, `${target}-overlay.qcow2`);
+
+  test('defines, renames and undefines VMs; disks are never touched', async () => {
+    const definition = await hypervisor.exportDefinition(vmId);
+    const path = join(fixture.directory, 'other.qcow2');
+    await createImage(path, 1 << 20, { format: 'qcow2' });
+    const request = {
+      definition,
+      id: OTHER_ID,
+      name: 'other',
+      disks: new Map([['vda', { path, format: 'qcow2' as const }]]),
+      otherDisks: 'remove',
+      network: 'disconnected',
+    } as const;
+    await hypervisor.define(request);
+    await hypervisor.define(request); // replaces its own
+    const { state, disks } = await hypervisor.getVm(OTHER_ID);
+    assert.equal(state, 'off');
+    assert.deepEqual(disks, [{ target: 'vda', path, format: 'qcow2', size: 1 << 20 }]);
+    await assert.rejects(hypervisor.define({ ...request, id: OTHER_ID.replace(/1$/, '2') }), failure('already-exists'));
+
+    await hypervisor.setAutostart(OTHER_ID, true);
+    await hypervisor.define({ ...request, name: 'renamed' });
+    const renamed = await hypervisor.getVm(OTHER_ID);
+    assert.deepEqual([renamed.name, renamed.autostart], ['renamed', true]);
+    assert.match(await virsh('dumpxml', 'renamed', '--inactive'), /<link state='down'\/>/);
+    await assert.rejects(hypervisor.define({ ...request, name: vmName }), failure('already-exists'));
+    assert.equal((await hypervisor.getVm(OTHER_ID)).name, 'renamed'); // and is still there
+
+    await hypervisor.undefine(OTHER_ID);
+    await hypervisor.undefine(OTHER_ID);
+    await assert.rejects(hypervisor.getVm(OTHER_ID), failure('not-found'));
+    assert.ok(existsSync(path));
+    await hypervisor.start(vmId);
+    await assert.rejects(hypervisor.undefine(vmId), failure('vm-running'));
+  });
+
+  test('a guest that does not shut down is said so in time', async () => {
+    await hypervisor.suspend(vmId); // deaf to agent and button
+    const begun = performance.now();
+    await assert.rejects(hypervisor.shutdown(vmId, 1500), failure('shutdown-timeout'));
+    assert.ok(performance.now() - begun < 5000);
+    await hypervisor.resume(vmId);
+    await hypervisor.destroy(vmId);
+  });
+});
+
+/** A pull-mode backup as another tool would open it. */
+function otherBackup(directory: string): string {
+  const disk = (target: string) => `<disk name='${target}' backup='yes' type='file'>
+    <scratch file='${join(directory, `other-${target}`)}'/></disk>`;
+  const server = `<server transport='unix' socket='${join(directory, 'other.sock')}'/>`;
+  return `<domainbackup mode='pull'>${server}<disks>${disk('vda')}${disk('vdb')}</disks></domainbackup>`;
+}
