@@ -11,8 +11,10 @@ const CHECKED_HEAD = FRAME_HEAD_SIZE - DIGEST_SIZE;
 export const MAX_DATA_LENGTH = 4 * 1024 * 1024;
 /** Most stored bytes of one data frame. */
 const MAX_STORED_DATA = MAX_DATA_LENGTH;
-/** Most stored bytes of an index or end frame: an index entry of 48 bytes for each of 8 million frames. */
-const MAX_STORED_INDEX = 384 * 1024 * 1024;
+/** Most stored bytes of an index: an entry of 40 bytes for each of more than 10 million frames. */
+const MAX_STORED_INDEX = 400 * 1024 * 1024;
+/** Most stored bytes of any other frame, also of kinds that a later version may know. */
+const MAX_STORED_OTHER = 64 * 1024;
 
 export const FrameKind = { data: 1, zero: 2, reference: 3, part: 4, index: 254, end: 255 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
@@ -35,6 +37,9 @@ export interface FrameHead {
   readonly digest: Buffer;
 }
 
+/** A head as it was read: nothing in it is true before `verifyFrame` has said so. */
+export type UnverifiedHead = Omit<FrameHead, 'kind' | 'codec'> & { readonly kind: number; readonly codec: number };
+
 /** Encodes a head, computing its digest over head and payload. */
 export function encodeFrameHead(head: Omit<FrameHead, 'digest'>, payload: Buffer): Buffer {
   const bytes = Buffer.alloc(FRAME_HEAD_SIZE);
@@ -55,50 +60,56 @@ function narrow(value: bigint, what: string): number {
 }
 
 /**
- * Decodes a head. What it says is bounded here, before anything is allocated by it; whether it is true is for
- * `verifyFrame`. Throws `bad-log`, or `format-unknown` for a kind or codec of a later version.
+ * Decodes a head. How much it makes a reader hold is bounded here, before anything is allocated by it; whether it is true
+ * is for `verifyFrame`. Throws `bad-log`.
  */
-export function decodeFrameHead(bytes: Buffer): FrameHead {
-  const kind = bytes.readUInt8(0);
-  const codec = bytes.readUInt8(1);
-  const stored = bytes.readUInt32LE(4);
-  if (!isKnownKind(kind)) throw new Failure('format-unknown', `frame kind ${kind} is not known to this version`);
-  if (codec !== Codec.none && codec !== Codec.zstd) {
-    throw new Failure('format-unknown', `codec ${codec} is not known to this version`);
-  }
-  const head: FrameHead = {
-    kind,
-    codec,
+export function decodeFrameHead(bytes: Buffer): UnverifiedHead {
+  const head: UnverifiedHead = {
+    kind: bytes.readUInt8(0),
+    codec: bytes.readUInt8(1),
     disk: bytes.readUInt16LE(2),
-    stored,
+    stored: bytes.readUInt32LE(4),
     offset: narrow(bytes.readBigUInt64LE(8), 'offset'),
     length: narrow(bytes.readBigUInt64LE(16), 'length'),
     digest: Buffer.from(bytes.subarray(CHECKED_HEAD, FRAME_HEAD_SIZE)),
   };
-  const limit = kind === FrameKind.data ? MAX_STORED_DATA : kind === FrameKind.zero ? 0 : MAX_STORED_INDEX;
-  if (stored > limit) throw new Failure('bad-log', `frame of kind ${kind} claims ${stored} bytes, more than ${limit}`);
-  if (kind === FrameKind.data && (head.length === 0 || head.length > MAX_DATA_LENGTH)) {
-    throw new Failure('bad-log', `data frame claims ${head.length} bytes of disk`);
-  }
-  if (kind === FrameKind.data && codec === Codec.none && head.length !== stored) {
-    throw new Failure('bad-log', `plain data frame of ${head.length} bytes stores ${stored}`);
+  const limit = mostStored(head.kind);
+  if (head.stored > limit) {
+    throw new Failure('bad-log', `frame of kind ${head.kind} claims ${head.stored} bytes, more than ${limit}`);
   }
   return head;
 }
 
-function isKnownKind(kind: number): kind is FrameKind {
-  return kind === FrameKind.data || kind === FrameKind.zero || kind === FrameKind.index || kind === FrameKind.end;
+function mostStored(kind: number): number {
+  if (kind === FrameKind.data) return MAX_STORED_DATA;
+  if (kind === FrameKind.zero) return 0;
+  return kind === FrameKind.index ? MAX_STORED_INDEX : MAX_STORED_OTHER;
 }
 
-/** Throws `bad-log` unless the digest in the head fits head and payload. */
-export function verifyFrame(headBytes: Buffer, head: FrameHead, payload: Buffer): void {
+/**
+ * Throws `bad-log` unless the digest in the head fits head and payload, and the head makes sense; `format-unknown` for a
+ * frame that is whole, but of a kind or codec of a later version: a flipped bit is never taken for one.
+ */
+export function verifyFrame(headBytes: Buffer, head: UnverifiedHead, payload: Buffer): asserts head is FrameHead {
+  const where = `frame at disk ${head.disk}+${head.offset}`;
   if (payload.length !== head.stored) {
-    throw new Failure(
-      'bad-log',
-      `frame at disk ${head.disk}+${head.offset} has ${payload.length} of ${head.stored} bytes`,
-    );
+    throw new Failure('bad-log', `${where} has ${payload.length} of ${head.stored} bytes`);
   }
   if (!digestOf(headBytes.subarray(0, CHECKED_HEAD), payload).equals(head.digest)) {
-    throw new Failure('bad-log', `frame at disk ${head.disk}+${head.offset} does not match its digest`);
+    throw new Failure('bad-log', `${where} does not match its digest`);
   }
+  const { kind, codec, length, stored } = head;
+  if (!KNOWN_KINDS.has(kind)) throw new Failure('format-unknown', `frame kind ${kind} is not known to this version`);
+  if (codec !== Codec.none && codec !== Codec.zstd) {
+    throw new Failure('format-unknown', `codec ${codec} is not known to this version`);
+  }
+  if (kind === FrameKind.data ? length === 0 || length > MAX_DATA_LENGTH : codec !== Codec.none) {
+    throw new Failure('bad-log', `${where}, kind ${kind}, claims ${length} bytes of disk with codec ${codec}`);
+  }
+  if (kind === FrameKind.data && codec === Codec.none && length !== stored) {
+    throw new Failure('bad-log', `plain ${where} of ${length} bytes stores ${stored}`);
+  }
+  if (kind === FrameKind.zero && length === 0) throw new Failure('bad-log', `${where} is empty`);
 }
+
+const KNOWN_KINDS: ReadonlySet<number> = new Set([FrameKind.data, FrameKind.zero, FrameKind.index, FrameKind.end]);

@@ -4,7 +4,7 @@
  * transmission costs at most one frame.
  */
 import { Failure } from '../model/failure.ts';
-import { RunningDigest } from '../lib/digest.ts';
+import { digest, RunningDigest } from '../lib/digest.ts';
 import { decodeFrameHead, FRAME_HEAD_SIZE, FrameKind, verifyFrame, type FrameHead } from './frame.ts';
 import {
   chainState,
@@ -16,13 +16,15 @@ import {
   type LogFooter,
   type LogHeader,
 } from './header.ts';
-import { TRAILER_MAGIC, TRAILER_SIZE } from './writer.ts';
+import { INDEX_ENTRY_SIZE, indexEntry, TRAILER_MAGIC, TRAILER_SIZE } from './writer.ts';
 
 export class LogParser {
   #buffer: Buffer[] = [];
   #buffered = 0;
   #accepted = 0;
   #digest = new RunningDigest();
+  /** Digest of the index that the frames so far make. */
+  #indexDigest = new RunningDigest();
   #header: LogHeader | undefined;
   #footer: LogFooter | undefined;
   #complete = false;
@@ -82,9 +84,9 @@ export class LogParser {
     if (prelude === undefined) return undefined;
     const bytes = this.#take(headerSize(prelude));
     if (bytes === undefined) return undefined;
-    const { header, digest } = decodeHeader(bytes);
-    this.#header = header;
-    this.#digest.update(digest);
+    const decoded = decodeHeader(bytes);
+    this.#header = decoded.header;
+    this.#digest.update(decoded.digest);
     return bytes;
   }
 
@@ -92,6 +94,9 @@ export class LogParser {
     const headBytes = this.#peek(FRAME_HEAD_SIZE);
     if (headBytes === undefined) return undefined;
     const head = decodeFrameHead(headBytes);
+    if (head.kind === FrameKind.index && head.stored !== this.#frames * INDEX_ENTRY_SIZE) {
+      throw new Failure('bad-log', 'the index of the delta log does not fit its frames'); // before it is waited for
+    }
     const at = this.#accepted;
     const bytes = this.#take(FRAME_HEAD_SIZE + head.stored);
     if (bytes === undefined) return undefined;
@@ -105,9 +110,13 @@ export class LogParser {
     if (this.#indexAt >= 0) throw new Failure('bad-log', 'a frame follows the index of the delta log');
     this.#digest.update(head.digest);
     if (head.kind === FrameKind.index) {
+      if (!digest(payload).equals(this.#indexDigest.finish())) {
+        throw new Failure('bad-log', 'the index of the delta log does not fit its frames');
+      }
       this.#indexAt = at;
     } else {
       this.#checkRange(head);
+      this.#indexDigest.update(indexEntry(bytes, at));
       this.#frames++;
       if (head.kind === FrameKind.data) this.#dataBytes += head.length;
       else this.#zeroBytes += head.length;

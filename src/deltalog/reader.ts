@@ -91,7 +91,8 @@ export class LogReader {
   /** The disk bytes of a data frame, verified and unpacked. */
   async data(entry: FrameEntry): Promise<Buffer> {
     const { head, payload } = await readFrame(this.#file, entry.at, this.path);
-    if (head.kind !== FrameKind.data || head.offset !== entry.offset || head.length !== entry.length) {
+    const { kind, disk, offset, length } = head;
+    if (kind !== FrameKind.data || disk !== entry.disk || offset !== entry.offset || length !== entry.length) {
       throw new Failure('bad-log', `${this.path}: its index does not fit its frame at ${entry.at}`);
     }
     return unpack(head, payload);
@@ -153,8 +154,9 @@ export async function resumeParser(path: string): Promise<LogParser> {
       try {
         parser.push(Buffer.from(buffer.subarray(0, bytesRead)));
       } catch (error) {
-        // After a power loss the tail may hold anything: what was accepted before it is good.
-        if (error instanceof Failure && error.code === 'bad-log') break;
+        // After a power loss the tail may hold anything, what looks like a later version's too: what was accepted
+        // before it is good.
+        if (error instanceof Failure) break;
         throw error;
       }
     }

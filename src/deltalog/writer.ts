@@ -170,10 +170,10 @@ export class LogWriter {
   }
 }
 
-/** What an index holds of a frame: its head without the digest, and where it begins in the file. */
 export const INDEX_ENTRY_SIZE = 40;
 
-function indexEntry(head: Buffer, at: number): Buffer {
+/** What an index holds of a frame: its head without the digest, and where it begins in the file. */
+export function indexEntry(head: Buffer, at: number): Buffer {
   const entry = Buffer.alloc(INDEX_ENTRY_SIZE);
   head.copy(entry, 0, 0, 32);
   entry.writeBigUInt64LE(BigInt(at), 32);

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { test } from 'node:test';
+import { type Change, GOLDEN, GOLDEN_FILES, HEADER, writeLog } from '../../test/vectors/delta-logs.ts';
+// @ts-expect-error: plain JavaScript, written from FORMAT.md alone
+import { readDeltaLog as untyped } from '../../test/vectors/read-delta-log.js';
+import { LogReader } from './reader.ts';
+
+interface IndependentFrame {
+  readonly kind: string;
+  readonly disk: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly data?: Buffer;
+}
+const readDeltaLog = untyped as (log: Buffer) => {
+  header: unknown;
+  frames: IndependentFrame[];
+  footer: { makes: { state: string }; logDigest: string };
+};
+
+function expected(change: Change): IndependentFrame {
+  const { disk, offset } = change;
+  if ('data' in change) return { kind: 'data', disk, offset, length: change.data.length, data: change.data };
+  return { kind: 'zero', disk, offset, length: change.zeros, data: undefined! };
+}
+
+for (const { path, compression } of GOLDEN_FILES) {
+  test(`${basename(path)} is read by the reader that knows only FORMAT.md, and by ours`, async () => {
+    const log = await readFile(path);
+    const { header, frames, footer } = readDeltaLog(log);
+    assert.deepEqual(header, HEADER);
+    assert.deepEqual(
+      frames.map((frame) => ({ ...frame, ...(frame.data === undefined ? {} : { data: Buffer.from(frame.data) }) })),
+      GOLDEN.map(expected),
+    );
+    const format = await readFile(join(import.meta.dirname, 'FORMAT.md'), 'utf8');
+    for (const named of [footer.makes.state, footer.logDigest]) assert.ok(format.includes(named), named);
+    const reader = await LogReader.open(path);
+    assert.deepEqual(reader.footer, footer);
+    for (const [i, entry] of (await reader.index()).entries()) {
+      const { disk, offset, length, data } = expected(GOLDEN[i]!);
+      assert.deepEqual([entry.disk, entry.offset, entry.length], [disk, offset, length]);
+      if (data !== undefined) assert.ok((await reader.data(entry)).equals(data));
+    }
+    await reader.close();
+  });
+
+  test(`every flipped byte of ${basename(path)} is noticed by the reader that knows only FORMAT.md`, async () => {
+    const log = await readFile(path);
+    for (let at = 0; at < log.length; at++) {
+      // two bytes of the prelude are reserved and covered by the header's digest, as all of it is
+      log[at] = log[at]! ^ 1;
+      assert.throws(() => readDeltaLog(log), `byte ${at}`);
+      log[at] = log[at]! ^ 1;
+    }
+  });
+
+  if (compression === 0) {
+    test(`${basename(path)} is what the writer writes`, async () => {
+      const directory = await mkdtemp(join(tmpdir(), 'understudy-golden-'));
+      const written = await writeLog(join(directory, 'log'), HEADER, GOLDEN, compression);
+      await rm(directory, { recursive: true });
+      assert.ok(written.equals(await readFile(path)));
+    });
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * A reader of delta logs, written from src/deltalog/FORMAT.md and nothing else: it imports nothing of the project, so that it
+ * shows whether the description is right. `node read-delta-log.js FILE` prints what a log says.
+ */
+import { readFileSync } from 'node:fs';
+import { zstdDecompressSync } from 'node:zlib';
+import { blake3 } from './blake3.js';
+
+const KINDS = { 1: 'data', 2: 'zero', 254: 'index', 255: 'end' };
+const hash = (...parts) => blake3(Buffer.concat(parts)).subarray(0, 16);
+
+function demand(holds, what) {
+  if (!holds) throw new Error(`not a good delta log: ${what}`);
+}
+
+/** Everything that a whole log holds, checked. */
+export function readDeltaLog(log) {
+  demand(log.toString('latin1', 0, 8) === 'UNDSTDLG', 'magic number');
+  demand(log.readUInt16LE(8) === 0, 'version');
+  const jsonEnd = 16 + log.readUInt32LE(12);
+  const headerDigest = log.subarray(jsonEnd, jsonEnd + 16);
+  demand(hash(log.subarray(0, jsonEnd)).equals(headerDigest), 'digest of the header');
+  const header = JSON.parse(log.toString('utf8', 16, jsonEnd));
+
+  const frames = [];
+  const digests = [headerDigest];
+  const entries = [];
+  let at = jsonEnd + 16;
+  for (let kind = ''; kind !== 'end';) {
+    const head = log.subarray(at, at + 48);
+    kind = KINDS[head[0]];
+    const stored = log.subarray(at + 48, at + 48 + head.readUInt32LE(4));
+    demand(hash(head.subarray(0, 32), stored).equals(head.subarray(32)), `digest of the frame at ${at}`);
+    const frame = { kind, at, disk: head.readUInt16LE(2), offset: Number(head.readBigUInt64LE(8)), stored };
+    frame.length = Number(head.readBigUInt64LE(16));
+    if (kind === 'data') frame.data = head[1] === 1 ? zstdDecompressSync(stored) : stored;
+    if (kind === 'data') demand(frame.data.length === frame.length, `length of the frame at ${at}`);
+    if (kind === 'data' || kind === 'zero') entries.push(Buffer.concat([head.subarray(0, 32), u64(at)]));
+    if (kind !== 'end') digests.push(head.subarray(32));
+    frames.push(frame);
+    at += 48 + stored.length;
+  }
+  const end = frames.pop();
+  const index = frames.pop();
+  const footer = JSON.parse(end.stored.toString('utf8'));
+  demand(index.kind === 'index' && index.stored.equals(Buffer.concat(entries)), 'index');
+  demand(footer.indexAt === index.at && footer.frames === frames.length, 'footer');
+  demand(footer.logDigest === hash(...digests).toString('hex'), 'digest of the log');
+  if (header.direction === 'forward') {
+    const state = hash(Buffer.from(header.follows.state, 'hex'), Buffer.from(footer.logDigest, 'hex'));
+    demand(footer.makes.state === state.toString('hex'), 'state that it makes');
+  }
+  demand(Number(log.readBigUInt64LE(at)) === end.at, 'trailer');
+  demand(log.toString('latin1', at + 8) === 'GLDTSDNU', 'end of the trailer');
+  return {
+    header,
+    frames: frames.map(({ kind, disk, offset, length, data }) => ({ kind, disk, offset, length, data })),
+    footer,
+  };
+}
+
+function u64(value) {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes;
+}
+
+if (import.meta.main) {
+  const { header, frames, footer } = readDeltaLog(readFileSync(process.argv[2]));
+  console.log(
+    JSON.stringify({ header, frames: frames.map((frame) => ({ ...frame, data: undefined })), footer }, null, 2),
+  );
+}
