@@ -2,8 +2,9 @@
  * Makes the directory of a new replica. Its record comes last: without it there is no replica, and what a crash left of an
  * unfinished one is told from disks that somebody kept by a marker.
  */
-import { open, readdir, rm, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { z } from 'zod';
 import { removeDurably, syncDirectory, writeAtomic } from '../lib/atomic-file.ts';
 import { Failure } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
@@ -35,14 +36,17 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
   const { position, latest = null, ...settings } = replica;
   const layout = new ReplicaLayout(directory);
   const disks = replica.disks.map(({ target, size, path }) => ({ target, size, path: path ?? layout.disk(target) }));
-  const record = { ...settings, disks, start: position, applied: position, appliedLog: null, latest };
+  const record = { ...settings, disks, start: position, applied: position, appliedLog: null, latest, frozen: false };
   checkRecord(record); // before any of it becomes a path
   await layout.make();
+  const there = await readdir(directory);
+  if (there.includes('replica.json')) throw new Failure('already-exists', `a replica exists in ${directory}`);
   const marker = join(directory, 'creating');
-  const there = new Set(await readdir(directory));
-  if (there.has('replica.json')) throw new Failure('already-exists', `a replica exists in ${directory}`);
-  await clear(layout, there.has('creating'));
-  await writeAtomic(marker, '');
+  if (there.includes('creating')) await clearUnfinished(layout, marker);
+  const created = replica.disks.filter(({ path }) => path === undefined).map(({ target }) => layout.disk(target));
+  for (const path of created) await mustBeNew(path);
+  await clearLogs(layout);
+  await writeAtomic(marker, JSON.stringify(created.map((path) => basename(path))));
   for (const { target, size, path } of replica.disks) {
     if (path === undefined) await createImage(layout.disk(target), size, { format: 'qcow2' });
     else await adopt(path, size);
@@ -52,12 +56,25 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
   await removeDurably(marker);
 }
 
-/** Removes what an unfinished creation left, and old logs. Kept disks are nobody's to remove. */
-async function clear(layout: ReplicaLayout, unfinished: boolean): Promise<void> {
-  for (const directory of [layout.inbox, layout.undo]) {
-    await rm(directory, { recursive: true });
-  }
-  if (unfinished) await rm(layout.disks, { recursive: true });
+/** Removes the images that an unfinished creation was making. Others, which somebody kept, are nobody's to remove. */
+async function clearUnfinished(layout: ReplicaLayout, marker: string): Promise<void> {
+  const names = z.array(z.string()).parse(JSON.parse(await readFile(marker, 'utf8')));
+  for (const name of names) await rm(join(layout.disks, basename(name)), { force: true });
+  await removeDurably(marker);
+}
+
+async function mustBeNew(path: string): Promise<void> {
+  const there = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
+  if (there === undefined) return;
+  throw new Failure('already-exists', `image ${path} exists already`, {
+    hint: 'It was kept when an earlier replica was removed: move it away, or compare with it.',
+  });
+}
+
+async function clearLogs(layout: ReplicaLayout): Promise<void> {
+  for (const directory of [layout.inbox, layout.undo]) await rm(directory, { recursive: true });
   await layout.make();
 }
 
@@ -84,9 +101,6 @@ async function adopt(path: string, size: number): Promise<void> {
 export async function removeReplica(directory: string, options: { keepDisks: boolean }): Promise<void> {
   const layout = new ReplicaLayout(directory);
   await removeDurably(layout.record);
-  await unlink(join(directory, 'creating')).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error;
-  });
   if (!options.keepDisks) {
     await rm(directory, { recursive: true, force: true });
     return;

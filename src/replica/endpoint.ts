@@ -47,6 +47,11 @@ export class LocalEndpoint implements ReplicaEndpoint {
       const primary = this.#host.primaryStatus(request.id);
       if (primary !== undefined && request.epoch < primary.epoch) throw stale(request.id, request.epoch, primary.epoch);
       const there = this.#replicas.find(request.id);
+      if (primary !== undefined && there !== undefined) {
+        throw new Failure('wrong-role', `${request.vmName} has failed over to this host`, {
+          hint: 'Complete or cancel the failover there first.',
+        });
+      }
       const replica = there === undefined ? await this.#create(request) : await this.#change(there, request);
       await this.#host.prepared(replica, request);
       return await this.#statusOf(replica);

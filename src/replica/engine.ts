@@ -77,13 +77,18 @@ export class DiskEngine {
 
   /** Ends the daemon; nothing has the images open afterwards. */
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.forbid();
     const running = await this.#running?.catch(() => undefined);
     this.#running = undefined;
     if (running === undefined) return;
     disconnect(running);
     const exit = await running.daemon.stop();
     if (exit.code !== 0) this.#options.log.warn({ exit }, 'the storage daemon of the replica ended badly');
+  }
+
+  /** Keeps it from being started. */
+  forbid(): void {
+    this.#stopped = true;
   }
 
   /** Lets it be started again. */

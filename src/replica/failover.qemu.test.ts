@@ -98,7 +98,7 @@ void describe('a replica with some points', () => {
     }
     await assert.rejects(replica.materialise(5, overlaysOf('p5')), { code: 'already-exists' });
     await assert.rejects(replica.materialise(99, overlaysOf('p99')), { code: 'not-found' });
-    replica.thaw();
+    await replica.thaw();
     await send(replica, await primary.log());
     await replica.drained();
     for (const { sequence } of replica.points()) {
@@ -108,13 +108,16 @@ void describe('a replica with some points', () => {
 
   void test('while frozen nobody has the disks open, and digests are refused', async () => {
     await replica.freeze();
+    await replica.close();
+    replica = await Replica.open(place.options); // the daemon is restarted while the VM runs here
+    assert.ok(replica.frozen);
     assert.equal(await replica.enginePid(), undefined);
     for (const { path } of replica.disks) {
       const { code, stderr } = await run('qemu-io', ['-f', 'qcow2', '-c', 'read 0 512', path]);
       assert.equal(code, 0, stderr); // takes the image's lock
     }
     await assert.rejects(replica.digests('vda', 0, 1), { code: 'wrong-state' });
-    replica.thaw();
+    await replica.thaw();
   });
 
   void test('counting from a later position keeps its older points, also after a restart', async () => {

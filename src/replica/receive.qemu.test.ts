@@ -187,7 +187,7 @@ void test('a sender is held up while too many logs wait', async () => {
     for (let i = 0; i < 4; i++) await send(replica, await primary.log());
     assert.equal(replica.waiting, 4);
     const fifth = send(replica, await primary.log());
-    replica.thaw();
+    await replica.thaw();
     await fifth;
     await replica.drained();
     assert.equal(await compareWithPoint(replica, primary, 5), undefined);

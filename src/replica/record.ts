@@ -23,7 +23,7 @@ const recordSchema = z.strictObject({
   disks: z.array(diskSchema.extend({ path: z.string().min(1) })).min(1),
   /** Logs of a lower epoch are refused. */
   epoch: count,
-  intervalSeconds: z.number().int().min(1),
+  intervalSeconds: z.number().positive(),
   /** Recovery points kept besides the latest state. */
   history: z.number().int().min(0).max(10_000),
   /** Position from which the primary began to count. */
@@ -34,6 +34,8 @@ const recordSchema = z.strictObject({
   appliedLog: z.strictObject({ logId: z.string(), bytes: count }).nullable(),
   /** The recovery point that `applied` is; null in the middle of a copy. */
   latest: pointSchema.nullable(),
+  /** The disks are released for a failover, also after a restart. */
+  frozen: z.boolean(),
 });
 
 export type ReplicaRecord = z.infer<typeof recordSchema>;

@@ -61,7 +61,6 @@ export class Replica {
   /** Confirmations of a log that isn't applied yet. */
   #confirmed: { position: Position; instant: number } | undefined;
   #confirmWritten = -Infinity;
-  #frozen = false;
   #closed = false;
   /** False while a log that was half applied at the last crash isn't done again. */
   #whole: boolean;
@@ -75,6 +74,7 @@ export class Replica {
     this.#chain = chain;
     const { runDirectory, log } = options;
     this.#engine = new DiskEngine({ runDirectory, name: 'disks', disks: record.value.disks, log });
+    if (record.value.frozen) this.#engine.forbid();
     this.#views = new Views({ runDirectory, log });
     this.#applier = new Applier({
       layout: this.#layout,
@@ -109,7 +109,7 @@ export class Replica {
     const chain = await UndoChain.open(layout, record.value.applied, inbox.waiting[0]?.makes);
     const replica = new Replica(options, record, inbox, chain);
     if (replica.waiting === 0) await replica.#applier.retire(); // a crash may have come between
-    replica.#applier.start();
+    if (!replica.frozen) replica.#applier.start();
     return replica;
   }
 
@@ -132,7 +132,7 @@ export class Replica {
   }
 
   get frozen(): boolean {
-    return this.#frozen;
+    return this.#record.value.frozen;
   }
 
   /** Received logs that wait to be applied. */
@@ -216,20 +216,20 @@ export class Replica {
 
   /**
    * Applies what has been received, then lets go of the disks: nobody has them open any more, and open views fail. What
-   * arrives meanwhile waits in the inbox; raise the epoch first if nothing may.
+   * arrives meanwhile waits in the inbox; raise the epoch first if nothing may. It stays so over restarts, until `thaw`.
    */
   async freeze(): Promise<void> {
-    if (this.#frozen) return;
+    if (this.frozen) return;
     await this.drained();
     await this.#applier.stop();
-    this.#frozen = true;
+    await this.#record.update({ frozen: true });
     await this.#engine.stop();
   }
 
   /** Takes the disks again and goes on. They must hold what they held at `freeze`. */
-  thaw(): void {
-    if (!this.#frozen) return;
-    this.#frozen = false;
+  async thaw(): Promise<void> {
+    if (!this.frozen) return;
+    await this.#record.update({ frozen: false });
     this.#engine.allow();
     this.#applier.start();
   }
@@ -305,7 +305,7 @@ export class Replica {
    * are retired meanwhile stay readable. Its socket belongs to `owner` (this user if left out). Failures: `not-found`, `wrong-state` while frozen.
    */
   async openView(sequence: number, owner?: SocketOwner): Promise<View> {
-    if (this.#frozen || this.#closed)
+    if (this.frozen || this.#closed)
       throw new Failure('wrong-state', 'the replica is frozen for a failover, or closed');
     // After a crash the log that was being applied comes first: until then the latest point isn't whole.
     if (!this.#whole) await this.drained();
@@ -331,7 +331,7 @@ export class Replica {
    * frozen: first `freeze`, then this, then whoever uses the overlays, and `thaw` when those are gone.
    */
   async materialise(sequence: number, overlays: ReadonlyMap<string, string>): Promise<void> {
-    if (!this.#frozen) throw new Failure('wrong-state', 'a point is materialised on frozen disks only');
+    if (!this.frozen) throw new Failure('wrong-state', 'a point is materialised on frozen disks only');
     const point = this.#point(sequence);
     const { runDirectory, log } = this.#options;
     const logs = this.#chain.backTo(point.sequence);
