@@ -1,4 +1,4 @@
-import { relative } from 'node:path';
+import { relative, resolve } from 'node:path';
 import { run } from 'node:test';
 import { type EventData } from 'node:test';
 import { inspect } from 'node:util';
@@ -38,6 +38,11 @@ export async function runSuite(
     const stream = run({ files: [...files], ...options, timeout: FILE_TIMEOUT_MS });
     stream.on('test:pass', (data) => {
       if (isSuite(data)) return;
+      // node:test passes a file without tests as one test with the file's name
+      if (data.nesting === 0 && files.some((file) => resolve(file) === resolve(data.name))) {
+        failed.push(`${data.name}: this file has no tests`);
+        return;
+      }
       if (data.skip !== undefined || data.todo !== undefined) skipped.push(titleOf(data));
       else passed++;
     });

@@ -11,7 +11,13 @@ echo "$stat" >"$directory/init.stat"
 
 mount -n -t proc proc /proc
 mount -n -t sysfs sysfs /sys # shows this host's network; without cgroups, so that libvirt leaves the machine's alone
-if [ -e /dev/kvm ]; then mount -n --bind /dev/null /dev/kvm; fi # the same emulation on every machine
+# The same emulation on every machine. A file that can't be written, not a device: while libvirt takes /dev/kvm for usable and
+# QEMU doesn't, it probes QEMU again, for seconds, at each definition of a domain.
+if [ -e /dev/kvm ]; then
+  : >"$directory/no-kvm"
+  mount -n --bind "$directory/no-kvm" /dev/kvm
+  mount -n -o remount,bind,ro /dev/kvm
+fi
 hostname "$name"
 
 # The tree stays visible even where it lies in a directory that is replaced below.

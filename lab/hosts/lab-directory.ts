@@ -1,9 +1,10 @@
-import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
 import { Namespace } from './namespace.ts';
-import { type ProcessIdentity, identify, isAlive } from './process-identity.ts';
+import { type ProcessIdentity, identify, isAlive, signalProcess } from './process-identity.ts';
 
 /** Short, because unix socket paths (at most 107 bytes) lie below it; and never in a directory that hosts replace. */
 const ROOT = '/tmp';
@@ -50,39 +51,64 @@ export function readLabRecord(directory: string): LabRecord | undefined {
   }
 }
 
-/** Directories of labs that nobody looks after any more. */
-export function leftLabDirectories(options: { kept: boolean }): string[] {
-  return readdirSync(ROOT)
-    .filter((entry) => entry.startsWith(PREFIX))
-    .map((entry) => join(ROOT, entry))
-    .filter((directory) => {
-      const record = readLabRecord(directory);
-      if (record === undefined)
-        return (statSync(directory, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) < Date.now() - BEING_MADE_MS;
-      return !isAlive(record.creator) && (options.kept || !record.kept);
-    });
+/**
+ * Directories of labs that nobody looks after any more. One at a time: whether it is still so must be asked just before
+ * it is removed.
+ */
+export function* leftLabDirectories(options: { kept: boolean }): Generator<string> {
+  for (const entry of readdirSync(ROOT)) {
+    const directory = join(ROOT, entry);
+    if (entry.startsWith(PREFIX) && isLeft(directory, options.kept)) yield directory;
+  }
 }
 
-/** Kills every process of a lab and removes its files, without knowing anything but its directory. */
+function isLeft(directory: string, kept: boolean): boolean {
+  const record = readLabRecord(directory);
+  if (record !== undefined) return !isAlive(record.creator) && (kept || !record.kept);
+  const made = statSync(directory, { throwIfNoEntry: false })?.mtimeMs ?? Infinity;
+  return made < Date.now() - BEING_MADE_MS;
+}
+
+/**
+ * Kills every process of a lab and removes its files, without knowing anything but its directory. None there is no error.
+ */
 export async function removeLabDirectory(directory: string): Promise<void> {
-  for (const part of parts(directory)) await Namespace.find([], part)?.kill();
-  await until(() => removed(directory), {
+  const taken = takeAway(directory);
+  if (taken === undefined) return;
+  for (const part of parts(taken)) await Namespace.find([], part)?.kill();
+  await until(() => removed(taken), {
     timeoutMs: 10_000,
     everyMs: 20,
-    onTimeout: () => new Failure('io', `${directory} can't be removed`),
+    onTimeout: () => new Failure('io', `${taken} can't be removed`),
   });
 }
 
 /** The same for the last moment of a process, when nothing can be awaited any more. */
 export function removeLabDirectorySync(directory: string): void {
-  for (const part of parts(directory)) {
+  const taken = takeAway(directory);
+  if (taken === undefined) return;
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (const part of parts(taken)) {
     const init = Namespace.find([], part)?.init;
-    if (init === undefined) continue;
-    process.kill(init.pid, 'SIGKILL');
-    const pause = new Int32Array(new SharedArrayBuffer(4));
+    if (init === undefined || !signalProcess(init, 'SIGKILL')) continue;
     for (let tries = 0; isAlive(init) && tries < 1000; tries++) Atomics.wait(pause, 0, 0, 5);
   }
-  rmSync(directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 });
+  rmSync(taken, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 });
+}
+
+/**
+ * Renames a lab's directory, which frees its index in one moment: of several who remove it one does, and none of them
+ * touches the lab that takes the index next.
+ */
+function takeAway(directory: string): string | undefined {
+  const taken = `${directory}.${randomUUID().slice(0, 8)}`;
+  try {
+    renameSync(directory, taken);
+    return taken;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 function parts(directory: string): string[] {

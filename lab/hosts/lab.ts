@@ -38,6 +38,7 @@ export class Lab implements AsyncDisposable {
   readonly hosts: readonly LabHost[];
   readonly #switch: Switch;
   readonly #forget: () => void;
+  #disposed = false;
 
   private constructor(directory: string, name: string, lab: { hosts: LabHost[]; switch: Switch; forget: () => void }) {
     this.directory = directory;
@@ -89,6 +90,8 @@ export class Lab implements AsyncDisposable {
 
   /** Kills everything in it and removes it. Doing it twice is no error. */
   async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
     await Promise.all(this.hosts.map((host) => host.crash()));
     await this.#switch.stop();
     await removeLabDirectory(this.directory);
@@ -100,13 +103,14 @@ export class Lab implements AsyncDisposable {
   }
 
   /**
-   * Removes what labs left whose creator is dead; with `kept`, also those that were kept on purpose. Gives
-   * what it removed, one line a lab.
+   * Removes what labs left whose creator is dead; with `kept`, also those that were kept on purpose; with `name`, only
+   * those of that name. Gives what it removed, one line a lab.
    */
-  static async clean(options: { kept?: boolean } = {}): Promise<string[]> {
+  static async clean(options: { kept?: boolean; name?: string } = {}): Promise<string[]> {
     const removed: string[] = [];
     for (const directory of leftLabDirectories({ kept: options.kept ?? false })) {
       const record = readLabRecord(directory);
+      if (options.name !== undefined && record?.name !== options.name) continue;
       await removeLabDirectory(directory);
       removed.push(`${directory} (${record?.name ?? 'unfinished'}: ${record?.hosts.join(', ') ?? 'no hosts'})`);
     }
@@ -116,9 +120,14 @@ export class Lab implements AsyncDisposable {
 
 /** Ties a lab directory's life to this process; gives the function that unties it. */
 function removeWithCreator(directory: string): () => void {
-  const atExit = () => removeLabDirectorySync(directory);
+  const isOurs = () => readLabRecord(directory)?.creator.pid === process.pid;
+  const atExit = () => {
+    if (isOurs()) removeLabDirectorySync(directory);
+  };
   process.on('exit', atExit);
-  const forgetInterrupt = onInterrupt(() => removeLabDirectory(directory));
+  const forgetInterrupt = onInterrupt(async () => {
+    if (isOurs()) await removeLabDirectory(directory);
+  });
   return () => {
     process.off('exit', atExit);
     forgetInterrupt();
