@@ -1,6 +1,7 @@
 /**
  * What the replica engine asks of its host, and what a peer may see of this host: its own relationships only.
  */
+import { removeBitmapsFromDisks } from '../failover/bitmaps.ts';
 import { defineLocked } from '../failover/definition.ts';
 import { recordOf, update } from '../failover/services.ts';
 import { checkTakeOver } from '../failover/take-over.ts';
@@ -94,6 +95,7 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
       if (record.state !== 'SteppedDown') await stepDown(services, id);
       await hypervisor.closePoint(record.vmId);
       await hypervisor.destroy(record.vmId);
+      await removeBitmapsFromDisks(record);
       return { disks: record.disks, instant: services.now() };
     },
 

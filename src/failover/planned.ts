@@ -9,6 +9,7 @@ import { Failure } from '../model/failure.ts';
 import { samePosition } from '../model/relationship.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
+import { removeBitmapsFromDisks } from './bitmaps.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
 import { recordOf, update, type FailoverServices } from './services.ts';
 
@@ -155,14 +156,12 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
 /** The VM's disks here hold exactly the position that was handed over: they become the replica as they are. */
 async function becomeReplica(services: FailoverServices, id: string, epoch: number): Promise<void> {
   const record = recordOf(services, id);
-  for (const { name } of await services.hypervisor.listBitmaps(record.vmId)) {
-    await services.hypervisor.dropBitmap(record.vmId, name);
-  }
   const present = services.replicas.find(id);
   if (present !== undefined && !samePosition(present.status().applied, positionSchema.parse(record.position))) {
     throw new Failure('already-exists', `a replica of ${record.vmName} is here already, at another position`);
   }
   if (present === undefined) {
+    await removeBitmapsFromDisks(record);
     const instant = record.protectedUntil ?? services.now();
     const { sequence } = record.position;
     await services.replicas.create({

@@ -4,6 +4,7 @@
  * runs: what arrives is fuzzy, and the closing cycle, an increment since that bitmap, makes it one instant. Each
  * acknowledged slice is remembered, so that a break costs at most one.
  */
+import { crashPoint } from '../lib/crash-point.ts';
 import { sleep } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
 import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
@@ -27,6 +28,7 @@ export async function beginCopy(replication: Replication, mode: CopyProgress['mo
   const bitmap = replication.bitmapName(position.sequence);
   await hypervisor.dropBitmap(vmId, bitmap);
   await hypervisor.startBitmap(vmId, replication.targets(), bitmap);
+  crashPoint('copy:tracked');
   replication.update({
     bitmap,
     copy: { mode, disk: 0, offset: 0, blocksCompared: 0, blocksDifferent: 0 },
@@ -66,6 +68,7 @@ async function runSlice(replication: Replication, copy: CopyProgress, signal: Ab
   }
   replication.enter('sending');
   const status = await slice.sending;
+  crashPoint('slice:acknowledged');
   await replication.acknowledged({ ...replication.record.inFlight!, copyAfter: after }, status.received);
   const { statistics } = replication.record;
   const { send } = replication.activity;
@@ -122,6 +125,7 @@ async function captureSlice(
   const { hypervisor, outbox, compression } = replication.services;
   const { vmId } = replication.record;
   const point = await hypervisor.openPoint({ vmId, targets: replication.targets(), since: null, next: null });
+  crashPoint('slice:opened');
   const opened = performance.now();
   const given = new AbortController();
   let log: GrowingLog | undefined;

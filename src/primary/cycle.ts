@@ -1,6 +1,7 @@
 /**
  * One replication cycle: all disks at one instant, what changed since the last acknowledged position, sent, acknowledged.
  */
+import { crashPoint } from '../lib/crash-point.ts';
 import type { ChangedExtent } from '../model/extent.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
@@ -34,12 +35,14 @@ export async function runCycle(
   const inFlight = replication.intend({ nextBitmap: replication.bitmapName(position.sequence + 1), copyAfter: null });
   let result: Captured | undefined;
   try {
+    crashPoint('cycle:intended');
     const point = await hypervisor.openPoint({
       vmId,
       targets: replication.targets(),
       since: bitmap,
       next: inFlight.nextBitmap,
     });
+    crashPoint('cycle:opened');
     result = await capture(replication, inFlight, point, kind, signal);
   } catch (error) {
     // A whole log may be at the replica already: then only `reconcile` can tell what it is worth.
@@ -57,7 +60,9 @@ export async function runCycle(
     return { idle: true, instant: result.instant, changedBytes: 0, sentBytes: 0, jobMs };
   }
   replication.enter('sending');
+  crashPoint('cycle:closed');
   const status = await result.sending;
+  crashPoint('cycle:acknowledged');
   await replication.acknowledged(replication.record.inFlight!, status.received);
   const { send, logBytes } = replication.activity;
   replication.count({
@@ -119,6 +124,7 @@ async function capture(
           sending = startSending(replication, log, AbortSignal.any([signal, given.signal]));
         }
         await reader.copy(disk, extents, log.writer, signal);
+        crashPoint('cycle:reading');
         replication.activity.logBytes = log.writer.written;
       }
     }
@@ -126,6 +132,7 @@ async function capture(
       const footer = await log.finish();
       changedBytes = footer.dataBytes + footer.zeroBytes;
       replication.activity.logBytes = log.writer.written;
+      crashPoint('cycle:read');
       replication.completed(inFlight, footer, point.instant);
     }
     await hypervisor.closePoint(vmId);

@@ -50,7 +50,8 @@ export class Primaries {
   /** A peer has answered: whoever waits to try it again does so now. */
   wake(peer: string): void {
     for (const loop of this.#loops.values()) {
-      if (loop.running && loop.replication.record.peer === peer && loop.replication.record.failure !== null) loop.wake();
+      if (loop.running && loop.replication.record.peer === peer && loop.replication.record.failure !== null)
+        loop.wake();
     }
   }
 

@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Log } from '../lib/log.ts';
 import type { Now } from '../lib/clock.ts';
+import { crashPoint } from '../lib/crash-point.ts';
 import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
 import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
 import { Failure, type FailureJson } from '../model/failure.ts';
@@ -142,7 +143,9 @@ export class Replication {
       protectedUntil: closes ? inFlight.instant : before.protectedUntil,
       state: closes && before.state !== 'PreparedForFailover' ? 'Replicating' : before.state,
     });
+    crashPoint('acknowledged:stored');
     if (closes && before.bitmap !== null) await hypervisor.dropBitmap(before.vmId, before.bitmap);
+    crashPoint('acknowledged:dropped');
     await outbox.clear();
   }
 
