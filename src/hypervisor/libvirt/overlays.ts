@@ -4,7 +4,14 @@ import { commitImage, imageInfo } from '../../qemu/image.ts';
 import type { DiskSource } from '../hypervisor.ts';
 import { rewriteDefinition } from './definition.ts';
 import { type Domains, isActive } from './domains.ts';
-import { BLOCK_ABORT_FLAG, BLOCK_COMMIT_FLAG, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
+import {
+  BLOCK_ABORT_FLAG,
+  BLOCK_COMMIT_FLAG,
+  BLOCK_JOB_ACTIVE_COMMIT,
+  XML_FLAG,
+  type Calls,
+  type DomainRef,
+} from './rpc/calls.ts';
 import { VIR_ERR, isVirError } from './rpc/error.ts';
 
 /** A commit that makes no progress for so long has failed, ms. */
@@ -30,29 +37,35 @@ export class Overlays {
   async #commitLive(domain: DomainRef, target: string): Promise<void> {
     const disk = (await this.#domains.describe(domain)).disks.find((candidate) => candidate.target === target);
     if (disk === undefined) throw new Failure('not-found', `VM ${domain.name} has no disk ${target}`);
-    if ((await this.#calls.blockJob(domain, target)) === undefined) {
+    const present = await this.#calls.blockJob(domain, target);
+    if (present === undefined) {
       if (disk.backing === undefined) return; // done already
       await this.#calls.blockCommit(domain, target, BLOCK_COMMIT_FLAG.shallow + BLOCK_COMMIT_FLAG.active);
+    } else if (present.type !== BLOCK_JOB_ACTIVE_COMMIT) {
+      throw new Failure('job-conflict', `disk ${target} of VM ${domain.name} has another block job`);
     }
-    let seen = -1;
-    for (;;) {
-      const before = seen;
-      await until(
-        async () => {
-          const job = await this.#calls.blockJob(domain, target);
-          if (job === undefined) throw new Failure('libvirt', `the commit of disk ${target} of ${domain.name} failed`);
-          const caughtUp = job.total > 0 && job.done >= job.total;
-          const progressed = job.done !== before;
-          seen = job.done;
-          return caughtUp || progressed;
-        },
-        {
-          timeoutMs: STALLED_MS,
-          onTimeout: () => new Failure('timeout', `the commit of disk ${target} of ${domain.name} stands still`),
-        },
-      );
-      if (await this.#pivot(domain, target)) return;
-    }
+    await this.#finishCommit(domain, target);
+  }
+
+  async #finishCommit(domain: DomainRef, target: string): Promise<void> {
+    let done = -1;
+    let progressed = performance.now();
+    const stalled = () =>
+      new Failure('timeout', `the commit of disk ${target} of VM ${domain.name} stands still at ${done} bytes`);
+    await until(
+      async () => {
+        const job = await this.#calls.blockJob(domain, target);
+        if (job === undefined) throw new Failure('libvirt', `the commit of disk ${target} of ${domain.name} failed`);
+        if (job.done !== done) {
+          done = job.done;
+          progressed = performance.now();
+        } else if (performance.now() - progressed > STALLED_MS) {
+          throw stalled();
+        }
+        return job.total > 0 && job.done >= job.total && (await this.#pivot(domain, target));
+      },
+      { timeoutMs: Number.POSITIVE_INFINITY, onTimeout: stalled },
+    );
   }
 
   /** False while the job isn't ready for it. */

@@ -90,7 +90,7 @@ export class RunningTracking {
 
   /** Removes a bitmap, usable or not, from those of the disks that have it. */
   async dropBitmap(domain: DomainRef, targets: readonly string[], name: string): Promise<void> {
-    if (await this.#discard(domain, targets, name)) return;
+    if (targets.length === 0 || (await this.#discard(domain, targets, name))) return;
     // some disk lacks it (QEMU was killed before it stored it), and libvirt removes from all or none: one by one
     for (const target of targets) await this.#discard(domain, [target], name);
   }

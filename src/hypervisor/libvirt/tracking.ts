@@ -129,13 +129,8 @@ export class Tracking {
   async #drop(domain: DomainRef, ledger: BitmapLedger, name: string): Promise<void> {
     const disks = await this.#trackable(domain);
     const targets = (await ledger.entries()).get(name) ?? disks.map((disk) => disk.target);
-    const present = disks.filter((disk) => targets.includes(disk.target));
-    if (isActive(domain))
-      await this.#running.dropBitmap(
-        domain,
-        present.map((disk) => disk.target),
-        name,
-      );
+    const attached = targets.filter((target) => disks.some((disk) => disk.target === target));
+    if (isActive(domain)) await this.#running.dropBitmap(domain, attached, name);
     else await this.#offline.dropBitmap(disks, name);
     await ledger.remove(name);
   }
@@ -154,8 +149,9 @@ export class Tracking {
     const statuses: BitmapStatus[] = [];
     for (const [name, targets] of targetsOf) {
       const found = inImages.get(name) ?? [];
+      const attached = targets.every((target) => disks.some((disk) => disk.target === target));
       const usable = isActive(domain)
-        ? await this.#running.isUsable(domain, targets, name)
+        ? attached && (await this.#running.isUsable(domain, targets, name))
         : targets.every((target) => found.some((bitmap) => bitmap.target === target && bitmap.usable));
       statuses.push({ name, usable });
     }

@@ -8,6 +8,13 @@ export interface DomainRef {
   readonly number: number;
 }
 
+/** A job on one disk; progress in bytes. */
+export interface BlockJob {
+  readonly type: number;
+  readonly done: number;
+  readonly total: number;
+}
+
 export const DOMAIN_STATE = { running: 1, blocked: 2, paused: 3, shutdown: 4, shutoff: 5, crashed: 6 } as const;
 export const XML_FLAG = { secure: 1, inactive: 2 } as const;
 export const UNDEFINE_FLAG = { managedSave: 1, snapshotsMetadata: 2, keepNvram: 8, checkpointsMetadata: 16 } as const;
@@ -16,6 +23,7 @@ export const CHECKPOINT_CREATE_FLAG = { redefine: 1, redefineValidate: 4 } as co
 export const CHECKPOINT_DELETE_FLAG = { metadataOnly: 2 } as const;
 export const BLOCK_COMMIT_FLAG = { shallow: 1, active: 4 } as const;
 export const BLOCK_ABORT_FLAG = { pivot: 2 } as const;
+export const BLOCK_JOB_ACTIVE_COMMIT = 4;
 export const JOB_NONE = 0;
 
 /**
@@ -132,12 +140,12 @@ export class Calls {
   }
 
   /** Progress of a disk's block job; undefined when it has none. */
-  async blockJob(domain: DomainRef, disk: string): Promise<{ done: number; total: number } | undefined> {
+  async blockJob(domain: DomainRef, disk: string): Promise<BlockJob | undefined> {
     const reader = await this.#call(238, 'domainGetBlockJobInfo', onDomain(domain).string(disk).uint(0));
     if (reader.int() === 0) return undefined;
-    reader.int(); // type
+    const type = reader.int();
     reader.uhyper(); // bandwidth
-    return { done: reader.uhyper(), total: reader.uhyper() };
+    return { type, done: reader.uhyper(), total: reader.uhyper() };
   }
 
   async endBlockJob(domain: DomainRef, disk: string, flags: number): Promise<void> {
