@@ -19,6 +19,9 @@ import type { UndoLog } from './undo-chain.ts';
 /** Unpacked frames kept by a view: 64 × 64 KiB. */
 const CACHED_FRAMES = 64;
 
+/** The flat disks, as far as a view needs them. */
+export type PatientDisks = Pick<DiskEngine, 'patiently'>;
+
 /** Where in which undo log some bytes are. */
 export interface UndoSource {
   readonly reader: LogReader;
@@ -36,13 +39,13 @@ export class PointView {
   /** Sequence of the point that it shows. */
   readonly sequence: number;
   readonly disks: readonly ReplicatedDisk[];
-  readonly #engine: DiskEngine;
+  readonly #engine: PatientDisks;
   readonly #readers: LogReader[] = [];
   readonly #indexes: readonly ExtentIndex<UndoSource>[];
   #closed = false;
   readonly #cache = new FrameCache(CACHED_FRAMES);
 
-  private constructor(sequence: number, disks: readonly ReplicatedDisk[], engine: DiskEngine) {
+  private constructor(sequence: number, disks: readonly ReplicatedDisk[], engine: PatientDisks) {
     this.sequence = sequence;
     this.disks = disks;
     this.#engine = engine;
@@ -54,7 +57,7 @@ export class PointView {
     sequence: number,
     disks: readonly ReplicatedDisk[],
     logs: readonly UndoLog[],
-    engine: DiskEngine,
+    engine: PatientDisks,
   ): Promise<PointView> {
     const view = new PointView(sequence, disks, engine);
     try {
