@@ -44,6 +44,16 @@ describe('VMs under libvirt', () => {
     await dropAll();
   });
 
+  test('a checkpoint that a crash left in sight is taken out of it, and its bitmap found', async () => {
+    await virsh('checkpoint-create-as', vmName, A);
+    await virsh('checkpoint-create-as', vmName, 'of-the-user');
+    assert.deepEqual(await hypervisor.listBitmaps(vmId), [{ name: A, usable: true }]);
+    assert.equal(await virsh('checkpoint-list', vmName, '--name'), 'of-the-user');
+    await dropAll();
+    assert.deepEqual(await hypervisor.listBitmaps(vmId), []);
+    await virsh('checkpoint-delete', vmName, 'of-the-user');
+  });
+
   test("waits for another tool's backup at once, and leaves it alone", async () => {
     await hypervisor.startBitmap(vmId, targets, A);
     const backup = join(fixture.directory, 'other-backup.xml');

@@ -84,7 +84,7 @@ export class Tracking {
 
   async listBitmaps(vmId: string): Promise<BitmapStatus[]> {
     return await this.#exclusively(vmId, 'list bitmaps', async (domain, { ledger }) => {
-      if (isActive(domain)) await this.#running.hideLeftOvers(domain, BITMAP_PREFIX);
+      if (isActive(domain)) await this.#adoptLeftOvers(domain, ledger);
       return await this.#statuses(domain, ledger);
     });
   }
@@ -133,6 +133,18 @@ export class Tracking {
     if (isActive(domain)) await this.#running.dropBitmap(domain, attached, name);
     else await this.#offline.dropBitmap(disks, name);
     await ledger.remove(name);
+  }
+
+  /** Checkpoints of ours that a crash left in the user's sight. */
+  async #adoptLeftOvers(domain: DomainRef, ledger: BitmapLedger): Promise<void> {
+    for (const name of await this.#running.hideLeftOvers(domain, BITMAP_PREFIX)) {
+      if ((await ledger.entries()).has(name)) continue;
+      const disks = await this.#trackable(domain);
+      await ledger.add(
+        name,
+        disks.map((disk) => disk.target),
+      );
+    }
   }
 
   async #statuses(domain: DomainRef, ledger: BitmapLedger): Promise<BitmapStatus[]> {
