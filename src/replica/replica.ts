@@ -302,7 +302,8 @@ export class Replica {
 
   /**
    * Serves the recovery point of that sequence read-only by NBD while replication goes on. Any number at once; points that
-   * are retired meanwhile stay readable. Its socket belongs to `owner` (this user if left out). Failures: `not-found`, `wrong-state` while frozen.
+   * are retired meanwhile stay readable. Its socket belongs to `owner` (this user if left out). Failures: `not-found`,
+   * `wrong-state` while frozen.
    */
   async openView(sequence: number, owner?: SocketOwner): Promise<View> {
     if (this.frozen || this.#closed)

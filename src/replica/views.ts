@@ -53,7 +53,12 @@ export class Views {
       mode: 0o600,
       onError: (error) => this.#log.warn({ err: error, sequence }, 'view'),
     });
-    if (owner !== undefined) await chown(socketPath, owner.uid, owner.gid);
+    try {
+      if (owner !== undefined) await chown(socketPath, owner.uid, owner.gid);
+    } catch (error) {
+      await server.close();
+      throw error;
+    }
     for (const [disk, { target, size }] of view.disks.entries()) {
       server.addExport(target, {
         size,
