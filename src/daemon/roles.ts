@@ -2,8 +2,8 @@
  * Who may run a VM, as far as two hosts can know (design, invariant 6). Only a person's failover changes it; here is what each
  * side does when it learns of one, and what a host does with its protected VMs when it starts.
  */
-import { access, mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { access, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { sleep } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
@@ -39,19 +39,35 @@ export class Roles {
    */
   async begin(): Promise<void> {
     const { services, runDirectory } = this.#options;
-    const hostRestarted = await firstSinceBoot(join(runDirectory, 'started'));
+    const marker = join(runDirectory, 'started');
+    const hostRestarted = !(await exists(marker));
+    const starting: Promise<void>[] = [];
     for (const record of services.store.relationships()) {
       if (record.role !== 'primary') continue;
       if (record.state === 'SteppedDown') this.#watch(record.id, (signal) => this.#awaitReturn(record.id, signal));
       else if (hostRestarted && record.autostart && runsHere(record)) {
-        this.#watch(record.id, (signal) => this.#startByPolicy(record.id, signal));
+        starting.push(this.#watch(record.id, (signal) => this.#startByPolicy(record.id, signal)));
       } else services.primaries.start(record.id);
     }
+    // Only when all are decided: a daemon that dies before has the rest to decide still.
+    void Promise.allSettled(starting).then(async () => {
+      if (!this.#stop.signal.aborted) await writeFile(marker, '');
+    });
   }
 
-  /** Told when the peer refused us: it holds the role. */
+  /** Told when the peer refused our epoch: it holds the role, or held it and gave it back. */
   roleLost(id: string): void {
-    this.#watch(id, (signal) => this.#stepDown(id, signal));
+    this.#watch(id, async (signal) => {
+      const { services } = this.#options;
+      await services.primaries.stop(id);
+      for (;;) {
+        const record = recordOf(services, id);
+        const status = await this.#ask(record);
+        if (status !== undefined && judgeRole(status, record.epoch) === 'lost') return await this.#stepDown(id, signal);
+        if (status !== undefined) return services.primaries.start(id); // it takes the higher epoch over
+        await sleep(ASK_EVERY_MS, signal);
+      }
+    });
   }
 
   async close(): Promise<void> {
@@ -59,8 +75,9 @@ export class Roles {
     await Promise.allSettled(this.#watches.values());
   }
 
-  #watch(id: string, work: (signal: AbortSignal) => Promise<void>): void {
-    if (this.#watches.has(id)) return;
+  #watch(id: string, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const present = this.#watches.get(id);
+    if (present !== undefined) return present;
     const { log } = this.#options;
     const watch = work(this.#stop.signal)
       .catch((error: unknown) => {
@@ -69,6 +86,7 @@ export class Roles {
       })
       .finally(() => this.#watches.delete(id));
     this.#watches.set(id, watch);
+    return watch;
   }
 
   /** The other side failed over: our copy is paused and can't be started any more; its disks stay as they are. */
@@ -179,15 +197,13 @@ function runsHere(record: RelationshipRecord): boolean {
   return record.role === 'primary' && record.state !== 'PreparedForFailover' && record.state !== 'SteppedDown';
 }
 
-/** True at the first call since the host booted: the file lies on a file system that a boot empties. */
-async function firstSinceBoot(path: string): Promise<boolean> {
+/** Of the marker in the run directory, which a boot empties. */
+async function exists(path: string): Promise<boolean> {
   try {
     await access(path);
-    return false;
+    return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, '');
-    return true;
+    return false;
   }
 }

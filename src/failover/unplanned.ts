@@ -9,6 +9,7 @@ import { asFailure, Failure } from '../model/failure.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
+import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
 import { failoverOverlays, recordOf, replicaOf, update, type FailoverServices } from './services.ts';
@@ -55,7 +56,7 @@ export async function checkUnplanned(services: FailoverServices, id: string, req
 async function refuseWhileRunning(services: FailoverServices, record: RelationshipRecord): Promise<void> {
   let running: boolean;
   try {
-    const status = await services.peer(record.peer).status(record.id);
+    const status = await answerOf(services, record);
     running = status.role === 'primary' && status.vmRunning;
   } catch (error) {
     const { code } = asFailure(error);
@@ -67,6 +68,20 @@ async function refuseWhileRunning(services: FailoverServices, record: Relationsh
   throw new Failure('vm-running', `${record.peer} answers that ${record.vmName} is running there`, {
     hint: `Run a planned failover on ${record.peer}, which loses nothing; or add --force, then ${record.peer} pauses its copy at the next contact.`,
   });
+}
+
+/** A host that is gone doesn't refuse, it is silent: two tries of TCP fit into this time. */
+const GUARD_MS = 3000;
+
+async function answerOf(services: FailoverServices, record: RelationshipRecord): Promise<ReplicaStatus> {
+  const silence = Promise.withResolvers<never>();
+  const text = `${record.peer} did not answer in ${GUARD_MS} ms`;
+  const timer = setTimeout(() => silence.reject(new Failure('timeout', text)), GUARD_MS);
+  try {
+    return await Promise.race([services.peer(record.peer).status(record.id), silence.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function choosePoint(services: FailoverServices, record: RelationshipRecord, sequence: number | null): RecoveryPoint {

@@ -122,12 +122,30 @@ export class ReplicationLoop {
     }
     const { idle } = await runCycle(replication, 'crash-consistent', signal);
     this.#quiet = idle && (await this.#stillOff());
+    await this.#keepAutostart();
     return began;
   }
 
   async #stillOff(): Promise<boolean> {
     const { services, record } = this.replication;
     return (await services.hypervisor.getVm(record.vmId)).state === 'off';
+  }
+
+  /**
+   * libvirt must not start the VM after a boot, before it is known who holds the role: who turns autostart on gets the same
+   * from the daemon.
+   */
+  async #keepAutostart(): Promise<void> {
+    const { services, record } = this.replication;
+    const { autostart } = await services.hypervisor.getVm(record.vmId);
+    if (!autostart) return;
+    this.replication.update({ autostart: true });
+    await services.hypervisor.setAutostart(record.vmId, false);
+    services.event(
+      'info',
+      'autostart-taken-over',
+      `understudyd starts ${record.vmName} with its host, instead of libvirt`,
+    );
   }
 
   async #confirm(instant: number): Promise<void> {

@@ -78,7 +78,8 @@ async function settle(replication: Replication): Promise<void> {
   } else if (!tracked) {
     // A copy onto empty disks that lost its bitmap may have sent blocks that have become zeros since: compare too.
     const untouched = bitmap === null && copy === null && state === 'ReadyForInitialReplication';
-    if (!untouched) event('warning', 'comparing', `no change bitmap of ${vmName}: comparing both sides`);
+    const asked = state === 'WaitingForStartResynchronize';
+    if (!untouched && !asked) event('warning', 'comparing', `no change bitmap of ${vmName}: comparing both sides`);
     await beginCopy(replication, untouched ? 'empty' : 'compare');
   }
 }
