@@ -120,9 +120,15 @@ void test('a confirmation moves the latest point on, also when its log is still 
     await replica.confirm(made.makes, instant - 1);
     assert.equal(replica.points()[0]!.confirmed, instant + 1);
     await assert.rejects(replica.confirm({ ...made.makes, sequence: 9 }, 1), { code: 'not-following' });
+    // After a planned failover the new primary stands where the old one stopped, and nothing has changed since.
+    await replica.raiseEpoch(2);
+    await replica.confirm(made.makes, instant + 2);
+    await replica.freeze();
+    await assert.rejects(replica.confirm(made.makes, instant + 3), { code: 'stale-epoch' });
+    await replica.thaw();
     await replica.close();
     replica = await Replica.open(place.options);
-    assert.equal(replica.points()[0]!.confirmed, instant + 1);
+    assert.equal(replica.points()[0]!.confirmed, instant + 2);
     assert.deepEqual(await readdir(place.options.directory).then((names) => names.toSorted()), [
       'disks',
       'inbox',

@@ -174,12 +174,12 @@ export class Replica {
   async confirm(position: Position, instant: number): Promise<void> {
     const { epoch, applied, latest } = this.#record.value;
     const { received } = this.#inbox;
-    if (position.epoch < epoch) {
+    // After a failover the position itself is of the epoch before: only another one shows a primary that was left behind.
+    const same = samePosition(position, received);
+    if (position.epoch < epoch && (!same || this.frozen)) {
       throw new Failure('stale-epoch', `${describe(position)} was confirmed; the replica is at epoch ${epoch}`);
     }
-    if (!samePosition(position, received)) {
-      throw notFollowing('other state', `${describe(position)} was confirmed`, received);
-    }
+    if (!same) throw notFollowing('other state', `${describe(position)} was confirmed`, received);
     if (!samePosition(position, applied)) {
       this.#confirmed = { position, instant };
       return;
