@@ -44,7 +44,7 @@ export class Roles {
     const starting: Promise<void>[] = [];
     for (const record of services.store.relationships()) {
       if (record.role !== 'primary') continue;
-      if (record.state === 'SteppedDown') this.#watch(record.id, (signal) => this.#awaitReturn(record.id, signal));
+      if (record.state === 'SteppedDown') void this.#watch(record.id, (signal) => this.#awaitReturn(record.id, signal));
       else if (hostRestarted && record.autostart && runsHere(record)) {
         starting.push(this.#watch(record.id, (signal) => this.#startByPolicy(record.id, signal)));
       } else services.primaries.start(record.id);
@@ -57,7 +57,7 @@ export class Roles {
 
   /** Told when the peer refused our epoch: it holds the role, or held it and gave it back. */
   roleLost(id: string): void {
-    this.#watch(id, async (signal) => {
+    void this.#watch(id, async (signal) => {
       const { services } = this.#options;
       await services.primaries.stop(id);
       for (;;) {
