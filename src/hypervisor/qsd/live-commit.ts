@@ -13,7 +13,8 @@ const COMMIT_MS = 3_600_000;
  *
  * QEMU's own end of a commit lets go of the overlay before the lower image's metadata is on the disk: a crash then
  * damages it. So the job is held (`pending`, writes wait), the lower image is flushed, `settle` makes durable that the
- * disk is there from now on, and only then the job is let finish.
+ * disk is there from now on, and only then the job is let finish. (QEMU 7.2 flushes by itself when it is the topmost image
+ * that is committed, not when it is one below; we don't count on either.)
  */
 export async function commitLive(
   daemon: StorageDaemon,

@@ -99,10 +99,11 @@ describe('sqlite store', () => {
     assert.throws(() => SqliteStore.open('/nonexistent/store.db'), fails('io', /nonexistent/));
   });
 
-  test('after kill -9 in the middle of writing, every write that was reported is there', async () => {
+  test('after kill -9 in the middle of writing, every write that was reported is there', async (context) => {
     const path = fresh();
     const writer = join(import.meta.dirname, '../../../test/faults/store-writer.ts');
     const child = spawn(process.execPath, [writer, path], { stdio: ['ignore', 'pipe', 'inherit'] });
+    context.after(() => child.kill('SIGKILL'));
     const exited = once(child, 'exit');
     let reported = 0;
     for await (const line of createInterface(child.stdout)) {
