@@ -5,7 +5,11 @@ export type Now = () => number;
 
 /** Waits `ms`, or throws the signal's reason when it aborts first. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  await delay(ms, undefined, signal === undefined ? {} : { signal });
+  try {
+    await delay(ms, undefined, signal === undefined ? {} : { signal });
+  } catch (error) {
+    throw signal?.aborted === true ? signal.reason : error;
+  }
 }
 
 /** Waits until `condition` holds, asking every `everyMs`; throws `onTimeout()` after `timeoutMs`. */

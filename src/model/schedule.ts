@@ -6,7 +6,8 @@ export function nextCycle(
 ): { due: number; missed: number } {
   if (lastStart === null) return { due: now, missed: 0 };
   const interval = intervalSeconds * 1000;
-  const due = lastStart + interval;
+  // A clock that was set back must not hold replication up for as long.
+  const due = Math.min(lastStart, now) + interval;
   if (now <= due) return { due, missed: 0 };
   return { due: now, missed: Math.floor((now - due) / interval) };
 }
