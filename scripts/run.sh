@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 # what the daemon, the tests and the demo call; mount, unshare, nsenter (util-linux) and dpkg-deb are always there
 debian_packages='qemu-system-x86 qemu-system-common qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu
-  libvirt-clients iproute2 e2fsprogs xz-utils'
+  libvirt-clients iproute2 e2fsprogs procps xz-utils'
 
 say() { echo "understudy: $*" >&2; }
 fail() {

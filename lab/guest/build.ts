@@ -18,7 +18,7 @@ import { Failure } from '../../src/model/failure.ts';
 import { run } from '../../src/lib/process.ts';
 import { type Entry, cpio } from './cpio.ts';
 import { selectModules } from './kernel-modules.ts';
-import { dependencyOf, unpackPackages, withLibraries } from './packages.ts';
+import { dependencyOf, unpackPackages, withLibraries, withPackageLists } from './packages.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const ROOTFS = join(HERE, 'rootfs');
@@ -44,8 +44,11 @@ export async function guestFiles(say: (line: string) => void = () => undefined):
   const work = mkdtempSync(join(tmpdir(), 'us-guest-'));
   try {
     const root = join(work, 'root');
-    const image = await dependencyOf('linux-image-cloud-amd64', 'linux-image-');
-    await unpackPackages([...(await withLibraries(PACKAGES)), image], join(work, 'packages'), root);
+    const image = await withPackageLists(async () => {
+      const kernel = await dependencyOf('linux-image-cloud-amd64', 'linux-image-');
+      await unpackPackages([...(await withLibraries(PACKAGES)), kernel], join(work, 'packages'), root);
+      return kernel;
+    });
     const boot = readdirSync(join(root, 'boot')).find((name) => name.startsWith('vmlinuz'));
     if (boot === undefined) throw new Failure('not-found', `${image} has no kernel in /boot`);
 

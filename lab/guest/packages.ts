@@ -13,6 +13,17 @@ async function must(program: string, args: readonly string[], what: string): Pro
   return stdout;
 }
 
+/** Does what needs Debian's package lists; if it fails, once more with fresh ones: a new machine may have none, an old one stale ones. */
+export async function withPackageLists<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'missing-program') throw error;
+    await must('apt-get', ['update', '-q'], error.message);
+    return await work();
+  }
+}
+
 /** The package that a meta-package stands for: its first dependency with that prefix. */
 export async function dependencyOf(meta: string, prefix: string): Promise<string> {
   const text = await must('apt-cache', ['depends', meta], `no package ${meta}`);
