@@ -3,7 +3,7 @@
  */
 import { removeBitmapsFromDisks } from '../failover/bitmaps.ts';
 import { defineLocked } from '../failover/definition.ts';
-import { recordOf, update } from '../failover/services.ts';
+import { move, recordOf, update } from '../failover/services.ts';
 import { checkTakeOver } from '../failover/take-over.ts';
 import { Failure } from '../model/failure.ts';
 import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
@@ -57,7 +57,7 @@ function noteReplicating(services: DaemonServices, id: string): void {
   const { state } = recordOf(services, id);
   if (state !== 'InitialReplicationInProgress' && state !== 'Resynchronizing') return;
   const { latest } = services.replicas.get(id).record;
-  if (latest !== null && latest.kind !== 'found') update(services, id, { state: 'Replicating' });
+  if (latest !== null && latest.kind !== 'found') move(services, id, 'point-made');
 }
 
 /** A VM of that id or name that isn't ours must not be replaced by a Replica VM. */
@@ -103,6 +103,7 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
       const before = store.relationship(request.id);
       if (before === undefined) await rememberNew(services, peer, request, replica.disks);
       else if (before.role === 'primary') await becomeReplica(services, before, request);
+      else if (request.base === 'compare') move(services, request.id, 'made-replica', settingsOf(request));
       else update(services, request.id, settingsOf(request));
     },
 
@@ -125,8 +126,8 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
   };
 }
 
-function settingsOf({ epoch, intervalSeconds, history, base }: PrepareReplica): Partial<RelationshipRecord> {
-  return { epoch, intervalSeconds, history, ...(base === 'compare' ? { state: 'Resynchronizing' as const } : {}) };
+function settingsOf({ epoch, intervalSeconds, history }: PrepareReplica) {
+  return { epoch, intervalSeconds, history };
 }
 
 async function rememberNew(
@@ -171,9 +172,8 @@ async function becomeReplica(
   request: PrepareReplica,
 ): Promise<void> {
   await defineLocked(services, record);
-  update(services, record.id, {
+  move(services, record.id, 'made-replica', {
     ...settingsOf(request),
-    role: 'replica',
     position: request.start ?? record.position,
     bitmap: null,
     copy: null,

@@ -8,8 +8,8 @@ import { sleep } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
 import { defineLocked, defineRunnable } from '../failover/definition.ts';
-import { recordOf, update, type FailoverServices } from '../failover/services.ts';
-import { judgeRole } from '../primary/reconcile.ts';
+import { move, recordOf, type FailoverServices } from '../failover/services.ts';
+import { judgeAfterStepDown, judgePeer, judgeStart, type StartPolicy } from '../model/role.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 
@@ -17,7 +17,7 @@ export interface RolesOptions {
   readonly services: FailoverServices;
   readonly log: Log;
   readonly runDirectory: string;
-  readonly startPolicy: 'when-known' | 'never-alone';
+  readonly startPolicy: StartPolicy;
   readonly startPolicyMinutes: number;
 }
 
@@ -45,7 +45,7 @@ export class Roles {
     for (const record of services.store.relationships()) {
       if (record.role !== 'primary') continue;
       if (record.state === 'SteppedDown') void this.#watch(record.id, (signal) => this.#awaitReturn(record.id, signal));
-      else if (hostRestarted && record.autostart && runsHere(record)) {
+      else if (hostRestarted && record.autostart) {
         starting.push(this.#watch(record.id, (signal) => this.#startByPolicy(record.id, signal)));
       } else services.primaries.start(record.id);
     }
@@ -63,7 +63,7 @@ export class Roles {
       for (;;) {
         const record = recordOf(services, id);
         const status = await this.#ask(record);
-        if (status !== undefined && judgeRole(status, record.epoch) === 'lost') return await this.#stepDown(id, signal);
+        if (status !== undefined && judgePeer(record, status) === 'lost') return await this.#stepDown(id, signal);
         if (status !== undefined) return services.primaries.start(id); // it takes the higher epoch over
         await sleep(ASK_EVERY_MS, signal);
       }
@@ -111,7 +111,7 @@ export class Roles {
       const record = services.store.relationship(id);
       if (record === undefined || record.state !== 'SteppedDown') return;
       const status = await this.#ask(record);
-      if (status !== undefined && status.role === 'replica' && status.epoch >= record.epoch) {
+      if (status !== undefined && judgeAfterStepDown(record, status) === 'regain') {
         await this.#regain(record, status.epoch);
         return;
       }
@@ -122,7 +122,7 @@ export class Roles {
   async #regain(record: RelationshipRecord, epoch: number): Promise<void> {
     const { services } = this.#options;
     await defineRunnable(services, record);
-    update(services, record.id, { state: 'Replicating', epoch, failure: null });
+    move(services, record.id, 'role-regained', { epoch, failure: null });
     const vm = await services.hypervisor.getVm(record.vmId);
     if (vm.state === 'paused') await services.hypervisor.resume(record.vmId);
     else if (record.autostart) await services.hypervisor.start(record.vmId);
@@ -132,31 +132,30 @@ export class Roles {
   }
 
   async #startByPolicy(id: string, signal: AbortSignal): Promise<void> {
-    const { services, startPolicy, startPolicyMinutes } = this.#options;
-    const until = services.now() + startPolicyMinutes * 60_000;
-    let told = false;
-    for (;;) {
+    const { services, startPolicy: policy, startPolicyMinutes } = this.#options;
+    const asked = services.now();
+    for (let told = false; ; told = true) {
       const record = recordOf(services, id);
       const status = await this.#ask(record);
-      if (status !== undefined) {
-        if (judgeRole(status, record.epoch) === 'lost') {
-          await this.#stepDown(id, signal);
+      const waitedMs = services.now() - asked;
+      switch (judgeStart(record, status, { policy, waitedMs, patienceMs: startPolicyMinutes * 60_000 })) {
+        case 'not-ours':
           return;
+        case 'step-down':
+          return await this.#stepDown(id, signal);
+        case 'start':
+          return await this.#startVm(record, 'info', `${record.peer} has not taken over: starting the VM`);
+        case 'start-unknowing': {
+          const text = `${record.peer} could not be asked for ${startPolicyMinutes} min: starting the VM without knowing whether it took over`;
+          return await this.#startVm(record, 'critical', text);
         }
-        await this.#startVm(record, 'info', `${record.peer} has not taken over: starting the VM`);
-        return;
+        case 'wait':
+          if (!told) {
+            const text = `${record.vmName} is not started before ${record.peer} says that it has not taken over`;
+            services.event(id, 'warning', 'start-held-back', text);
+          }
+          await sleep(ASK_EVERY_MS, signal);
       }
-      if (startPolicy === 'when-known' && services.now() >= until) {
-        const text = `${record.peer} could not be asked for ${startPolicyMinutes} min: starting the VM without knowing whether it took over`;
-        await this.#startVm(record, 'critical', text);
-        return;
-      }
-      if (!told) {
-        const text = `${record.vmName} is not started before ${record.peer} says that it has not taken over`;
-        services.event(id, 'warning', 'start-held-back', text);
-        told = true;
-      }
-      await sleep(ASK_EVERY_MS, signal);
     }
   }
 
@@ -185,16 +184,11 @@ export async function stepDown(services: FailoverServices, id: string): Promise<
   const wasRunning = vm.state === 'running';
   if (wasRunning) await services.hypervisor.suspend(record.vmId);
   await defineLocked(services, record);
-  update(services, id, { state: 'SteppedDown', inFlight: null });
+  move(services, id, 'role-lost', { inFlight: null });
   const text = wasRunning
     ? `${record.peer} has taken over while ${record.vmName} ran here: it is paused, its disks are kept`
     : `${record.peer} has taken over: ${record.vmName} can't be started here any more, its disks are kept`;
   services.event(id, wasRunning ? 'critical' : 'warning', 'stepped-down', text);
-}
-
-/** Whether the VM of a relationship is this host's to run. */
-function runsHere(record: RelationshipRecord): boolean {
-  return record.role === 'primary' && record.state !== 'PreparedForFailover' && record.state !== 'SteppedDown';
 }
 
 /** Of the marker in the run directory, which a boot empties. */

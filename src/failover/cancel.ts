@@ -6,7 +6,7 @@
 import { Failure } from '../model/failure.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import { defineLocked } from './definition.ts';
-import { failoverOverlays, recordOf, replicaOf, update, type FailoverServices } from './services.ts';
+import { failoverOverlays, move, recordOf, replicaOf, type FailoverServices } from './services.ts';
 import { removeOverlays } from './unplanned.ts';
 
 export function checkCancel(services: FailoverServices, id: string): void {
@@ -32,7 +32,7 @@ export const cancelFailover: PlanDefinition<FailoverServices> = {
       name: 'give the role back',
       onFailure: 'stay',
       run: async (services, plan) => {
-        update(services, plan.relationship, { role: 'replica', state: 'Replicating', failover: null });
+        move(services, plan.relationship, 'failover-cancelled', { failover: null });
       },
     },
     {

@@ -5,7 +5,7 @@
 import { Failure } from '../model/failure.ts';
 import type { PlanDefinition, PlanStep } from '../journal/runner.ts';
 import { defineRunnable } from './definition.ts';
-import { failoverOverlays, recordOf, update, type FailoverServices } from './services.ts';
+import { failoverOverlays, move, recordOf, type FailoverServices } from './services.ts';
 import { removeOverlays } from './unplanned.ts';
 
 export function checkComplete(services: FailoverServices, id: string): void {
@@ -44,7 +44,7 @@ export const COMPLETE_STEPS: PlanStep<FailoverServices>[] = [
     run: async (services, plan) => {
       const { state } = recordOf(services, plan.relationship);
       if (state !== 'FailedOverWaitingCompletion') return;
-      update(services, plan.relationship, { state: 'FailedOver', failover: null });
+      move(services, plan.relationship, 'failover-completed', { failover: null });
       services.event(plan.relationship, 'info', 'failover-completed', 'the failover is complete');
     },
   },

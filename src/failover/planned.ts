@@ -11,7 +11,7 @@ import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
 import { removeBitmapsFromDisks } from './bitmaps.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
-import { recordOf, update, type FailoverServices } from './services.ts';
+import { move, recordOf, update, type FailoverServices } from './services.ts';
 
 const argsSchema = z.object({
   start: z.boolean(),
@@ -102,10 +102,10 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
         const vm = await services.hypervisor.getVm(record.vmId);
         if (vm.state !== 'off')
           throw new Failure('vm-running', `${record.vmName} was started during its planned failover`);
-        update(services, plan.relationship, { state: 'PreparedForFailover' });
+        move(services, plan.relationship, 'prepared');
       },
       undo: async (services, plan) => {
-        const record = update(services, plan.relationship, { state: 'Replicating' });
+        const record = move(services, plan.relationship, 'preparation-undone');
         await defineRunnable(services, record);
       },
     },
@@ -177,9 +177,7 @@ async function becomeReplica(services: FailoverServices, id: string, epoch: numb
       latest: { sequence, epoch: record.position.epoch, instant, confirmed: instant, kind: 'planned' },
     });
   }
-  update(services, id, {
-    role: 'replica',
-    state: 'Replicating',
+  move(services, id, 'handed-over', {
     epoch,
     bitmap: null,
     copy: null,

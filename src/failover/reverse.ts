@@ -10,7 +10,7 @@ import { Failure } from '../model/failure.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import { NO_STATISTICS } from '../store/store.ts';
 import { COMPLETE_STEPS } from './complete.ts';
-import { recordOf, update, type FailoverServices } from './services.ts';
+import { move, recordOf, type FailoverServices } from './services.ts';
 
 const argsSchema = z.object({ start: positionSchema });
 
@@ -57,8 +57,7 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
     {
       name: 'begin to compare',
       run: async (services, plan) => {
-        update(services, plan.relationship, {
-          state: 'WaitingForStartResynchronize',
+        move(services, plan.relationship, 'reversed', {
           position: argsSchema.parse(plan.args).start,
           bitmap: null,
           copy: null,

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { Hypervisor } from '../hypervisor/hypervisor.ts';
 import { Failure } from '../model/failure.ts';
+import { after, type StateEvent } from '../model/state.ts';
 import type { Primaries } from '../primary/primaries.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import type { Replica } from '../replica/replica.ts';
@@ -41,6 +42,16 @@ export function update(
   const record = { ...recordOf(services, id), ...change };
   services.store.putRelationship(record);
   return record;
+}
+
+/** Records an event of the state machine, with what else changes by it. Failure `wrong-state` where it is refused. */
+export function move(
+  services: FailoverServices,
+  id: string,
+  event: StateEvent,
+  change: Omit<Partial<RelationshipRecord>, 'role' | 'state'> = {},
+): RelationshipRecord {
+  return update(services, id, { ...change, ...after(recordOf(services, id), event) });
 }
 
 export function replicaOf(services: FailoverServices, id: string): Replica {

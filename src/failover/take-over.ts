@@ -12,7 +12,7 @@ import { bitmapName } from '../primary/replication.ts';
 import type { TakeOver } from '../protocol/endpoint.ts';
 import { NO_STATISTICS } from '../store/store.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
-import { recordOf, replicaOf, update, type FailoverServices } from './services.ts';
+import { move, recordOf, replicaOf, type FailoverServices } from './services.ts';
 
 const argsSchema = z.object({ epoch: z.number(), position: positionSchema, start: z.boolean() });
 const args = (plan: Plan) => argsSchema.parse(plan.args);
@@ -42,10 +42,10 @@ export const takeOver: PlanDefinition<FailoverServices> = {
       name: 'fence the old primary',
       run: async (services, plan) => {
         await replicaOf(services, plan.relationship).raiseEpoch(args(plan).epoch);
-        update(services, plan.relationship, { epoch: args(plan).epoch, state: 'RecoveryInProgress' });
+        move(services, plan.relationship, 'failover-begun', { epoch: args(plan).epoch });
       },
       undo: async (services, plan) => {
-        update(services, plan.relationship, { state: 'Replicating' });
+        move(services, plan.relationship, 'failover-undone');
       },
     },
     {
@@ -75,9 +75,7 @@ export const takeOver: PlanDefinition<FailoverServices> = {
     {
       name: 'take the role',
       run: async (services, plan) => {
-        update(services, plan.relationship, {
-          role: 'primary',
-          state: 'Replicating',
+        move(services, plan.relationship, 'taken-over', {
           position: args(plan).position,
           bitmap: bitmap(plan),
           copy: null,
@@ -88,7 +86,7 @@ export const takeOver: PlanDefinition<FailoverServices> = {
         });
       },
       undo: async (services, plan) => {
-        update(services, plan.relationship, { role: 'replica', bitmap: null });
+        move(services, plan.relationship, 'role-returned', { bitmap: null });
       },
     },
     {

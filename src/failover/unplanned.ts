@@ -12,7 +12,7 @@ import type { Plan } from '../journal/plan.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
-import { failoverOverlays, recordOf, replicaOf, update, type FailoverServices } from './services.ts';
+import { failoverOverlays, move, recordOf, replicaOf, update, type FailoverServices } from './services.ts';
 
 const argsSchema = z.object({ point: z.number().nullable(), epoch: z.number() });
 
@@ -102,10 +102,10 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
       name: 'fence the old primary',
       run: async (services, plan) => {
         await replicaOf(services, plan.relationship).raiseEpoch(args(plan).epoch);
-        update(services, plan.relationship, { epoch: args(plan).epoch, state: 'RecoveryInProgress' });
+        move(services, plan.relationship, 'failover-begun', { epoch: args(plan).epoch });
       },
       undo: async (services, plan) => {
-        update(services, plan.relationship, { state: 'Replicating' });
+        move(services, plan.relationship, 'failover-undone');
       },
     },
     {
@@ -148,10 +148,10 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
     {
       name: 'take the role',
       run: async (services, plan) => {
-        update(services, plan.relationship, { role: 'primary', state: 'FailedOverWaitingCompletion', failure: null });
+        move(services, plan.relationship, 'failed-over', { failure: null });
       },
       undo: async (services, plan) => {
-        update(services, plan.relationship, { role: 'replica' });
+        move(services, plan.relationship, 'role-returned');
       },
     },
     {

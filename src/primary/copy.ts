@@ -7,6 +7,7 @@
 import { crashPoint } from '../lib/crash-point.ts';
 import { sleep } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
+import { after } from '../model/state.ts';
 import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
 import type { CopyProgress, LogInFlight } from '../store/store.ts';
 import { PointReader } from './capture.ts';
@@ -32,7 +33,7 @@ export async function beginCopy(replication: Replication, mode: CopyProgress['mo
   replication.update({
     bitmap,
     copy: { mode, disk: 0, offset: 0, blocksCompared: 0, blocksDifferent: 0 },
-    state: mode === 'empty' ? 'InitialReplicationInProgress' : 'Resynchronizing',
+    ...after(replication.record, mode === 'empty' ? 'copy-begun' : 'compare-begun'),
   });
 }
 

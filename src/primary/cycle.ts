@@ -4,6 +4,7 @@
 import { crashPoint } from '../lib/crash-point.ts';
 import type { ChangedExtent } from '../model/extent.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
+import { after } from '../model/state.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
 import type { LogInFlight } from '../store/store.ts';
 import { PointReader } from './capture.ts';
@@ -54,7 +55,11 @@ export async function runCycle(
   if (result.sending === undefined) {
     await replication.discard(inFlight);
     await endpoint.confirm(replication.id, position, result.instant);
-    replication.update({ protectedUntil: result.instant, failure: null, state: closed(replication) });
+    replication.update({
+      protectedUntil: result.instant,
+      failure: null,
+      ...after(replication.record, 'point-made'),
+    });
     replication.count({ idleCycles: statistics.idleCycles + 1, ...lastOf(0, 0, jobMs, now() - started) });
     replication.enter('waiting');
     return { idle: true, instant: result.instant, changedBytes: 0, sentBytes: 0, jobMs };
@@ -79,11 +84,6 @@ export async function runCycle(
     const maxJobMs = Math.max(statistics.maxJobMs, lastJobMs);
     return { lastChangedBytes, lastSentBytes, lastJobMs, maxJobMs, lastCycleMs };
   }
-}
-
-function closed(replication: Replication) {
-  const { state } = replication.record;
-  return state === 'PreparedForFailover' ? state : 'Replicating';
 }
 
 interface Captured {

@@ -4,19 +4,10 @@
  */
 import { Failure } from '../model/failure.ts';
 import { samePosition } from '../model/relationship.ts';
-import type { ReplicaStatus } from '../protocol/endpoint.ts';
+import { judgePeer } from '../model/role.ts';
 import { beginCopy } from './copy.ts';
 import type { Replication } from './replication.ts';
 import { sendLog } from './send.ts';
-
-/**
- * What a contact with the peer says about who holds the role.
- * `lost`: a failover gave it to the other side. `kept`: it is ours (perhaps after a cancelled failover, with its epoch).
- */
-export function judgeRole(status: ReplicaStatus, epoch: number): 'kept' | 'lost' {
-  if (status.role === 'primary' && status.epoch > epoch) return 'lost';
-  return 'kept';
-}
 
 /** Throws `stale-epoch` when the role is lost; `unreachable` and the like as they come. */
 export async function reconcile(replication: Replication, signal: AbortSignal): Promise<void> {
@@ -24,13 +15,14 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
   const { vmId } = replication.record;
   await hypervisor.closePoint(vmId);
   const status = await endpoint.status(replication.id);
-  if (judgeRole(status, replication.record.epoch) === 'lost') {
+  const judged = judgePeer(replication.record, status);
+  if (judged === 'lost') {
     throw new Failure('stale-epoch', `${replication.record.peer} has taken the role over (epoch ${status.epoch})`);
   }
-  if (status.role === 'primary') {
+  if (judged === 'wait') {
     throw new Failure('busy', `${replication.record.peer} is not ready yet to be the Replica server`);
   }
-  if (status.epoch > replication.record.epoch) replication.update({ epoch: status.epoch });
+  if (judged === 'adopt') replication.update({ epoch: status.epoch });
 
   const { inFlight } = replication.record;
   if (inFlight !== null) {

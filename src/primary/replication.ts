@@ -13,6 +13,7 @@ import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
 import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
 import { Failure, type FailureJson } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
+import { after } from '../model/state.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import type { LogInFlight, RelationshipRecord, Severity, Statistics, Store } from '../store/store.ts';
 import type { Outbox } from './outbox.ts';
@@ -141,7 +142,7 @@ export class Replication {
       copy: inFlight.copyAfter,
       bitmap: closes ? inFlight.nextBitmap : before.bitmap,
       protectedUntil: closes ? inFlight.instant : before.protectedUntil,
-      state: closes && before.state !== 'PreparedForFailover' ? 'Replicating' : before.state,
+      ...(closes ? after(before, 'point-made') : {}),
     });
     crashPoint('acknowledged:stored');
     if (closes && before.bitmap !== null) await hypervisor.dropBitmap(before.vmId, before.bitmap);

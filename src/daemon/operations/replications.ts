@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import type { Operations, Result } from '../../api/contract.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../../store/store.ts';
-import { update } from '../../failover/services.ts';
+import { move, update } from '../../failover/services.ts';
 import { findRelationship } from '../relationships.ts';
 import type { DaemonServices } from '../services.ts';
 import { replicationView, type PeerAnswer } from '../views.ts';
@@ -160,7 +160,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       }
       await primaries.stop(record.id);
       if (record.bitmap !== null) await hypervisor.dropBitmap(record.vmId, record.bitmap);
-      update(services, record.id, { bitmap: null, copy: null, state: 'WaitingForStartResynchronize', failure: null });
+      move(services, record.id, 'resync-wanted', { bitmap: null, copy: null, failure: null });
       services.event(record.id, 'info', 'resync', 'both sides are compared, as asked for');
       primaries.start(record.id);
       return await viewOf(services, record.id);
