@@ -1,0 +1,74 @@
+/** The way from one host to the other, which a test may break at any call, before it arrives, midway, or on the way back. */
+import { Failure, type FailureCode } from '../../src/model/failure.ts';
+import type { ReplicaEndpoint } from '../../src/protocol/endpoint.ts';
+
+export interface Fault {
+  readonly call: keyof ReplicaEndpoint;
+  /** `before`: the request is lost; `after`: the answer is; a number: the body breaks after so many bytes. */
+  readonly when: 'before' | 'after' | number;
+  readonly code: FailureCode;
+}
+
+export class FaultyLink {
+  /** While it is cut, every call fails with `unreachable`. */
+  cut = false;
+  /** Asked at every call; the default takes what `once` was given. */
+  chooser: (call: keyof ReplicaEndpoint) => Fault | undefined;
+  /** Faults that have happened. */
+  readonly happened: Fault[] = [];
+  #once: Fault[] = [];
+
+  constructor() {
+    this.chooser = (call) => {
+      const index = this.#once.findIndex((fault) => fault.call === call);
+      return index < 0 ? undefined : this.#once.splice(index, 1)[0];
+    };
+  }
+
+  /** Lets the next call of that name fail, once. */
+  once(...faults: readonly Fault[]): void {
+    this.#once.push(...faults);
+  }
+
+  over(endpoint: ReplicaEndpoint): ReplicaEndpoint {
+    return {
+      prepare: (request) => this.#pass('prepare', () => endpoint.prepare(request)),
+      status: (id) => this.#pass('status', () => endpoint.status(id)),
+      durableOffset: (id, log) => this.#pass('durableOffset', () => endpoint.durableOffset(id, log)),
+      put: (id, log, offset, body, signal) =>
+        this.#pass('put', (fault) => endpoint.put(id, log, offset, this.#broken(body, fault), signal)),
+      confirm: (id, position, instant) => this.#pass('confirm', () => endpoint.confirm(id, position, instant)),
+      digests: (id, target, from, count) => this.#pass('digests', () => endpoint.digests(id, target, from, count)),
+      takeOver: (id, request) => this.#pass('takeOver', () => endpoint.takeOver(id, request)),
+      remove: (id, options) => this.#pass('remove', () => endpoint.remove(id, options)),
+    };
+  }
+
+  async #pass<T>(call: keyof ReplicaEndpoint, work: (fault: Fault | undefined) => Promise<T>): Promise<T> {
+    if (this.cut) throw new Failure('unreachable', `${call}: the link is cut`);
+    const fault = this.chooser(call);
+    if (fault?.when === 'before') throw this.#fail(fault);
+    const answer = await work(fault);
+    if (this.cut) throw new Failure('interrupted', `${call}: the link was cut`);
+    if (fault?.when === 'after') throw this.#fail(fault);
+    return answer;
+  }
+
+  #fail(fault: Fault): Failure {
+    this.happened.push(fault);
+    return new Failure(fault.code, `${fault.call} broke ${fault.when}`);
+  }
+
+  async *#broken(body: AsyncIterable<Uint8Array>, fault: Fault | undefined): AsyncGenerator<Uint8Array> {
+    let left = typeof fault?.when === 'number' ? fault.when : Infinity;
+    for await (const chunk of body) {
+      if (this.cut) throw new Failure('interrupted', 'the link was cut');
+      if (left <= chunk.length) {
+        if (left > 0) yield chunk.subarray(0, left);
+        throw this.#fail(fault!);
+      }
+      left -= chunk.length;
+      yield chunk;
+    }
+  }
+}

@@ -1,0 +1,70 @@
+/** A guest without a machine: writes to the disks of a running VM of the qsd hypervisor and knows what they must hold. */
+import { randomBytes } from 'node:crypto';
+import { NbdClient } from '../../src/qemu/nbd/client.ts';
+import type { ReplicatedDisk } from '../../src/model/relationship.ts';
+
+const CLUSTER = 65_536;
+
+export class GuestDisks {
+  readonly disks: readonly ReplicatedDisk[];
+  /** What the disks hold, by index. */
+  bytes: Buffer[];
+  readonly #random: () => number;
+
+  constructor(disks: readonly ReplicatedDisk[], random: () => number) {
+    this.disks = disks;
+    this.#random = random;
+    this.bytes = disks.map(({ size }) => Buffer.alloc(size));
+  }
+
+  below(limit: number): number {
+    return Math.floor(this.#random() * limit);
+  }
+
+  snapshot(): Buffer[] {
+    return this.bytes.map((disk) => Buffer.from(disk));
+  }
+
+  /** The guest goes on from another state: a failover to a point. */
+  goOnFrom(state: readonly Buffer[]): void {
+    this.bytes = state.map((disk) => Buffer.from(disk));
+  }
+
+  /** `changes` writes, zeroings and trims at random places, on all disks; flushed. */
+  async change(socketPath: string, changes: number): Promise<void> {
+    const clients: NbdClient[] = [];
+    try {
+      for (const { target } of this.disks) {
+        clients.push(await NbdClient.connect({ socketPath, exportName: target }));
+      }
+      for (let i = 0; i < changes; i++) {
+        const disk = this.below(this.disks.length);
+        await this.#change(clients[disk]!, this.bytes[disk]!);
+      }
+      for (const client of clients) await client.flush();
+    } finally {
+      for (const client of clients) await client.close();
+    }
+  }
+
+  async #change(client: NbdClient, bytes: Buffer): Promise<void> {
+    const unit = this.below(3) === 0 ? 512 : CLUSTER;
+    const offset = this.below(Math.floor(bytes.length / unit)) * unit;
+    const length = Math.min((1 + this.below(4)) * (unit === 512 ? 4608 : unit), bytes.length - offset);
+    switch (this.below(6)) {
+      case 0:
+        bytes.fill(0, offset, offset + length);
+        return await client.writeZeroes(offset, length, { mayUnmap: this.below(2) === 0 });
+      case 1:
+        await client.trim(offset, length);
+        // What a trimmed range reads as is the device's to say.
+        (await client.read(offset, length)).copy(bytes, offset);
+        return;
+      default: {
+        const data = this.below(2) === 0 ? randomBytes(length) : Buffer.alloc(length, 1 + this.below(255));
+        data.copy(bytes, offset);
+        await client.write(offset, data);
+      }
+    }
+  }
+}

@@ -1,0 +1,121 @@
+/** One replicated VM on two hosts, as its tests see it: what both sides hold, compared with what the guest wrote. */
+import assert from 'node:assert/strict';
+import type { FailoverServices } from '../../src/failover/services.ts';
+import { until } from '../../src/lib/clock.ts';
+import type { EventRecord, RelationshipRecord } from '../../src/store/store.ts';
+import { difference, readDisks } from './replica-primary.ts';
+import { other, type Host, type HostName, type TwoHosts } from './two-hosts.ts';
+import { DISKS, VM_NAME, type VmHosts } from './vm-hosts.ts';
+
+const PATIENCE_MS = 30_000;
+
+export class ReplicatedVm {
+  hosts: TwoHosts;
+  readonly vms: VmHosts;
+  readonly id: string;
+  /** What the guest's disks held at a recovery point, by its sequence. */
+  readonly states = new Map<number, readonly Buffer[]>();
+
+  constructor(hosts: TwoHosts, vms: VmHosts, id: string) {
+    this.hosts = hosts;
+    this.vms = vms;
+    this.id = id;
+  }
+
+  /** Enables replication of the VM from host a to host b; the initial copy has begun. */
+  static async enable(hosts: TwoHosts, vms: VmHosts, options: { history?: number } = {}): Promise<ReplicatedVm> {
+    const { history = 24 } = options;
+    const request = { vm: VM_NAME, peer: 'b', intervalSeconds: 1, history, excludeDisks: [] };
+    const { id } = await hosts.a.operations.replicationEnable(request);
+    return new ReplicatedVm(hosts, vms, id);
+  }
+
+  host(name: HostName): Host {
+    return this.hosts.host(name);
+  }
+
+  record(name: HostName): RelationshipRecord {
+    const record = this.host(name).services.store.relationship(this.id);
+    assert.ok(record !== undefined, `host ${name} knows the relationship`);
+    return record;
+  }
+
+  events(name: HostName): EventRecord[] {
+    return this.host(name).services.store.events({ relationship: this.id, limit: 1000 }).toReversed();
+  }
+
+  count(name: HostName, kind: string): number {
+    return this.events(name).filter((event) => event.kind === kind).length;
+  }
+
+  /** Waits for something; what doesn't come is told with what both hosts remember. */
+  async wait(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+    await until(condition, {
+      timeoutMs: PATIENCE_MS,
+      everyMs: 20,
+      onTimeout: () => new Error(`${what}: not in ${PATIENCE_MS} ms\n${this.#story('a')}\n${this.#story('b')}`),
+    });
+  }
+
+  /** With the guest quiet: waits until the replica stands at what the disks hold now, and gives the latest point. */
+  async replicated(primary: HostName): Promise<number> {
+    const now = Date.now();
+    await this.wait('replicated', () => {
+      this.host(primary).services.primaries.loop(this.id).wake();
+      const { protectedUntil, copy, inFlight, state } = this.record(primary);
+      return state === 'Replicating' && copy === null && inFlight === null && (protectedUntil ?? 0) >= now;
+    });
+    const replica = this.host(other(primary)).services.replicas.get(this.id);
+    await replica.drained();
+    const { sequence } = replica.points()[0]!;
+    this.states.set(sequence, this.vms.guest.snapshot());
+    await this.checkPoint(other(primary), sequence);
+    return sequence;
+  }
+
+  /** What a recovery point at a host reads as is what the guest's disks held then. */
+  async checkPoint(where: HostName, sequence: number, wanted = this.states.get(sequence)): Promise<void> {
+    assert.ok(wanted !== undefined, `what point ${sequence} holds is known`);
+    assert.equal(difference(await this.readPoint(where, sequence), wanted), undefined, `point ${sequence}`);
+  }
+
+  async readPoint(where: HostName, sequence: number): Promise<Buffer[]> {
+    const view = await this.host(where).services.replicas.get(this.id).openView(sequence);
+    try {
+      return await readDisks(view.socketPath, DISKS);
+    } finally {
+      await view.close();
+    }
+  }
+
+  /** What the guest finds on its disks, running on a host, is what it wrote. */
+  async checkGuest(where: HostName, wanted: readonly Buffer[] = this.vms.guest.bytes): Promise<void> {
+    const socketPath = this.vms.machines[where].writableSocket(this.record(where).vmId);
+    assert.equal(difference(await readDisks(socketPath, DISKS), wanted), undefined, `the guest's disks on ${where}`);
+  }
+
+  /** Every point of which it is known what it held. */
+  async checkAllPoints(where: HostName): Promise<number> {
+    const points = this.host(where).services.replicas.get(this.id).points();
+    const known = points.filter(({ sequence }) => this.states.has(sequence));
+    for (const { sequence } of known) await this.checkPoint(where, sequence);
+    return known.length;
+  }
+
+  /** Waits for the end of the plan that holds the relationship on a host. */
+  async settled(where: HostName): Promise<void> {
+    const { journal } = (this.host(where).services satisfies FailoverServices & { actions: unknown }).actions;
+    await this.wait(`no plan on ${where}`, () => journal.holder(this.id) === undefined);
+  }
+
+  #story(name: HostName): string {
+    const { services } = this.host(name);
+    const record = services.store.relationship(this.id);
+    const plans = services.actions.journal.plans().map(({ kind, state, steps, failure, obstacle }) => {
+      return { kind, state, at: steps.find(({ done }) => !done)?.name, failure, obstacle };
+    });
+    const events = record === undefined ? [] : this.events(name).map(({ kind, message }) => `${kind}: ${message}`);
+    const replica = services.replicas.find(this.id);
+    return `host ${name}: ${JSON.stringify({ record: { ...record, definition: undefined }, replica: replica?.status(), frozen: replica?.frozen, plans, events }, null, 1)}`;
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * Two hosts in one process, wired as the daemon wires one: SQLite, journal, plans, roles, replica engine and primary engine
+ * are the real ones; VMs are those of the qsd hypervisor, and between the hosts lies a link that can be broken.
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Actions } from '../../src/daemon/actions.ts';
+import { EventFeed } from '../../src/daemon/event-feed.ts';
+import { failoverOperations } from '../../src/daemon/operations/failovers.ts';
+import { replicationOperations } from '../../src/daemon/operations/replications.ts';
+import { endpointFor } from '../../src/daemon/replica-host.ts';
+import { Roles } from '../../src/daemon/roles.ts';
+import type { DaemonServices } from '../../src/daemon/services.ts';
+import { cancelFailover } from '../../src/failover/cancel.ts';
+import { completeFailover } from '../../src/failover/complete.ts';
+import { LOCK_NAME } from '../../src/failover/definition.ts';
+import { plannedFailover } from '../../src/failover/planned.ts';
+import { removeReplication } from '../../src/failover/remove.ts';
+import { reverseReplication } from '../../src/failover/reverse.ts';
+import type { FailoverServices } from '../../src/failover/services.ts';
+import { takeOver } from '../../src/failover/take-over.ts';
+import { testFailoverStart, testFailoverStop } from '../../src/failover/test.ts';
+import { TestViews } from '../../src/failover/test-views.ts';
+import { unplannedFailover } from '../../src/failover/unplanned.ts';
+import type { Hypervisor } from '../../src/hypervisor/hypervisor.ts';
+import { Journal } from '../../src/journal/journal.ts';
+import type { PlanDefinition } from '../../src/journal/runner.ts';
+import { silentLog } from '../../src/lib/log.ts';
+import { Outbox } from '../../src/primary/outbox.ts';
+import { Primaries } from '../../src/primary/primaries.ts';
+import type { ReplicaEndpoint } from '../../src/protocol/endpoint.ts';
+import { Replicas } from '../../src/replica/replicas.ts';
+import { SqliteStore } from '../../src/store/sqlite/store.ts';
+import { FaultyLink } from './faulty-link.ts';
+
+export type HostName = 'a' | 'b';
+export const other = (name: HostName): HostName => (name === 'a' ? 'b' : 'a');
+
+export const PLANS: readonly PlanDefinition<FailoverServices>[] = [
+  testFailoverStart,
+  testFailoverStop,
+  unplannedFailover,
+  cancelFailover,
+  completeFailover,
+  plannedFailover,
+  takeOver,
+  reverseReplication,
+  removeReplication,
+];
+
+/** Small, so that a test's disks are many slices. */
+const SLICE_BYTES = 256 * 1024;
+
+export class Host {
+  readonly name: HostName;
+  readonly services: DaemonServices;
+  readonly operations: ReturnType<typeof failoverOperations> & ReturnType<typeof replicationOperations>;
+  /** How the other host sees this one, without a network in between. */
+  readonly endpoint: ReplicaEndpoint;
+  /** The way from this host to the other. */
+  readonly link = new FaultyLink();
+  readonly #roles: Roles;
+  readonly #store: SqliteStore;
+
+  private constructor(name: HostName, services: DaemonServices, roles: Roles, store: SqliteStore) {
+    this.name = name;
+    this.services = services;
+    this.#roles = roles;
+    this.#store = store;
+    this.operations = { ...replicationOperations(services), ...failoverOperations(services) };
+    this.endpoint = endpointFor(services, other(name));
+  }
+
+  /** @param peer the other host, asked for when it is first needed. */
+  static async open(directory: string, name: HostName, hypervisor: Hypervisor, peer: () => Host): Promise<Host> {
+    const at = (...path: string[]) => join(directory, name, ...path);
+    await mkdir(at('run'), { recursive: true });
+    const log = silentLog();
+    const store = SqliteStore.open(at('understudy.sqlite'));
+    const events = new EventFeed(store, log);
+    const replicas = await Replicas.open({ directory: at('replicas'), runDirectory: at('run'), log });
+    const endpoint = following(() => made.link.over(peer().endpoint));
+    const context: FailoverServices = {
+      hypervisor,
+      store,
+      replicas,
+      primaries: new Primaries({
+        store,
+        services: (id) => ({
+          hypervisor,
+          endpoint,
+          store,
+          outbox: new Outbox(at('outbox', id)),
+          log,
+          now: Date.now,
+          compression: 1,
+          sliceBytes: SLICE_BYTES,
+          event: (severity, kind, message) => events.add(id, severity, kind, message),
+        }),
+        onRoleLost: (id) => roles.roleLost(id),
+      }),
+      testViews: new TestViews(replicas, hypervisor),
+      peer: () => endpoint,
+      replicaDirectory: (id) => at('replicas', id),
+      lockDirectory: at(LOCK_NAME),
+      now: Date.now,
+      event: (relationship, severity, kind, message) => events.add(relationship, severity, kind, message),
+    };
+    const policy = { startPolicy: 'when-known', startPolicyMinutes: 5 } as const;
+    const roles = new Roles({ services: context, log, runDirectory: at('run'), ...policy });
+    const journal = await Journal.open(at('journal'));
+    const actions = new Actions({ journal, definitions: PLANS, context, log });
+    // What is left out is the network's and libvirt's: nothing of it is asked for here.
+    const services = { ...context, actions, events, log, config: { name } } as unknown as DaemonServices;
+    const made = new Host(name, services, roles, store);
+    return made;
+  }
+
+  /** What a start of the daemon does once its peer can reach it. */
+  async begin(): Promise<void> {
+    await this.services.actions.takeUp();
+    await this.#roles.begin();
+  }
+
+  async close(): Promise<void> {
+    await this.#roles.close();
+    await this.services.primaries.stopAll();
+    await this.services.actions.close();
+    await this.services.testViews.closeAll();
+    await this.services.replicas.close();
+    this.#store.close();
+  }
+}
+
+export class TwoHosts {
+  readonly a: Host;
+  readonly b: Host;
+
+  private constructor(a: Host, b: Host) {
+    this.a = a;
+    this.b = b;
+  }
+
+  /** Both daemons start. @param directory short: sockets lie below it. */
+  static async open(directory: string, hypervisors: Readonly<Record<HostName, Hypervisor>>): Promise<TwoHosts> {
+    const a = await Host.open(directory, 'a', hypervisors.a, () => b);
+    const b: Host = await Host.open(directory, 'b', hypervisors.b, () => a);
+    return new TwoHosts(a, b);
+  }
+
+  host(name: HostName): Host {
+    return name === 'a' ? this.a : this.b;
+  }
+
+  async begin(): Promise<void> {
+    await Promise.all([this.a.begin(), this.b.begin()]);
+  }
+
+  /** Cuts both ways, or mends them. */
+  set cut(cut: boolean) {
+    this.a.link.cut = cut;
+    this.b.link.cut = cut;
+  }
+
+  async close(): Promise<void> {
+    // Each may wait for an answer of the other.
+    await Promise.all([this.a.close(), this.b.close()]);
+  }
+}
+
+function following(now: () => ReplicaEndpoint): ReplicaEndpoint {
+  return {
+    prepare: (request) => now().prepare(request),
+    status: (id) => now().status(id),
+    durableOffset: (id, log) => now().durableOffset(id, log),
+    put: (id, log, offset, body, signal) => now().put(id, log, offset, body, signal),
+    confirm: (id, position, instant) => now().confirm(id, position, instant),
+    digests: (id, target, from, count) => now().digests(id, target, from, count),
+    takeOver: (id, request) => now().takeOver(id, request),
+    remove: (id, options) => now().remove(id, options),
+  };
+}

@@ -1,0 +1,86 @@
+/** The machines of two hosts, on which one VM runs, now here, now there, and never on both. */
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { QsdHost } from '../../src/hypervisor/qsd/host.ts';
+import { QsdHypervisor } from '../../src/hypervisor/qsd/qsd.ts';
+import { checkImage, createImage } from '../../src/qemu/image.ts';
+import { GuestDisks } from './guest-disks.ts';
+import { other, type HostName } from './two-hosts.ts';
+
+export const VM = '99999999-2222-4333-8444-555555555555';
+export const VM_NAME = 'guest';
+const MIB = 1024 * 1024;
+export const DISKS = [
+  { target: 'vda', size: 4 * MIB + 4608 },
+  { target: 'vdb', size: MIB },
+];
+
+/** Starts no VM that runs on the other host. */
+class GuardedHypervisor extends QsdHypervisor {
+  readonly #elsewhere: QsdHost;
+
+  constructor(host: QsdHost, elsewhere: QsdHost) {
+    super(host);
+    this.#elsewhere = elsewhere;
+  }
+
+  override async start(vmId: string): Promise<void> {
+    assert.notEqual(this.#elsewhere.running.get(vmId)?.paused, false, 'the VM runs on the other host');
+    await super.start(vmId);
+  }
+
+  override async resume(vmId: string): Promise<void> {
+    assert.notEqual(this.#elsewhere.running.get(vmId)?.paused, false, 'the VM runs on the other host');
+    await super.resume(vmId);
+  }
+}
+
+export class VmHosts {
+  readonly directory: string;
+  readonly machines: Readonly<Record<HostName, QsdHost>>;
+  readonly hypervisors: Readonly<Record<HostName, QsdHypervisor>>;
+  readonly guest: GuestDisks;
+
+  private constructor(directory: string, random: () => number) {
+    this.directory = directory;
+    const machine = (name: HostName) =>
+      new QsdHost({ directory: join(directory, name, 'vms'), runDirectory: join(directory, name, 'vm') });
+    this.machines = { a: machine('a'), b: machine('b') };
+    const hypervisor = (name: HostName) => new GuardedHypervisor(this.machines[name], this.machines[other(name)]);
+    this.hypervisors = { a: hypervisor('a'), b: hypervisor('b') };
+    this.guest = new GuestDisks(DISKS, random);
+  }
+
+  /** The VM is defined on host a, and off. */
+  static async make(random: () => number): Promise<VmHosts> {
+    const directory = await mkdtemp(join(tmpdir(), 'us-2h-'));
+    const hosts = new VmHosts(directory, random);
+    const disks = DISKS.map(({ target }) => {
+      return { target, path: join(directory, 'a', `${target}.qcow2`), format: 'qcow2' as const };
+    });
+    await mkdir(join(directory, 'a'));
+    for (const [i, { path, format }] of disks.entries()) await createImage(path, DISKS[i]!.size, { format });
+    const definition = JSON.stringify({ id: VM, name: VM_NAME, disks, network: 'connected' });
+    const settings = { otherDisks: 'keep', network: 'as-defined', disks: new Map() } as const;
+    await hosts.hypervisors.a.define({ definition, id: VM, name: VM_NAME, ...settings });
+    return hosts;
+  }
+
+  /** The guest, running on a host, writes. */
+  async change(where: HostName, changes: number): Promise<void> {
+    await this.guest.change(this.machines[where].writableSocket(VM), changes);
+  }
+
+  /** Shuts everything down; the images must be whole. */
+  async checkImages(paths: readonly string[]): Promise<void> {
+    for (const machine of Object.values(this.machines)) await machine.close();
+    for (const path of paths) assert.equal((await checkImage(path)).corruptions, 0, path);
+  }
+
+  async dispose(): Promise<void> {
+    for (const machine of Object.values(this.machines)) await machine.close();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
