@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { HostDaemon } from '../../lab/daemons/host-daemon.ts';
+import { until } from '../../src/lib/clock.ts';
+import { digest } from '../../src/lib/digest.ts';
+import { VM, hurry, protectedNow } from './two-hosts.ts';
+
+const APPLY_TIMEOUT_MS = 60_000;
+
+/** Recovery points on the Replica server, the latest one first. */
+export async function pointsOf(replica: HostDaemon) {
+  return await replica.client.call('pointList', { ref: VM });
+}
+
+/**
+ * Replica and primary are byte-equal. The guest's CPUs are stopped for it: nothing writes any more, and what the
+ * replica has next as its latest point must be what the primary's images hold, byte for byte.
+ */
+export async function assertByteEqual(primary: HostDaemon, replica: HostDaemon, scratch: string): Promise<void> {
+  await primary.host.virsh('suspend', VM);
+  try {
+    const level = protectedNow(primary);
+    await hurry(primary);
+    const { protectedUntil, disks } = await level;
+    await until(async () => ((await pointsOf(replica))[0]?.confirmed ?? 0) >= protectedUntil!, {
+      timeoutMs: APPLY_TIMEOUT_MS,
+      onTimeout: () => new Error(`${replica.host.name} has no point of ${protectedUntil}\n${replica.lastWords()}`),
+    });
+    const { sequence } = (await pointsOf(replica))[0]!;
+    for (const { target, path } of disks) {
+      const file = await exportPoint(replica, scratch, sequence, target);
+      const compare = ['qemu-img', 'compare', '-U', '-f', 'qcow2', '-F', 'raw', path, file];
+      const { code, stdout, stderr } = await primary.host.exec(compare);
+      assert.equal(code, 0, `${target} at point ${sequence}: ${stdout}${stderr}`);
+      rmSync(file);
+    }
+  } finally {
+    await primary.host.virsh('resume', VM);
+  }
+}
+
+/** What some recovery points hold: a digest for each disk of each. */
+export async function contentOf(
+  replica: HostDaemon,
+  scratch: string,
+  sequences: readonly number[],
+): Promise<Record<string, string>> {
+  const content: Record<string, string> = {};
+  const { disks } = await replica.show(VM);
+  for (const sequence of sequences) {
+    for (const { target } of disks) {
+      const file = await exportPoint(replica, scratch, sequence, target);
+      content[`${target} at point ${sequence}`] = digest(readFileSync(file)).toString('hex');
+      rmSync(file);
+    }
+  }
+  return content;
+}
+
+async function exportPoint(replica: HostDaemon, scratch: string, point: number, disk: string): Promise<string> {
+  const file = join(scratch, `${disk}-${point}.raw`);
+  await replica.act('pointExport', { ref: VM, point, disk, file, format: 'raw' });
+  return file;
+}
