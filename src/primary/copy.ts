@@ -141,7 +141,7 @@ async function captureSlice(
       progress =
         theirs === undefined
           ? await copyData(replication, reader, copy, to, log, signal)
-          : await compare(reader, copy, to, theirs, log, signal);
+          : await compare(replication, reader, copy, to, theirs, log, signal);
     }
     if (log.writer.frames === 0 && sending === undefined) {
       await log.abandon(new Failure('internal', 'nothing differed'));
@@ -190,6 +190,7 @@ async function copyData(
 }
 
 async function compare(
+  replication: Replication,
   reader: PointReader,
   copy: CopyProgress,
   to: number,
@@ -197,9 +198,10 @@ async function compare(
   log: GrowingLog,
   signal: AbortSignal,
 ): Promise<CopyProgress> {
+  const { sliceBytes } = replication.services;
   const deadline = performance.now() + SLICE_MS;
   let { offset, blocksCompared, blocksDifferent } = copy;
-  while (offset < to && performance.now() <= deadline) {
+  while (offset < to && log.writer.changedBytes < sliceBytes && performance.now() <= deadline) {
     const stop = Math.min(to, offset + STEP);
     const skip = ((offset - copy.offset) / DIGEST_BLOCK) * DIGEST_BYTES;
     const found = await reader.copyDifferent(copy.disk, offset, stop, theirs.subarray(skip), log.writer, signal);

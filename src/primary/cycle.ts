@@ -156,6 +156,7 @@ export function startSending(
   replication.activity = { ...replication.activity, send: progress, logBytes: 0 };
   const sending = sendLog(endpoint, log, {
     relationship: replication.id,
+    fresh: true,
     intervalSeconds: replication.record.intervalSeconds,
     signal,
     progress,

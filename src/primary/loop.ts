@@ -9,9 +9,13 @@ import { asFailure, Failure } from '../model/failure.ts';
 import { nextCycle } from '../model/schedule.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import { runCopy } from './copy.ts';
+import { stampOf } from './images.ts';
 import { runCycle, type CycleResult } from './cycle.ts';
 import { reconcile } from './reconcile.ts';
 import type { Replication } from './replication.ts';
+
+/** What the next agreement heals by itself, by comparing both sides. */
+const AGREEABLE: ReadonlySet<string> = new Set(['tracking-lost', 'not-following']);
 
 export interface LoopHooks {
   /** The other side holds the role: called once, the loop has ended by itself. */
@@ -25,8 +29,8 @@ export class ReplicationLoop {
   #stop = new AbortController();
   #running: Promise<void> | undefined;
   #agreed = false;
-  /** The VM was off at the last cycle and nothing had changed: while it stays off, nothing can. */
-  #quiet = false;
+  /** The VM was off at the last cycle and nothing had changed: while its images have this stamp, nothing has. */
+  #quiet: string | undefined;
   #nudge: PromiseWithResolvers<void> = Promise.withResolvers();
 
   constructor(replication: Replication, hooks: LoopHooks) {
@@ -80,7 +84,7 @@ export class ReplicationLoop {
       } catch (error) {
         if (signal.aborted) return;
         this.#agreed = false;
-        this.#quiet = false;
+        this.#quiet = undefined;
         const failure = asFailure(error);
         if (failure.code === 'stale-epoch') {
           this.#hooks.onRoleLost(failure);
@@ -91,7 +95,8 @@ export class ReplicationLoop {
         this.replication.trouble(failure);
         attempt++;
         // What only a person can heal is looked at again now and then: the person may have healed it.
-        const delay = retryDelay(failure.retry, attempt, intervalSeconds) ?? Math.max(10_000, 2000 * intervalSeconds);
+        const retry = AGREEABLE.has(failure.code) ? 'backoff' : failure.retry;
+        const delay = retryDelay(retry, attempt, intervalSeconds) ?? Math.max(10_000, 2000 * intervalSeconds);
         lastStart = null;
         await this.#wait(now() + delay, signal);
       }
@@ -116,19 +121,25 @@ export class ReplicationLoop {
       await runCopy(replication, signal);
     }
     const began = now();
-    if (this.#quiet && (await this.#stillOff())) {
+    if (this.#quiet !== undefined && (await this.#rest()) === this.#quiet) {
       await this.#confirm(began);
       return began;
     }
     const { idle } = await runCycle(replication, 'crash-consistent', signal);
-    this.#quiet = idle && (await this.#stillOff());
+    this.#quiet = idle ? await this.#rest() : undefined;
     await this.#keepAutostart();
     return began;
   }
 
-  async #stillOff(): Promise<boolean> {
+  /**
+   * Stamp of the images of a VM that is off, else undefined. That it is off now and was off before doesn't mean that it
+   * didn't run in between.
+   */
+  async #rest(): Promise<string | undefined> {
     const { services, record } = this.replication;
-    return (await services.hypervisor.getVm(record.vmId)).state === 'off';
+    const targets = new Set(this.replication.targets());
+    const { state, disks } = await services.hypervisor.getVm(record.vmId);
+    return state === 'off' ? await stampOf(disks.filter(({ target }) => targets.has(target))) : undefined;
   }
 
   /**

@@ -24,7 +24,8 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
   }
   if (judged === 'adopt') replication.update({ epoch: status.epoch });
 
-  const { inFlight } = replication.record;
+  // A log of an epoch that is over would be refused.
+  const { inFlight, epoch, position } = replication.record;
   if (inFlight !== null) {
     const found = await outbox.find(inFlight.logId, inFlight.sequence);
     const makes = found?.footer.makes ?? inFlight.makes;
@@ -32,13 +33,14 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
     const whole = { ...inFlight, instant };
     if (makes !== null && makes !== undefined && samePosition(status.received, makes)) {
       await replication.acknowledged(whole, makes);
-    } else if (found !== undefined && samePosition(status.received, replication.record.position)) {
+    } else if (found?.header.epoch === epoch && samePosition(status.received, position)) {
       const progress = { sent: 0, resent: 0, breaks: 0 };
       replication.activity = { ...replication.activity, phase: 'sending', send: progress };
       const { intervalSeconds } = replication.record;
       const onTrouble = (failure: Failure | undefined) => replication.trouble(failure);
       const answer = await sendLog(endpoint, found.log, {
         relationship: replication.id,
+        fresh: false,
         intervalSeconds,
         signal,
         progress,

@@ -79,7 +79,7 @@ function options(signal = new AbortController().signal) {
   const troubles: (string | undefined)[] = [];
   const onTrouble = (failure: Failure | undefined) => void troubles.push(failure?.code);
   const progress = { sent: 0, resent: 0, breaks: 0 };
-  return { relationship: 'r', intervalSeconds: 1, signal, progress, onTrouble, troubles };
+  return { relationship: 'r', fresh: true, intervalSeconds: 1, signal, progress, onTrouble, troubles };
 }
 
 void test('without trouble a log is sent once, from its beginning, and the replica is not asked before', async () => {
@@ -91,6 +91,16 @@ void test('without trouble a log is sent once, from its beginning, and the repli
   assert.ok(replica.bytes.equals(bytes));
   assert.deepEqual(rest.progress, { sent: 5500, resent: 0, breaks: 0 });
   assert.deepEqual(troubles, [undefined]);
+});
+
+void test('a log that an earlier run has begun to send goes on where the replica is', async () => {
+  const bytes = randomBytes(5500);
+  const replica = new ShakyReplica([]);
+  replica.received.push(bytes.subarray(0, 5000));
+  const { troubles: _, ...rest } = options();
+  await sendLog(replica.endpoint, logOf(bytes), { ...rest, fresh: false });
+  assert.ok(replica.bytes.equals(bytes));
+  assert.deepEqual(rest.progress, { sent: 500, resent: 0, breaks: 0 });
 });
 
 void test('whatever breaks, the replica has the log in the end, and only what it lost is sent again', async () => {

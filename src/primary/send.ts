@@ -18,6 +18,8 @@ export interface SendProgress {
 
 export interface SendOptions {
   readonly relationship: string;
+  /** The log is new: nobody has sent any of it, so that the replica needn't be asked where to begin. */
+  readonly fresh: boolean;
   readonly intervalSeconds: number;
   readonly signal: AbortSignal;
   readonly progress: SendProgress;
@@ -33,8 +35,8 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
     let moved = false;
     try {
       const name = { sequence: log.sequence, logId: log.logId };
-      // The first try needs no question: a log with a new id begins at 0.
-      const offset = highest === 0 && attempt === 1 ? 0 : await endpoint.durableOffset(options.relationship, name);
+      const offset =
+        options.fresh && highest === 0 && attempt === 1 ? 0 : await endpoint.durableOffset(options.relationship, name);
       progress.resent += Math.max(0, highest - offset);
       let at = offset;
       const body = async function* (): AsyncGenerator<Buffer> {
