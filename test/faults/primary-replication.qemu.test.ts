@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, test, type TestContext } from 'node:test';
+import { until } from '../../src/lib/clock.ts';
+import { Failure } from '../../src/model/failure.ts';
 import { newSeed, seeded } from './replica-primary.ts';
 import { ReplicatedVm } from './replicated-vm.ts';
 import { TwoHosts } from './two-hosts.ts';
-import { DISKS, VM, VmHosts } from './vm-hosts.ts';
+import { VM, VmHosts } from './vm-hosts.ts';
 
 let vms: VmHosts | undefined;
 let hosts: TwoHosts | undefined;
@@ -40,3 +42,122 @@ void test('each recovery point holds what the disks held at its instant, however
   assert.equal(vm.count('a', 'comparing'), 0);
   assert.equal(vm.count('a', 'trouble'), 0);
 });
+
+void test('a cycle in which nothing changed sends nothing and leaves nothing', async (t) => {
+  const vm = await start(t);
+  const sequence = await vm.replicated('a');
+  const { statistics } = vm.record('a');
+  let puts = 0;
+  hosts!.a.link.chooser = (call) => void (puts += call === 'put' ? 1 : 0);
+  const inbox = join(vms!.directory, 'b', 'replicas', vm.id, 'inbox');
+  const undo = join(vms!.directory, 'b', 'replicas', vm.id, 'undo');
+  const before = (await readdir(undo)).length;
+  for (let i = 0; i < 4; i++) assert.equal(await vm.replicated('a'), sequence);
+  const after = vm.record('a').statistics;
+  assert.equal(puts, 0);
+  assert.equal(after.cycles, statistics.cycles);
+  assert.ok(after.idleCycles >= statistics.idleCycles + 4);
+  assert.equal(after.sentBytes, statistics.sentBytes);
+  assert.deepEqual(await readdir(inbox), []);
+  assert.equal((await readdir(undo)).length, before);
+  assert.equal((await vms!.hypervisors.a.listBitmaps(VM)).length, 1);
+  const point = hosts!.b.services.replicas.get(vm.id).points()[0]!;
+  assert.equal(point.sequence, sequence);
+  assert.equal(point.confirmed, vm.record('a').protectedUntil, 'the point is known to be as new as the last cycle');
+});
+
+void test('a copy of a VM that does not change makes its point, on and off', async (t) => {
+  const vm = await start(t, { changes: 1 });
+  await vm.replicated('a');
+  assert.equal(hosts!.b.services.replicas.get(vm.id).points().length, 1);
+  await vms!.hypervisors.a.shutdown(VM, 1000);
+  await hosts!.a.ask('replicationResync', { ref: vm.id });
+  await vm.replicated('a');
+  assert.equal(hosts!.b.services.replicas.get(vm.id).points().length, 2);
+});
+
+void test('a VM that is off is replicated, costs no job while it stays off, and is never mistaken for it', async (t) => {
+  const vm = await start(t);
+  const { a } = vms!.hypervisors;
+  await vm.replicated('a');
+  await vms!.change('a', 5);
+  await a.shutdown(VM, 1000);
+  await vm.replicated('a');
+  await vm.replicated('a');
+  let points = 0;
+  const openPoint = a.openPoint.bind(a);
+  a.openPoint = async (request) => {
+    points++;
+    return await openPoint(request);
+  };
+  for (let i = 0; i < 3; i++) await vm.replicated('a');
+  assert.equal(points, 0, 'a VM that stays off costs no job');
+  // Between two looks it ran and was shut down again.
+  await a.start(VM);
+  await vms!.change('a', 5);
+  await a.shutdown(VM, 1000);
+  await vm.replicated('a');
+  await a.start(VM);
+  await vms!.change('a', 5);
+  await vm.replicated('a');
+  assert.equal(vm.count('a', 'comparing'), 0);
+});
+
+void test('tracking is lost with its host: both sides are compared, and only what differs is sent', async (t) => {
+  const vm = await start(t, { changes: 40 });
+  await vm.replicated('a');
+  await vms!.change('a', 4);
+  await vms!.machines.a.crash(VM);
+  await startAgain();
+  const before = vm.record('a').statistics.changedBytes;
+  const compared: { blocks: number; different: number }[] = [];
+  const stop = watchCopy(vm, compared);
+  await vm.replicated('a');
+  stop();
+  assert.equal(vm.count('a', 'comparing'), 1);
+  const { blocks, different } = compared.at(-1)!;
+  assert.ok(blocks > 0 && different <= 4 * 6, `${different} of ${blocks} blocks differ`);
+  const sent = vm.record('a').statistics.changedBytes - before;
+  assert.ok(sent <= 4 * 6 * 65_536, `${sent} bytes`);
+  await vms!.change('a', 4);
+  await vm.replicated('a');
+  await vm.checkAllPoints('b');
+});
+
+void test('a host that dies in the middle of the initial copy compares, and loses no zero', async (t) => {
+  const vm = await start(t, { changes: 60 });
+  await vm.wait('a slice', () => (vm.record('a').copy?.offset ?? 0) > 0);
+  await vms!.machines.a.crash(VM);
+  await startAgain();
+  await vms!.change('a', 20);
+  await vm.replicated('a');
+  await vms!.change('a', 20);
+  await vm.replicated('a');
+});
+
+/** Whoever reads the disks of the VM that is off is waited for. */
+async function startAgain(): Promise<void> {
+  const started = async () => {
+    try {
+      await vms!.hypervisors.a.start(VM);
+      return true;
+    } catch (error) {
+      if (error instanceof Failure && error.code === 'busy') return false;
+      throw error;
+    }
+  };
+  await until(started, { timeoutMs: 10_000, onTimeout: () => new Error('the disks stay in use') });
+}
+
+/** Notes how far the present copy is, until the returned function is called. */
+function watchCopy(vm: ReplicatedVm, seen: { blocks: number; different: number }[]): () => void {
+  const { store } = vm.host('a').services;
+  const put = store.putRelationship.bind(store);
+  store.putRelationship = (record) => {
+    if (record.copy !== null) {
+      seen.push({ blocks: record.copy.blocksCompared, different: record.copy.blocksDifferent });
+    }
+    put(record);
+  };
+  return () => void (store.putRelationship = put);
+}

@@ -26,7 +26,7 @@ export class ReplicatedVm {
   static async enable(hosts: TwoHosts, vms: VmHosts, options: { history?: number } = {}): Promise<ReplicatedVm> {
     const { history = 24 } = options;
     const request = { vm: VM_NAME, peer: 'b', intervalSeconds: 1, history, excludeDisks: [] };
-    const { id } = await hosts.a.operations.replicationEnable(request);
+    const { id } = await hosts.a.ask('replicationEnable', request);
     return new ReplicatedVm(hosts, vms, id);
   }
 

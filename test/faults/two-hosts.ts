@@ -4,6 +4,7 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Call, CallName, Input, Result } from '../../src/api/contract.ts';
 import { Actions } from '../../src/daemon/actions.ts';
 import { EventFeed } from '../../src/daemon/event-feed.ts';
 import { failoverOperations } from '../../src/daemon/operations/failovers.ts';
@@ -51,10 +52,12 @@ export const PLANS: readonly PlanDefinition<FailoverServices>[] = [
 /** Small, so that a test's disks are many slices. */
 const SLICE_BYTES = 256 * 1024;
 
+type Offered = ReturnType<typeof failoverOperations> & ReturnType<typeof replicationOperations>;
+
 export class Host {
   readonly name: HostName;
   readonly services: DaemonServices;
-  readonly operations: ReturnType<typeof failoverOperations> & ReturnType<typeof replicationOperations>;
+  readonly #operations: Offered;
   /** How the other host sees this one, without a network in between. */
   readonly endpoint: ReplicaEndpoint;
   /** The way from this host to the other. */
@@ -67,7 +70,7 @@ export class Host {
     this.services = services;
     this.#roles = roles;
     this.#store = store;
-    this.operations = { ...replicationOperations(services), ...failoverOperations(services) };
+    this.#operations = { ...replicationOperations(services), ...failoverOperations(services) };
     this.endpoint = endpointFor(services, other(name));
   }
 
@@ -114,6 +117,12 @@ export class Host {
     const services = { ...context, actions, events, log, config: { name } } as unknown as DaemonServices;
     const made = new Host(name, services, roles, store);
     return made;
+  }
+
+  /** Asks for an operation of the API. */
+  async ask<N extends keyof Offered & CallName>(name: N, input: Input<N>): Promise<Result<N>> {
+    const operation = this.#operations[name] as unknown as (input: Input<N>, call: Call) => Promise<Result<N>>;
+    return await operation(input, { signal: new AbortController().signal });
   }
 
   /** What a start of the daemon does once its peer can reach it. */
