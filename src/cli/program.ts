@@ -3,6 +3,7 @@ import { VERSION } from '../lib/version.ts';
 import { addActionCommands } from './commands/action.ts';
 import { addEventCommands } from './commands/event.ts';
 import { addFailoverCommands } from './commands/failover.ts';
+import { addLogCommands } from './commands/log.ts';
 import { addPeerCommands } from './commands/peer.ts';
 import { addPointCommands } from './commands/point.ts';
 import { addReplicationCommands } from './commands/replication.ts';
@@ -29,5 +30,6 @@ export function createProgram(): Command {
   addFailoverCommands(program);
   addActionCommands(program);
   addEventCommands(program);
+  addLogCommands(program);
   return program;
 }
