@@ -10,13 +10,13 @@ export async function followCopy({ screen }: Scene, daemon: HostDaemon, began: n
   const { statistics } = await daemon.waitFor(
     VM,
     'replicating',
-    ({ copy, state, statistics: counted }) => {
+    ({ copy, state, inFlight, statistics: counted }) => {
       if (copy !== null) {
         ({ blocksCompared, blocksDifferent } = copy);
         const blocks = copy.mode === 'compare' ? `, ${blocksDifferent} of ${blocksCompared} blocks differ` : '';
         const done = `${bytes(copy.bytesDone)} of ${bytes(copy.bytesTotal)}${blocks}`;
-        screen.underWay(
-          `${progressBar(copy.bytesDone, copy.bytesTotal, 24)} ${done}, ${speed(counted.sentBytes, began)}`,
+        screen.progress(
+          `${progressBar(copy.bytesDone, copy.bytesTotal, 24)} ${done}, ${speed(counted.sentBytes + (inFlight?.sentBytes ?? 0), began)}`,
         );
       }
       return state === 'Replicating' && counted.cycles + counted.idleCycles > 0;

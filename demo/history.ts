@@ -11,6 +11,9 @@ interface Made {
   readonly notAfter: number;
 }
 
+/** A life's first record was made at most this long before it was announced; the others after the one before. */
+const FIRST_MS = 2000;
+
 const LINE = /^(BEG|REC) (\d+) (\d+)$/;
 
 export class History {
@@ -23,14 +26,14 @@ export class History {
 
   /** Where a life goes on with number n, whatever earlier lives wrote from n on never was. */
   #add(announcements: string): void {
-    let last = -Infinity;
+    let last: number | undefined;
     let first: number | undefined;
     for (const line of announcements.split('\n')) {
       const [, word, number, time] = LINE.exec(line) ?? [];
       if (word === undefined) continue; // a crash cut it
       if (word === 'BEG') {
         if (first === undefined) this.#forgetFrom((first = Number(number)));
-        this.#made.set(Number(number), { notBefore: last, notAfter: Number(time) });
+        this.#made.set(Number(number), { notBefore: last ?? Number(time) - FIRST_MS, notAfter: Number(time) });
       } else last = Number(time);
     }
   }

@@ -17,6 +17,9 @@ import type { TwoRunners } from './two-runners.ts';
 export const VM = 'web';
 export const INTERVAL_MS = 5000;
 
+/** Small slices, so that there is something to see of a copy of 100 MiB. */
+const CONFIG = { slice: { bytes: '8 MiB' } } as const;
+
 type Failover =
   | 'testFailoverStart'
   | 'testFailoverStop'
@@ -66,8 +69,8 @@ export class Scene {
     this.screen = screen;
     this.report = report;
     this.random = seeded(options.seed);
-    this.a = new HostDaemon(lab.host('a'));
-    this.b = new HostDaemon(lab.host('b'));
+    this.a = new HostDaemon(lab.host('a'), CONFIG);
+    this.b = new HostDaemon(lab.host('b'), CONFIG);
     this.onA = new LabGuest(this.a.host, VM);
     this.onB = new LabGuest(this.b.host, VM);
     this.#life = { guest: this.onA, from: 0 };
@@ -93,12 +96,12 @@ export class Scene {
   async act<N extends Failover>(daemon: HostDaemon, name: N, request: Request<N>) {
     const { screen } = this;
     const decidedAt = Date.now();
-    const told = new Set<string>();
+    let done = 0;
+    let since = performance.now();
     const { result } = await daemon.act(name, request, ({ steps, obstacle }: Result<'actionShow'>) => {
-      for (const { title, state, startedAt, endedAt } of steps) {
-        if (state !== 'done' || told.has(title)) continue;
-        told.add(title);
-        screen.step(title, (endedAt ?? 0) - (startedAt ?? 0));
+      for (; steps[done]?.state === 'done'; done++) {
+        screen.step(steps[done]!.title, performance.now() - since);
+        since = performance.now();
       }
       const now = steps.find(({ state }) => state === 'running');
       if (now !== undefined) screen.underWay(`${now.title} … ${obstacle?.message ?? ''}`);

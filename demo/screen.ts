@@ -32,7 +32,12 @@ export class Screen {
   }
 
   note(text: string): void {
-    this.line(`   ${text}`);
+    for (const line of wrap(text, WIDTH - 3)) this.line(`   ${line}`);
+  }
+
+  /** Lines that keep their columns. */
+  columns(text: string): void {
+    for (const line of text.split('\n')) this.line(`   ${line}`);
   }
 
   /** Somebody else's words. */
@@ -52,15 +57,19 @@ export class Screen {
     for (const line of more) this.line(`     ${line}`);
   }
 
-  /** Something under way: the line is drawn again and again, and gone with the next one. */
+  /** Something under way, on a terminal only: gone with the next line. */
   underWay(text: string): void {
-    if (this.#isTerminal) {
-      process.stdout.write(`\r\x1b[K   ${text}`);
-      this.#drawn = true;
-    } else if (performance.now() - this.#toldAt >= PLAIN_EVERY_MS) {
-      this.#toldAt = performance.now();
-      console.log(`   ${text}`);
-    }
+    if (!this.#isTerminal) return;
+    process.stdout.write(`\r\x1b[K   ${text.slice(0, WIDTH - 3)}`);
+    this.#drawn = true;
+  }
+
+  /** How far something is. */
+  progress(text: string): void {
+    this.underWay(text);
+    if (this.#isTerminal || performance.now() - this.#toldAt < PLAIN_EVERY_MS) return;
+    this.#toldAt = performance.now();
+    this.line(`   ${text}`);
   }
 
   #erase(): void {

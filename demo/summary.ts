@@ -24,7 +24,7 @@ export function tellSummary(screen: Screen, report: Report): void {
       ],
       '',
     );
-    for (const line of text.split('\n')) screen.note(line);
+    screen.columns(text);
     screen.line();
   }
   const { cycles, checks } = report;
@@ -66,7 +66,7 @@ export function tellSummary(screen: Screen, report: Report): void {
     ['checks', `${checks.length - failed.length} of ${checks.length} held`],
     ['time', `${duration(report.durationMs)}, seed ${report.seed}`],
   ]);
-  for (const line of lines.split('\n')) screen.note(line);
+  screen.columns(lines);
   screen.line();
   for (const { stage, text } of failed) screen.check(false, `${stage}: ${text}`);
   screen.line(isGood(report) ? screen.paint('green', 'Everything held.') : screen.paint('red', 'Not everything held.'));

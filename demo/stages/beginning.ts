@@ -1,5 +1,7 @@
 /** Two hosts, a guest, trust. */
 import { duration } from '../../src/cli/words.ts';
+import { until } from '../../src/lib/clock.ts';
+import { Failure } from '../../src/model/failure.ts';
 import { LabGuest, installGuestFiles } from '../../lab/guest/guest.ts';
 import { followCopy } from '../copy-progress.ts';
 import { INTERVAL_MS, VM, type Scene } from '../scene.ts';
@@ -13,7 +15,7 @@ export async function hosts({ a, b, screen }: Scene): Promise<void> {
   screen.step('both daemons answer', performance.now() - began);
 }
 
-export async function guest({ a, b, onA, screen, options }: Scene): Promise<void> {
+export async function guest({ a, b, onA, screen, options, witnessA }: Scene): Promise<void> {
   await LabGuest.define(a.host, {
     name: VM,
     autostart: true,
@@ -25,8 +27,11 @@ export async function guest({ a, b, onA, screen, options }: Scene): Promise<void
   screen.underWay('the guest boots …');
   await onA.start();
   screen.step(`virsh start ${VM}: its agent answers`, performance.now() - began);
-  const { vda, vdb } = await onA.checkInside();
-  screen.note(`records so far: ${vda.last ?? 0} on vda, ${vdb.last ?? 0} on vdb; 96 MiB of other files`);
+  await until(() => witnessA.completed.length > 0, {
+    timeoutMs: 30_000,
+    onTimeout: () => new Failure('timeout', 'the guest writes no records'),
+  });
+  screen.note('It writes. Beside its records: 96 MiB of files, and 256 KiB/s rewritten at random on each disk.');
 }
 
 export async function pairing(scene: Scene): Promise<void> {

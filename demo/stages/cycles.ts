@@ -10,7 +10,7 @@ const LIVE_CYCLES = 4;
 
 /** One line a cycle, from now on, until it is called off. */
 export function tellCycles({ cycles, screen }: Scene): () => void {
-  cycles.onCycle = (cycle) => screen.note(cycleLine(cycle));
+  cycles.onCycle = (cycle) => screen.columns(cycleLine(cycle));
   return () => (cycles.onCycle = () => undefined);
 }
 

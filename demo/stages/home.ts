@@ -58,8 +58,10 @@ export async function plannedFailover(scene: Scene): Promise<void> {
   );
   scene.check(lost === 0 && written > 0, `records lost: ${lost}`);
   const [total, ours] = [records.vda.length, holdsOnly(records, scene.now())];
-  scene.check(ours && total > kept, `the guest writes on: records ${kept + 1} to ${total} follow`);
-  screen.note(`RTO: ${duration(recovered.rtoAgentMs)} from the command to the agent's answer, shutdown included`);
+  scene.check(ours && total > kept, `the guest writes on at A, from record ${kept + 1}`);
+  screen.note(
+    `RTO ${duration(recovered.rtoAgentMs)}: from the command to the agent’s answer (shutdown and an emulated boot included)`,
+  );
   const quiet = tellCycles(scene);
   await cycles.more(1);
   quiet();

@@ -15,13 +15,15 @@ export async function unplannedFailover(scene: Scene): Promise<void> {
   await a.host.crash();
   await cycles.stop();
   witnessA.poll();
-  screen.note(
-    `${screen.paint('red', 'host A is dead')}: QEMU, libvirtd, understudyd, all at once, at ${timeOfDay(killedAt)} (${wait} ms after the last stage, by seed)`,
+  screen.line(
+    `   ${screen.paint('red', 'Host A is dead')}: QEMU, libvirtd, understudyd, all at once, at ${timeOfDay(killedAt)},`,
   );
+  screen.note(`${duration(wait)} after the stage before (by the seed).`);
   scene.endLife();
   scene.beginLife(onB);
 
   const { result, decidedAt } = await scene.act(b, 'unplannedFailover', { ref: VM });
+  screen.step('libvirt has started the VM at B', Date.now() - decidedAt);
   const recovered = await scene.recovered(onB, witnessB, decidedAt);
   screen.step('the guest is up at B, its agent answers', recovered.rtoAgentMs);
 
@@ -56,8 +58,10 @@ export async function unplannedFailover(scene: Scene): Promise<void> {
   scene.check(loss.fromTheFuture === 0, 'no record begun after the point is there: it is that moment, on both disks');
   scene.check(rpoMs <= 2 * INTERVAL_MS, `RPO ${duration(rpoMs)}: not older than two intervals`);
   const [total, ours] = [records.vda.length, holdsOnly(records, scene.now())];
-  scene.check(ours && total > kept, `the guest writes on: records ${kept + 1} to ${total} follow`);
-  screen.note(`RTO: ${duration(recovered.rtoAgentMs)} from the command to the agent's answer`);
+  scene.check(ours && total > kept, `the guest writes on at B, from record ${kept + 1}`);
+  screen.note(
+    `RTO ${duration(recovered.rtoAgentMs)}: from the command to the agent’s answer (asking the dead host and an emulated boot included)`,
+  );
 }
 
 export async function hostReturns(scene: Scene): Promise<void> {
