@@ -90,12 +90,18 @@ export class LogReader {
 
   /** The disk bytes of a data frame, verified and unpacked. */
   async data(entry: FrameEntry): Promise<Buffer> {
-    const { head, payload } = await readFrame(this.#file, entry.at, this.path);
-    const { kind, disk, offset, length } = head;
+    const { head, payload } = await this.stored(entry);
+    return unpack(head, payload);
+  }
+
+  /** A data frame as it is stored, verified: for whoever copies it. */
+  async stored(entry: FrameEntry): Promise<{ head: FrameHead; payload: Buffer }> {
+    const frame = await readFrame(this.#file, entry.at, this.path);
+    const { kind, disk, offset, length } = frame.head;
     if (kind !== FrameKind.data || disk !== entry.disk || offset !== entry.offset || length !== entry.length) {
       throw new Failure('bad-log', `${this.path}: its index does not fit its frame at ${entry.at}`);
     }
-    return unpack(head, payload);
+    return frame;
   }
 
   async close(): Promise<void> {

@@ -90,6 +90,13 @@ export class LogWriter {
     await this.#flush(codec === Codec.none ? 0 : FLUSH_SIZE);
   }
 
+  /** Takes a data frame over from another log, as it is stored there. `payload` is the log's from now on. */
+  async copy(head: FrameHead, payload: Buffer): Promise<void> {
+    this.#frame(head, payload);
+    this.#dataBytes += head.length;
+    await this.#flush(FLUSH_SIZE);
+  }
+
   /** Records a run that reads as zeros. */
   async zero(disk: number, offset: number, length: number): Promise<void> {
     this.#frame({ kind: FrameKind.zero, codec: Codec.none, disk, stored: 0, offset, length }, Buffer.alloc(0));
