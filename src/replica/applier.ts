@@ -18,8 +18,10 @@ import { asFailure, Failure, type RetryClass } from '../model/failure.ts';
 import { samePosition, type RecoveryPoint } from '../model/relationship.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
 import type { DiskEngine } from './engine.ts';
+import { pointsToKeep } from '../model/retention.ts';
 import type { Inbox, ReceivedLog } from './inbox.ts';
 import type { ReplicaLayout } from './layout.ts';
+import type { Merger } from './merger.ts';
 import type { RecordFile } from './record.ts';
 import { writeLog } from './redo.ts';
 import { readUndo, type UndoChain, type UndoLog } from './undo-chain.ts';
@@ -33,6 +35,7 @@ export interface ApplierParts {
   readonly chain: UndoChain;
   readonly engine: DiskEngine;
   readonly views: Views;
+  readonly merger: Merger;
   /** Held while a log is applied: whoever needs the disks to stand still takes it. */
   readonly standstill: Gate;
   /** Held while undo logs come and go: whoever opens a view takes it. */
@@ -150,8 +153,13 @@ export class Applier {
 
   /** Gives up the points beyond those to be kept. Only while no log is half applied. */
   async retire(): Promise<void> {
-    const { chain, publishing } = this.#parts;
-    await publishing.run('retiring points', () => chain.retire(this.#keep()));
+    const { record, chain, publishing, merger } = this.#parts;
+    const { history, thin, latest } = record.value;
+    await publishing.run('retiring points', async () => {
+      const older = chain.reachable.filter(({ sequence }) => sequence !== latest?.sequence);
+      await chain.keepOnly(pointsToKeep(older, latest, { last: history, thin }));
+    });
+    if (!record.value.frozen) merger.wake(); // a failover has other things to do
   }
 
   async #write(received: ReceivedLog): Promise<void> {
@@ -174,12 +182,6 @@ export class Applier {
   /** Whether there is any point to go back to: there is none during an initial copy onto empty disks. */
   #leadsBack(): boolean {
     return this.#parts.record.value.latest !== null || this.#parts.chain.points.length > 0;
-  }
-
-  /** In the middle of a copy the last point is kept, whatever the number of points to keep: else there would be none. */
-  #keep(): number {
-    const { history, latest } = this.#parts.record.value;
-    return latest === null ? Math.max(1, history) : history;
   }
 
   async #undo(received: ReceivedLog, frames: FrameEntry[], clients: readonly NbdClient[]): Promise<void> {

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { removeDurably, syncDirectory, writeAtomic } from '../lib/atomic-file.ts';
 import { Failure } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
+import type { ThinningRule } from '../model/retention.ts';
 import { createImage, imageInfo } from '../qemu/image.ts';
 import { ReplicaLayout } from './layout.ts';
 import { checkRecord, RecordFile, type ReplicaRecord } from './record.ts';
@@ -24,6 +25,7 @@ export interface NewReplica extends Pick<
   ReplicaRecord,
   'id' | 'vmId' | 'vmName' | 'definition' | 'epoch' | 'intervalSeconds' | 'history'
 > {
+  readonly thin?: readonly ThinningRule[];
   readonly disks: readonly NewDisk[];
   /** What the disks hold now is called so; the first log follows it. */
   readonly position: Position;
@@ -33,10 +35,19 @@ export interface NewReplica extends Pick<
 
 /** Durable when it resolves. Failures: `already-exists`, `disk-unsupported` (a given image of another size), `no-space`. */
 export async function createReplica(directory: string, replica: NewReplica): Promise<void> {
-  const { position, latest = null, ...settings } = replica;
+  const { position, latest = null, thin = [], ...settings } = replica;
   const layout = new ReplicaLayout(directory);
   const disks = replica.disks.map(({ target, size, path }) => ({ target, size, path: path ?? layout.disk(target) }));
-  const record = { ...settings, disks, start: position, applied: position, appliedLog: null, latest, frozen: false };
+  const record = {
+    ...settings,
+    thin: [...thin],
+    disks,
+    start: position,
+    applied: position,
+    appliedLog: null,
+    latest,
+    frozen: false,
+  };
   checkRecord(record); // before any of it becomes a path
   await layout.make();
   const there = await readdir(directory);

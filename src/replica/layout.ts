@@ -6,7 +6,8 @@
  * disks/<target>.qcow2            flat disks: the latest applied state
  * inbox/<sequence>-<logId>.part   a log that is being received
  * inbox/<sequence>-<logId>.log    a log that is whole, durable and acknowledged, and not yet applied
- * undo/<sequence>.undo            takes the state of that sequence back to the state before it
+ * undo/<sequence>.undo            takes the state of that sequence back to an older one: the one before it, or, merged, further
+ * undo/<sequence>.merge           that one and its older neighbour, while they are being merged
  * ```
  *
  * Sequences are padded, so that names sort as the logs follow each other. The directories on the way to the disks let
@@ -81,5 +82,9 @@ export class ReplicaLayout {
 
   undoLog(sequence: number): string {
     return join(this.undo, `${padded(sequence)}.undo`);
+  }
+
+  merging(sequence: number): string {
+    return join(this.undo, `${padded(sequence)}.merge`);
   }
 }

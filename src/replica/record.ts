@@ -26,6 +26,11 @@ const recordSchema = z.strictObject({
   intervalSeconds: z.number().positive(),
   /** Recovery points kept besides the latest state. */
   history: z.number().int().min(0).max(10_000),
+  /** Which of the older ones are kept besides. */
+  thin: z
+    .array(z.strictObject({ everySeconds: z.number().int().min(1), count: z.number().int().min(1).max(10_000) }))
+    .max(16)
+    .default([]),
   /** Position from which the primary began to count. */
   start: positionSchema,
   /** The state that the disks hold. */

@@ -19,6 +19,7 @@ import { DiskEngine } from './engine.ts';
 import { Inbox, type ReceivedLog } from './inbox.ts';
 import { ReplicaLayout } from './layout.ts';
 import { materialise } from './materialise.ts';
+import { Merger } from './merger.ts';
 import { RecordFile, type ReplicaRecord } from './record.ts';
 import { UndoChain } from './undo-chain.ts';
 import { recordUndo } from './undo.ts';
@@ -35,7 +36,7 @@ export interface ReplicaOptions {
   readonly onFailure?: (failure: Failure | null) => void;
 }
 
-export type ReplicaSettings = Pick<ReplicaRecord, 'vmName' | 'definition' | 'intervalSeconds' | 'history'>;
+export type ReplicaSettings = Pick<ReplicaRecord, 'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin'>;
 
 /** More logs than these waiting to be applied hold the primary up. */
 const MAX_WAITING = 4;
@@ -55,6 +56,7 @@ export class Replica {
   readonly #chain: UndoChain;
   readonly #engine: DiskEngine;
   readonly #views: Views;
+  readonly #merger: Merger;
   readonly #applier: Applier;
   readonly #standstill = new Gate();
   readonly #publishing = new Gate();
@@ -76,6 +78,13 @@ export class Replica {
     this.#engine = new DiskEngine({ runDirectory, name: 'disks', disks: record.value.disks, log });
     if (record.value.frozen) this.#engine.forbid();
     this.#views = new Views({ runDirectory, log });
+    this.#merger = new Merger({
+      layout: this.#layout,
+      chain,
+      publishing: this.#publishing,
+      busy: () => inbox.waiting.length > 0,
+      log,
+    });
     this.#applier = new Applier({
       layout: this.#layout,
       record,
@@ -83,6 +92,7 @@ export class Replica {
       chain,
       engine: this.#engine,
       views: this.#views,
+      merger: this.#merger,
       standstill: this.#standstill,
       publishing: this.#publishing,
       pointOf: (received) => this.#pointOf(received),
@@ -222,6 +232,7 @@ export class Replica {
     if (this.frozen) return;
     await this.drained();
     await this.#applier.stop();
+    await this.#merger.stop();
     await this.#record.update({ frozen: true });
     await this.#engine.stop();
   }
@@ -279,7 +290,7 @@ export class Replica {
   /** Gives all older points up; the latest state stays. */
   async forgetPoints(): Promise<void> {
     await this.#standstill.run('forgetting points', () =>
-      this.#publishing.run('forgetting points', () => this.#chain.retire(0)),
+      this.#publishing.run('forgetting points', () => this.#chain.keepOnly(new Set())),
     );
   }
 
@@ -323,6 +334,11 @@ export class Replica {
     });
   }
 
+  /** Resolves when nothing is being merged. */
+  async merged(): Promise<void> {
+    await this.#merger.idle();
+  }
+
   get openViews(): number {
     return this.#views.count;
   }
@@ -335,8 +351,10 @@ export class Replica {
     if (!this.frozen) throw new Failure('wrong-state', 'a point is materialised on frozen disks only');
     const point = this.#point(sequence);
     const { runDirectory, log } = this.#options;
-    const logs = this.#chain.backTo(point.sequence);
-    await materialise({ disks: this.disks, overlays, logs, runDirectory, log });
+    await this.#publishing.run(`materialising ${sequence}`, async () => {
+      const logs = this.#chain.backTo(point.sequence);
+      await materialise({ disks: this.disks, overlays, logs, runDirectory, log });
+    });
   }
 
   /** Process id of the storage daemon, while one runs: for tests that kill it. */
@@ -350,6 +368,7 @@ export class Replica {
     this.#closed = true;
     await this.#inbox.interrupt(new Failure('interrupted', 'the replica is being closed'));
     await this.#applier.stop();
+    await this.#merger.stop();
     await this.#views.close();
     await this.#engine.stop();
     await this.#record.update({});

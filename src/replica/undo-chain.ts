@@ -1,8 +1,11 @@
 /**
  * The undo logs of a replica: the way back from the flat disks to each older recovery point, one step each, without a
  * hole. Where two neighbours meet, the position that the newer one makes is the one that the older one follows.
+ *
+ * A point that is given up is off the list at once. If it is the oldest, its undo log goes; else that log is still a step
+ * on the way to older points, until it is merged with its older neighbour (merger.ts).
  */
-import { readdir, unlink } from 'node:fs/promises';
+import { readdir, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LogReader } from '../deltalog/reader.ts';
 import { removeDurably, syncDirectory } from '../lib/atomic-file.ts';
@@ -22,7 +25,22 @@ export interface UndoLog {
   readonly point: RecoveryPoint | null;
   /** Both states hold the same bytes. */
   readonly empty: boolean;
+  /** Size of the file. */
+  readonly bytes: number;
 }
+
+/** Two neighbours that may become one: nobody needs the point between them. */
+export interface Mergeable {
+  readonly older: UndoLog;
+  readonly newer: UndoLog;
+}
+
+/**
+ * A log is merged into its older neighbour once it is at least a half as large. So a byte is copied as often as the
+ * logarithm of the sizes only, however many points come and go, and what waits to be merged takes no more room than what
+ * it waits for.
+ */
+const MERGE_AT = 1 / 2;
 
 /** The same state; a failover gives the state at which it took place a new epoch, and so a new name. */
 export function sameState(a: Position, b: Position): boolean {
@@ -33,6 +51,8 @@ export class UndoChain {
   readonly #directory: string;
   /** Oldest first. */
   #logs: UndoLog[];
+  /** Points that were given up, while the logs that lead to them are still here. */
+  #retired: ReadonlySet<number> = new Set();
 
   private constructor(directory: string, logs: UndoLog[]) {
     this.#directory = directory;
@@ -47,8 +67,14 @@ export class UndoChain {
     const logs: UndoLog[] = [];
     for (const name of (await readdir(layout.undo)).toSorted()) {
       const path = join(layout.undo, name);
-      if (parseUndoName(name) === undefined) await unlink(path);
-      else logs.push(await readUndo(path));
+      if (parseUndoName(name) === undefined) {
+        await unlink(path);
+        continue;
+      }
+      const log = await readUndo(path);
+      const older = logs.at(-1);
+      if (older !== undefined && isWithin(older, log)) await unlink(logs.pop()!.path); // the end of a merge was cut
+      logs.push(log);
     }
     await syncDirectory(layout.undo);
     for (const [i, log] of logs.entries()) {
@@ -73,6 +99,11 @@ export class UndoChain {
 
   /** Recovery points that they lead back to, newest first. */
   get points(): RecoveryPoint[] {
+    return this.reachable.filter(({ sequence }) => !this.#retired.has(sequence));
+  }
+
+  /** Those that were given up, too, as long as their logs are here: a wider policy brings them back. */
+  get reachable(): RecoveryPoint[] {
     return this.#logs.flatMap(({ point }) => point ?? []).toReversed();
   }
 
@@ -91,20 +122,57 @@ export class UndoChain {
     this.#logs.push(log);
   }
 
-  /** Keeps the `keep` newest points and removes all undo logs that none of them needs. Views keep their descriptors. */
-  async retire(keep: number): Promise<void> {
-    const { points } = this;
-    const oldest = keep === 0 ? undefined : (points[keep - 1] ?? points.at(-1));
-    const first = this.#logs.findIndex(({ makes }) => oldest !== undefined && makes.sequence >= oldest.sequence);
+  /** Gives up all points but those of these sequences. Undo logs that no kept one needs go. Views keep their descriptors. */
+  async keepOnly(kept: ReadonlySet<number>): Promise<void> {
+    const wanted = (log: UndoLog) => log.point !== null && kept.has(log.point.sequence);
+    const first = this.#logs.findIndex(wanted);
     const gone = first === -1 ? this.#logs : this.#logs.slice(0, first);
-    if (gone.length === 0) return;
     this.#logs = this.#logs.slice(gone.length); // off the list before the first one is damaged
+    this.#retired = new Set(this.reachable.map(({ sequence }) => sequence).filter((sequence) => !kept.has(sequence)));
     for (const { path } of gone) {
       await unlink(path); // oldest first: what a crash leaves is still a chain
       crashPoint('replica:retired');
     }
-    await syncDirectory(this.#directory);
+    if (gone.length > 0) await syncDirectory(this.#directory);
   }
+
+  /** The next two logs that are worth merging, or undefined. */
+  nextMerge(): Mergeable | undefined {
+    for (const [i, newer] of this.#logs.entries()) {
+      const older = this.#logs[i - 1];
+      if (older === undefined || newer.point === null || !this.#retired.has(newer.point.sequence)) continue;
+      if (newer.bytes >= older.bytes * MERGE_AT) return { older, newer };
+    }
+    return undefined;
+  }
+
+  /**
+   * Puts a merged log, durable in `temporary`, in the place of the two that it was made of; false when one of these has
+   * gone meanwhile, and the merged log with it.
+   */
+  async replace({ older, newer }: Mergeable, merged: UndoLog, temporary: string): Promise<boolean> {
+    const at = this.#logs.indexOf(older);
+    if (at === -1 || this.#logs[at + 1] !== newer || !this.#isRetired(newer)) {
+      await unlink(temporary);
+      return false;
+    }
+    await rename(temporary, merged.path);
+    await syncDirectory(this.#directory);
+    this.#logs = this.#logs.toSpliced(at, 2, merged);
+    crashPoint('replica:merge-final');
+    await removeDurably(older.path);
+    crashPoint('replica:merged');
+    return true;
+  }
+
+  #isRetired({ point }: UndoLog): boolean {
+    return point !== null && this.#retired.has(point.sequence);
+  }
+}
+
+/** Whether `log` was merged from `older` and another, so that it says all that `older` says. */
+function isWithin(older: UndoLog, log: UndoLog): boolean {
+  return sameState(older.makes, log.makes) && older.follows.sequence <= log.follows.sequence;
 }
 
 export async function readUndo(path: string): Promise<UndoLog> {
@@ -113,7 +181,8 @@ export async function readUndo(path: string): Promise<UndoLog> {
     const { header, footer } = reader;
     if (header.direction !== 'undo') throw new Failure('io', `${path} is not an undo log`);
     const { follows, point } = header;
-    return { path, follows, makes: footer.makes, point, empty: footer.frames === 0 };
+    const { size } = await stat(path);
+    return { path, follows, makes: footer.makes, point, empty: footer.frames === 0, bytes: size };
   } finally {
     await reader.close();
   }

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { FrameEntry } from '../deltalog/reader.ts';
-import { WRITER, type LogHeader } from '../deltalog/header.ts';
+import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
 import { LogWriter } from '../deltalog/writer.ts';
 import { syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
@@ -21,7 +21,8 @@ import type { UndoLog } from './undo-chain.ts';
 const UNDO_FRAME = 64 * 1024;
 /** Extents nearer to each other than this are asked for their holes in one request. */
 const NEAR = 16 * 1024 * 1024;
-const COMPRESSION = 1;
+/** zstd level of undo logs. */
+export const COMPRESSION = 1;
 
 export interface UndoRequest {
   readonly path: string;
@@ -55,12 +56,13 @@ export async function recordUndo(
   };
   const temporary = `${path}.tmp`;
   const writer = await LogWriter.create(temporary, header, { compression: COMPRESSION });
+  let footer: LogFooter;
   try {
     for (const [disk, client] of clients.entries()) {
       await recordDisk(writer, disk, client, union(frames.filter((frame) => frame.disk === disk)));
     }
     crashPoint('replica:undo-written');
-    await writer.finish({ makes, durable: true });
+    footer = await writer.finish({ makes, durable: true });
   } catch (error) {
     // The first error is the one that matters; what was written is of no use, and the room may be needed.
     await Promise.allSettled([writer.abandon(), unlink(temporary)]);
@@ -70,7 +72,7 @@ export async function recordUndo(
   await rename(temporary, path);
   await syncDirectory(dirname(path));
   crashPoint('replica:undo-final');
-  return { path, follows, makes, point, empty: writer.frames === 0 };
+  return { path, follows, makes, point, empty: footer.frames === 0, bytes: writer.written };
 }
 
 async function recordDisk(writer: LogWriter, disk: number, client: NbdClient, extents: Extent[]): Promise<void> {
