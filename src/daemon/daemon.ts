@@ -71,7 +71,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   });
   const peers = peerBook(store);
   const enrolment = new Enrolment({ authority, address: config.advertise, peers });
-  const endpoints = new PeerEndpoints(authority, peers);
+  const endpoints = new PeerEndpoints(authority, peers, (name) => services.primaries.wake(name));
   const events = new EventFeed(store, log);
   const { pointDirectory, libvirtSocket } = config;
   const hypervisor = new LibvirtHypervisor({

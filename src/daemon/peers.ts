@@ -1,7 +1,7 @@
 /** The hosts that this one is paired with, kept in the store, and the way to each. */
-import { Failure } from '../model/failure.ts';
+import { Failure, type FailureCode } from '../model/failure.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
-import { HttpsEndpoint } from '../protocol/https/client.ts';
+import { HttpsEndpoint, type PeerHello } from '../protocol/https/client.ts';
 import type { Authority } from '../security/authority.ts';
 import type { Peer, PeerBook } from '../security/peer.ts';
 import type { Store } from '../store/store.ts';
@@ -16,19 +16,67 @@ export function peerBook(store: Store): PeerBook {
   };
 }
 
-/** Connections to peers, made when first asked for and again when the peer's address or CA has changed. */
+/** The peer said nothing: it can't be reached, or can't be talked to. Any other failure is an answer. */
+const NO_ANSWER: ReadonlySet<FailureCode> = new Set([
+  'unreachable',
+  'interrupted',
+  'timeout',
+  'peer-identity',
+  'peer-refused',
+]);
+
+/**
+ * Connections to peers, made when first asked for and again when the peer's address or CA has changed. The first answer of a
+ * peer that didn't answer before is told, so that nothing that waits for it waits longer.
+ */
 export class PeerEndpoints {
   readonly #authority: Authority;
   readonly #book: PeerBook;
+  readonly #onBack: (name: string) => void;
   readonly #known = new Map<string, { peer: Peer; endpoint: HttpsEndpoint }>();
+  /** Peers that didn't answer when last asked; each with what waits for its answer. */
+  readonly #silent = new Map<string, PromiseWithResolvers<void>>();
 
-  constructor(authority: Authority, book: PeerBook) {
+  /** @param onBack told of a peer that answers again. */
+  constructor(authority: Authority, book: PeerBook, onBack: (name: string) => void) {
     this.#authority = authority;
     this.#book = book;
+    this.#onBack = onBack;
   }
 
-  /** Failure `not-found` for a host that isn't paired. */
-  get(name: string): HttpsEndpoint {
+  /** Who the peer says it is. Failures as those of `HttpsEndpoint`; `not-found` for a host that isn't paired. */
+  async hello(name: string): Promise<PeerHello> {
+    return await this.#watched(name, (endpoint) => endpoint.hello());
+  }
+
+  /** The peer as a Replica server. Failure `not-found` for a host that isn't paired. */
+  get(name: string): ReplicaEndpoint {
+    this.#connected(name);
+    return this.following(name);
+  }
+
+  /** The peer as a Replica server, whatever its address is, and whether it is paired, when it is asked. */
+  following(name: string): ReplicaEndpoint {
+    const ask = async <T>(call: (endpoint: HttpsEndpoint) => Promise<T>) => await this.#watched(name, call);
+    return {
+      prepare: (request) => ask((peer) => peer.prepare(request)),
+      status: (id) => ask((peer) => peer.status(id)),
+      durableOffset: (id, log) => ask((peer) => peer.durableOffset(id, log)),
+      put: (id, log, offset, body, signal) => ask((peer) => peer.put(id, log, offset, body, signal)),
+      confirm: (id, position, instant) => ask((peer) => peer.confirm(id, position, instant)),
+      digests: (id, target, from, count) => ask((peer) => peer.digests(id, target, from, count)),
+      takeOver: (id, request) => ask((peer) => peer.takeOver(id, request)),
+      remove: (id, options) => ask((peer) => peer.remove(id, options)),
+      // A peer that answers (that it is full, say) won't be back.
+      back: () => (this.#silent.get(name) ?? Promise.withResolvers<void>()).promise,
+    };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#known.values()].map(({ endpoint }) => endpoint.close()));
+  }
+
+  #connected(name: string): HttpsEndpoint {
     const peer = this.#book.get(name);
     if (peer === undefined) throw new Failure('not-found', `${name} is not a paired host`);
     const known = this.#known.get(name);
@@ -39,22 +87,24 @@ export class PeerEndpoints {
     return endpoint;
   }
 
-  /** The peer as a Replica server, whatever its address is when it is asked. */
-  following(name: string): ReplicaEndpoint {
-    const now = () => this.get(name);
-    return {
-      prepare: async (request) => await now().prepare(request),
-      status: async (id) => await now().status(id),
-      durableOffset: async (id, log) => await now().durableOffset(id, log),
-      put: async (id, log, offset, body, signal) => await now().put(id, log, offset, body, signal),
-      confirm: async (id, position, instant) => await now().confirm(id, position, instant),
-      digests: async (id, target, from, count) => await now().digests(id, target, from, count),
-      takeOver: async (id, request) => await now().takeOver(id, request),
-      remove: async (id, options) => await now().remove(id, options),
-    };
+  async #watched<T>(name: string, call: (endpoint: HttpsEndpoint) => Promise<T>): Promise<T> {
+    const endpoint = this.#connected(name);
+    try {
+      const result = await call(endpoint);
+      this.#answered(name);
+      return result;
+    } catch (error) {
+      if (!(error instanceof Failure) || !NO_ANSWER.has(error.code)) this.#answered(name);
+      else if (!this.#silent.has(name)) this.#silent.set(name, Promise.withResolvers());
+      throw error;
+    }
   }
 
-  async close(): Promise<void> {
-    await Promise.all([...this.#known.values()].map(({ endpoint }) => endpoint.close()));
+  #answered(name: string): void {
+    const silence = this.#silent.get(name);
+    if (silence === undefined) return;
+    this.#silent.delete(name);
+    silence.resolve();
+    this.#onBack(name);
   }
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { retryDelay } from './backoff.ts';
+import { Retries, retryDelay } from './backoff.ts';
 
 const intervals = fc.integer({ min: 1, max: 900 });
 
@@ -25,4 +25,16 @@ void test('a break is tried again at once, then later and later, up to two inter
       assert.equal(waits.at(-1), Math.min(1_800_000, Math.max(10_000, 2000 * interval)));
     }),
   );
+});
+
+void test('a failure of another class begins its own row; success begins all anew', () => {
+  const retries = new Retries();
+  const minutes = () => retries.after('space', 5)! / 60_000;
+  for (let i = 0; i < 9; i++) retries.after('backoff', 5);
+  assert.deepEqual([minutes(), minutes(), minutes()], [1, 2, 4], 'a full disk is no older than its first failure');
+  assert.equal(retries.after('backoff', 5), 250, 'nor is a break that comes after it');
+  assert.equal(retries.after('backoff', 5), 500);
+  retries.reset();
+  assert.equal(retries.after('backoff', 5), 250);
+  assert.equal(retries.after('never', 5), undefined);
 });

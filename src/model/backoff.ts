@@ -15,3 +15,21 @@ export function retryDelay(retry: RetryClass, attempt: number, intervalSeconds: 
   const ceiling = Math.min(reference, Math.max(10_000, 2000 * intervalSeconds));
   return Math.min(ceiling, 250 * 2 ** Math.min(attempt - 1, 20));
 }
+
+/** The waits of one thing that is tried until it succeeds. A failure of another class begins its own row of waits. */
+export class Retries {
+  #class: RetryClass | undefined;
+  #attempt = 0;
+
+  /** How long to wait after a failure, ms; undefined: don't try again. */
+  after(retry: RetryClass, intervalSeconds: number): number | undefined {
+    this.#attempt = retry === this.#class ? this.#attempt + 1 : 1;
+    this.#class = retry;
+    return retryDelay(retry, this.#attempt, intervalSeconds);
+  }
+
+  /** It went forward: the next failure is a first one. */
+  reset(): void {
+    this.#class = undefined;
+  }
+}

@@ -4,7 +4,7 @@
  */
 import { sleep } from '../lib/clock.ts';
 import { Gate } from '../lib/gate.ts';
-import { retryDelay } from '../model/backoff.ts';
+import { Retries } from '../model/backoff.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import { nextCycle } from '../model/schedule.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
@@ -75,12 +75,12 @@ export class ReplicationLoop {
 
   async #run(signal: AbortSignal): Promise<void> {
     let lastStart: number | null = null;
-    let attempt = 0;
+    const retries = new Retries();
     const { now } = this.replication.services;
     while (!signal.aborted) {
       try {
         lastStart = await this.#gate.run('replication', () => this.#step(lastStart, signal));
-        attempt = 0;
+        retries.reset();
       } catch (error) {
         if (signal.aborted) return;
         this.#agreed = false;
@@ -93,10 +93,9 @@ export class ReplicationLoop {
         const { statistics, intervalSeconds } = this.replication.record;
         this.replication.count({ failedCycles: statistics.failedCycles + 1 });
         this.replication.trouble(failure);
-        attempt++;
         // What only a person can heal is looked at again now and then: the person may have healed it.
         const retry = AGREEABLE.has(failure.code) ? 'backoff' : failure.retry;
-        const delay = retryDelay(retry, attempt, intervalSeconds) ?? Math.max(10_000, 2000 * intervalSeconds);
+        const delay = retries.after(retry, intervalSeconds) ?? Math.max(10_000, 2000 * intervalSeconds);
         lastStart = null;
         await this.#wait(now() + delay, signal);
       }

@@ -3,7 +3,7 @@
  * replica's durable offset and goes on there.
  */
 import { asFailure, type Failure } from '../model/failure.ts';
-import { retryDelay } from '../model/backoff.ts';
+import { Retries } from '../model/backoff.ts';
 import { sleep } from '../lib/clock.ts';
 import type { ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import type { Sendable } from './outbox.ts';
@@ -30,13 +30,13 @@ export interface SendOptions {
 /** Resolves with the acknowledgement. Throws a Failure that trying again can't heal, or the signal's reason. */
 export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options: SendOptions): Promise<ReplicaStatus> {
   const { progress, signal } = options;
+  const retries = new Retries();
   let highest = 0;
-  for (let attempt = 1; ; attempt++) {
+  for (let fresh = options.fresh; ; fresh = false) {
     let moved = false;
     try {
       const name = { sequence: log.sequence, logId: log.logId };
-      const offset =
-        options.fresh && highest === 0 && attempt === 1 ? 0 : await endpoint.durableOffset(options.relationship, name);
+      const offset = fresh ? 0 : await endpoint.durableOffset(options.relationship, name);
       progress.resent += Math.max(0, highest - offset);
       let at = offset;
       const body = async function* (): AsyncGenerator<Buffer> {
@@ -57,12 +57,23 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       const failure = asFailure(error, 'interrupted');
-      if (moved) attempt = 1;
-      const delay = retryDelay(failure.retry, attempt, options.intervalSeconds);
+      // A full replica takes some bytes at each try, too: that is no way forward.
+      if (moved && failure.retry === 'backoff') retries.reset();
+      const delay = retries.after(failure.retry, options.intervalSeconds);
       if (delay === undefined) throw failure;
       progress.breaks++;
       options.onTrouble(failure);
-      await sleep(delay, signal);
+      await rest(delay, endpoint, signal);
     }
   }
+}
+
+/** Waits, but not when the peer answers somebody else meanwhile. */
+async function rest(ms: number, endpoint: ReplicaEndpoint, signal: AbortSignal): Promise<void> {
+  const over = new AbortController();
+  const timer = sleep(ms, AbortSignal.any([signal, over.signal])).catch(() => undefined);
+  const back = endpoint.back?.();
+  await (back === undefined ? timer : Promise.race([timer, back]));
+  over.abort();
+  signal.throwIfAborted();
 }

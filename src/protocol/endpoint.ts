@@ -95,4 +95,9 @@ export interface ReplicaEndpoint {
   takeOver(id: string, request: TakeOver): Promise<ReplicaStatus>;
   /** Ends the relationship at the replica: its VM definition, points and disks go, unless `keepDisks`. */
   remove(id: string, options: { keepDisks: boolean }): Promise<void>;
+  /**
+   * Resolves when that host answers again for the first time after it didn't: a hint to try again at once. Absent where
+   * there is no way between that could break.
+   */
+  back?(): Promise<void>;
 }

@@ -48,7 +48,7 @@ export function peerOperations(services: DaemonServices): PeerOperations {
     peerCheck: async ({ peer }) => {
       known(peer);
       try {
-        const { version, roundTripMs, skewMs } = await services.endpoints.get(peer).hello();
+        const { version, roundTripMs, skewMs } = await services.endpoints.hello(peer);
         return { name: peer, reachable: true, version, roundTripMs, skewMs, failure: null };
       } catch (error) {
         const failure = asFailure(error).toJSON();
