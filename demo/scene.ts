@@ -97,8 +97,11 @@ export class Scene {
     const { screen } = this;
     const decidedAt = Date.now();
     let done = 0;
-    let since = performance.now();
+    let since: number | undefined;
+    const asked = performance.now();
     const { result } = await daemon.act(name, request, ({ steps, obstacle }: Result<'actionShow'>) => {
+      if (since === undefined) screen.step('both sides looked at, as far as they answer', performance.now() - asked);
+      since ??= performance.now();
       for (; steps[done]?.state === 'done'; done++) {
         screen.step(steps[done]!.title, performance.now() - since);
         since = performance.now();

@@ -50,7 +50,7 @@ export function tellSummary(screen: Screen, report: Report): void {
       'test failover',
       test === null
         ? undefined
-        : `up in ${duration(test.upAfterMs)}, ${test.records} records, ${test.cyclesMeanwhile} cycles meanwhile`,
+        : `up in ${duration(test.upAfterMs)}, ${test.records} records, cycles meanwhile: ${test.cyclesMeanwhile}`,
     ],
     [
       'reversal',

@@ -52,8 +52,8 @@ export async function initialCopy(scene: Scene): Promise<void> {
     intervalSeconds: INTERVAL_MS / 1000,
     history: 24,
   });
-  await cycles.follow(a);
   const copy = await followCopy(scene, a, began);
+  await cycles.follow(a);
   const autostart = /Autostart:\s+(\w+)/.exec(await a.host.virsh('dominfo', VM))?.[1];
   report.initialCopy = {
     diskBytes: enabled.disks.reduce((sum, { size }) => sum + size, 0),

@@ -13,8 +13,8 @@ export async function reverse(scene: Scene): Promise<void> {
   const { b, screen, report, cycles } = scene;
   const began = performance.now();
   await scene.act(b, 'reverseReplication', { ref: VM });
-  await cycles.follow(b);
   const { statistics, blocksCompared, blocksDifferent } = await followCopy(scene, b, began);
+  await cycles.follow(b);
   const { changedBytes, sentBytes } = statistics;
   report.reverse = { blocksCompared, blocksDifferent, changedBytes, sentBytes, durationMs: performance.now() - began };
   screen.note(
