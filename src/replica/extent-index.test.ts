@@ -27,7 +27,7 @@ void describe('an extent index', () => {
     fc.assert(
       fc.property(batches, fc.nat(SIZE - 1), fc.integer({ min: 1, max: SIZE }), (all, from, length) => {
         const index = new ExtentIndex<number>();
-        const model = new Array<number | undefined>(SIZE).fill(undefined);
+        const model = Array.from<number | undefined>({ length: SIZE });
         for (const batch of all) {
           index.add(batch);
           for (const { offset, length: bytes, source } of batch) {

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { RecoveryPoint } from '../../src/model/relationship.ts';
+import { pointsToKeep } from '../../src/model/retention.ts';
 import { checkImage } from '../../src/qemu/image.ts';
 import { Replica } from '../../src/replica/replica.ts';
 import { compareWithPoint, newPlace, newReplica, send, type Place } from './replica-host.ts';
@@ -86,6 +88,59 @@ void test('a crash at any step of receiving and applying loses nothing that was 
     for (const { target } of primary.disks) {
       const image = join(place.options.directory, 'disks', `${target}.qcow2`);
       assert.equal((await checkImage(image)).corruptions, 0);
+    }
+  } finally {
+    await place.clear();
+  }
+});
+
+/** Every place in merging at which a crash leaves something else, in their order. */
+const MERGE_CRASH_POINTS = [
+  'replica:merge',
+  'replica:merge-written',
+  'replica:merge-durable',
+  'replica:merge-final',
+  'replica:merged',
+];
+
+void test('a crash at any step of merging undo logs keeps every kept point, and the merge is done or never was', async (t) => {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const primary = new TestPrimary(seed);
+  const place = await newPlace();
+  const policy = { history: 2, thin: [{ everySeconds: 6, count: 50 }] };
+  const undo = join(place.options.directory, 'undo');
+  const kept = (points: readonly RecoveryPoint[]) =>
+    [...pointsToKeep(points.slice(1), points[0]!, { last: policy.history, thin: policy.thin })].toSorted(
+      (a, b) => b - a,
+    );
+  try {
+    const replica = await Replica.create(place.options, newReplica(primary, policy));
+    await send(replica, await primary.log());
+    await replica.drained();
+    await replica.close();
+    const points: RecoveryPoint[] = [...replica.points()];
+    for (const crash of MERGE_CRASH_POINTS) {
+      for (let tries = 0; ; tries++) {
+        assert.ok(tries < 12, `${crash} was never reached`);
+        const log = await primary.log({ changes: 8 });
+        points.unshift(log.point!);
+        if ((await runReplica(place, log, { crash })) === 'SIGKILL') break;
+      }
+      const after = (await readdir(undo)).length;
+      const again = await Replica.open(place.options);
+      await again.drained();
+      await again.merged();
+      const sequences = again.points().map(({ sequence }) => sequence);
+      assert.deepEqual(sequences, kept(points), crash);
+      for (const sequence of sequences) {
+        assert.equal(await compareWithPoint(again, primary, sequence), undefined, `point ${sequence} after ${crash}`);
+      }
+      await again.close();
+      const names = await readdir(undo);
+      // One merge is done, or what was left of it goes; at the last place all of it is done.
+      if (crash !== 'replica:merged') assert.ok(names.length < after, `${crash}: ${after} files, then ${names.length}`);
+      assert.ok(names.every((name) => name.endsWith('.undo')));
     }
   } finally {
     await place.clear();

@@ -1,5 +1,5 @@
 /**
- * A replica in a process of its own, to be killed: opens what is there, takes the log in `argv[4]`, applies it and closes.
+ * A replica in a process of its own, to be killed: opens what is there, takes the log in `argv[4]`, applies it, merges and closes.
  * Usage: replica-process.ts DIRECTORY RUN-DIRECTORY LOG SEQUENCE LOG-ID
  */
 import { readFile } from 'node:fs/promises';
@@ -13,4 +13,5 @@ const log = { sequence: Number(sequence), logId };
 const offset = await replica.durableOffset(log);
 await replica.receive(log, offset, inPieces((await readFile(path)).subarray(offset)));
 await replica.drained();
+await replica.merged();
 await replica.close();
