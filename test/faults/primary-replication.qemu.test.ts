@@ -1,36 +1,13 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, test, type TestContext } from 'node:test';
-import { until } from '../../src/lib/clock.ts';
-import { Failure } from '../../src/model/failure.ts';
-import { newSeed, seeded } from './replica-primary.ts';
-import { ReplicatedVm } from './replicated-vm.ts';
-import { TwoHosts } from './two-hosts.ts';
-import { VM, VmHosts } from './vm-hosts.ts';
-
-let vms: VmHosts | undefined;
-let hosts: TwoHosts | undefined;
-
-afterEach(async () => {
-  await hosts?.close();
-  await vms?.dispose();
-  hosts = vms = undefined;
-});
-
-/** Replication of a running guest that has written already. */
-async function start(t: TestContext, options: { history?: number; changes?: number } = {}): Promise<ReplicatedVm> {
-  const seed = newSeed();
-  t.diagnostic(`SEED=${seed}`);
-  vms = await VmHosts.make(seeded(seed));
-  hosts = await TwoHosts.open(vms.directory, vms.hypervisors);
-  await vms.hypervisors.a.start(VM);
-  await vms.change('a', options.changes ?? 30);
-  return await ReplicatedVm.enable(hosts, vms, options);
-}
+import { test } from 'node:test';
+import { startAgain, startReplication } from './primary-world.ts';
+import type { ReplicatedVm } from './replicated-vm.ts';
+import { VM } from './vm-hosts.ts';
 
 void test('each recovery point holds what the disks held at its instant, however the guest writes', async (t) => {
-  const vm = await start(t);
+  const vm = await startReplication(t);
   // The initial copy is fuzzy: the guest writes while it runs.
   for (let i = 0; i < 10; i++) await vm.vms.change('a', 3);
   await vm.replicated('a');
@@ -44,13 +21,13 @@ void test('each recovery point holds what the disks held at its instant, however
 });
 
 void test('a cycle in which nothing changed sends nothing and leaves nothing', async (t) => {
-  const vm = await start(t);
+  const vm = await startReplication(t);
   const sequence = await vm.replicated('a');
   const { statistics } = vm.record('a');
   let puts = 0;
-  hosts!.a.link.chooser = (call) => void (puts += call === 'put' ? 1 : 0);
-  const inbox = join(vms!.directory, 'b', 'replicas', vm.id, 'inbox');
-  const undo = join(vms!.directory, 'b', 'replicas', vm.id, 'undo');
+  vm.hosts.a.link.chooser = (call) => void (puts += call === 'put' ? 1 : 0);
+  const inbox = join(vm.vms.directory, 'b', 'replicas', vm.id, 'inbox');
+  const undo = join(vm.vms.directory, 'b', 'replicas', vm.id, 'undo');
   const before = (await readdir(undo)).length;
   for (let i = 0; i < 4; i++) assert.equal(await vm.replicated('a'), sequence);
   const after = vm.record('a').statistics;
@@ -60,27 +37,27 @@ void test('a cycle in which nothing changed sends nothing and leaves nothing', a
   assert.equal(after.sentBytes, statistics.sentBytes);
   assert.deepEqual(await readdir(inbox), []);
   assert.equal((await readdir(undo)).length, before);
-  assert.equal((await vms!.hypervisors.a.listBitmaps(VM)).length, 1);
-  const point = hosts!.b.services.replicas.get(vm.id).points()[0]!;
+  assert.equal((await vm.vms.hypervisors.a.listBitmaps(VM)).length, 1);
+  const point = vm.hosts.b.services.replicas.get(vm.id).points()[0]!;
   assert.equal(point.sequence, sequence);
   assert.equal(point.confirmed, vm.record('a').protectedUntil, 'the point is known to be as new as the last cycle');
 });
 
 void test('a copy of a VM that does not change makes its point, on and off', async (t) => {
-  const vm = await start(t, { changes: 1 });
+  const vm = await startReplication(t, { changes: 1 });
   await vm.replicated('a');
-  assert.equal(hosts!.b.services.replicas.get(vm.id).points().length, 1);
-  await vms!.hypervisors.a.shutdown(VM, 1000);
-  await hosts!.a.ask('replicationResync', { ref: vm.id });
+  assert.equal(vm.hosts.b.services.replicas.get(vm.id).points().length, 1);
+  await vm.vms.hypervisors.a.shutdown(VM, 1000);
+  await vm.hosts.a.ask('replicationResync', { ref: vm.id });
   await vm.replicated('a');
-  assert.equal(hosts!.b.services.replicas.get(vm.id).points().length, 2);
+  assert.equal(vm.hosts.b.services.replicas.get(vm.id).points().length, 2);
 });
 
 void test('a VM that is off is replicated, costs no job while it stays off, and is never mistaken for it', async (t) => {
-  const vm = await start(t);
-  const { a } = vms!.hypervisors;
+  const vm = await startReplication(t);
+  const { a } = vm.vms.hypervisors;
   await vm.replicated('a');
-  await vms!.change('a', 5);
+  await vm.vms.change('a', 5);
   await a.shutdown(VM, 1000);
   await vm.replicated('a');
   await vm.replicated('a');
@@ -94,21 +71,21 @@ void test('a VM that is off is replicated, costs no job while it stays off, and 
   assert.equal(points, 0, 'a VM that stays off costs no job');
   // Between two looks it ran and was shut down again.
   await a.start(VM);
-  await vms!.change('a', 5);
+  await vm.vms.change('a', 5);
   await a.shutdown(VM, 1000);
   await vm.replicated('a');
   await a.start(VM);
-  await vms!.change('a', 5);
+  await vm.vms.change('a', 5);
   await vm.replicated('a');
   assert.equal(vm.count('a', 'comparing'), 0);
 });
 
 void test('tracking is lost with its host: both sides are compared, and only what differs is sent', async (t) => {
-  const vm = await start(t, { changes: 40 });
+  const vm = await startReplication(t, { changes: 40 });
   await vm.replicated('a');
-  await vms!.change('a', 4);
-  await vms!.machines.a.crash(VM);
-  await startAgain();
+  await vm.vms.change('a', 4);
+  await vm.vms.machines.a.crash(VM);
+  await startAgain(vm.vms);
   const before = vm.record('a').statistics.changedBytes;
   const compared: { blocks: number; different: number }[] = [];
   const stop = watchCopy(vm, compared);
@@ -119,35 +96,21 @@ void test('tracking is lost with its host: both sides are compared, and only wha
   assert.ok(blocks > 0 && different <= 4 * 6, `${different} of ${blocks} blocks differ`);
   const sent = vm.record('a').statistics.changedBytes - before;
   assert.ok(sent <= 4 * 6 * 65_536, `${sent} bytes`);
-  await vms!.change('a', 4);
+  await vm.vms.change('a', 4);
   await vm.replicated('a');
   await vm.checkAllPoints('b');
 });
 
 void test('a host that dies in the middle of the initial copy compares, and loses no zero', async (t) => {
-  const vm = await start(t, { changes: 60 });
+  const vm = await startReplication(t, { changes: 60 });
   await vm.wait('a slice', () => (vm.record('a').copy?.offset ?? 0) > 0);
-  await vms!.machines.a.crash(VM);
-  await startAgain();
-  await vms!.change('a', 20);
+  await vm.vms.machines.a.crash(VM);
+  await startAgain(vm.vms);
+  await vm.vms.change('a', 20);
   await vm.replicated('a');
-  await vms!.change('a', 20);
+  await vm.vms.change('a', 20);
   await vm.replicated('a');
 });
-
-/** Whoever reads the disks of the VM that is off is waited for. */
-async function startAgain(): Promise<void> {
-  const started = async () => {
-    try {
-      await vms!.hypervisors.a.start(VM);
-      return true;
-    } catch (error) {
-      if (error instanceof Failure && error.code === 'busy') return false;
-      throw error;
-    }
-  };
-  await until(started, { timeoutMs: 10_000, onTimeout: () => new Error('the disks stay in use') });
-}
 
 /** Notes how far the present copy is, until the returned function is called. */
 function watchCopy(vm: ReplicatedVm, seen: { blocks: number; different: number }[]): () => void {

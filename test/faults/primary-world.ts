@@ -1,0 +1,43 @@
+/** What each test of two hosts begins with, and what is cleared when it ends. */
+import type { TestContext } from 'node:test';
+import { until } from '../../src/lib/clock.ts';
+import { Failure } from '../../src/model/failure.ts';
+import { newSeed, seeded } from './replica-primary.ts';
+import { ReplicatedVm } from './replicated-vm.ts';
+import { TwoHosts } from './two-hosts.ts';
+import { VM, VmHosts } from './vm-hosts.ts';
+
+/** Replication of a running guest that has written already; the initial copy has begun. */
+export async function startReplication(
+  t: TestContext,
+  options: { history?: number; changes?: number } = {},
+): Promise<ReplicatedVm> {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const vms = await VmHosts.make(seeded(seed));
+  const hosts = await TwoHosts.open(vms.directory, vms.hypervisors);
+  let vm: ReplicatedVm | undefined;
+  t.after(async () => {
+    await (vm?.hosts ?? hosts).close();
+    await vms.dispose();
+  });
+  await hosts.begin();
+  await vms.hypervisors.a.start(VM);
+  await vms.change('a', options.changes ?? 30);
+  vm = await ReplicatedVm.enable(hosts, vms, options);
+  return vm;
+}
+
+/** After its host's death; whoever reads the disks of the VM that is off is waited for. */
+export async function startAgain(vms: VmHosts): Promise<void> {
+  const started = async () => {
+    try {
+      await vms.hypervisors.a.start(VM);
+      return true;
+    } catch (error) {
+      if (error instanceof Failure && error.code === 'busy') return false;
+      throw error;
+    }
+  };
+  await until(started, { timeoutMs: 10_000, onTimeout: () => new Error('the disks stay in use') });
+}
