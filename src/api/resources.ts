@@ -172,7 +172,7 @@ export const ReplicationView = z
       .describe('the log that is begun and not yet acknowledged'),
     copy: z
       .object({
-        mode: z.enum(['empty', 'compare']),
+        mode: z.enum(['empty', 'compare', 'changed']),
         bytesDone: bytes,
         bytesTotal: bytes,
         blocksCompared: z.number().int().describe('blocks of 64 KiB compared by digest'),

@@ -2,7 +2,7 @@
  * Puts the daemon together and takes it apart. The order matters and is said where it does; nothing else knows how to
  * make these parts.
  */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Operations } from '../api/contract.ts';
 import { cancelFailover } from '../failover/cancel.ts';
@@ -21,6 +21,7 @@ import { LibvirtHypervisor } from '../hypervisor/libvirt/libvirt.ts';
 import { Journal } from '../journal/journal.ts';
 import type { Log } from '../lib/log.ts';
 import { Outbox } from '../primary/outbox.ts';
+import { POINT_LIMITS } from '../primary/open-point.ts';
 import { Primaries } from '../primary/primaries.ts';
 import { PeerServer } from '../protocol/https/server.ts';
 import { Replicas } from '../replica/replicas.ts';
@@ -172,6 +173,8 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       now: Date.now,
       compression: config.compression,
       sliceBytes: config.slice.bytes,
+      outboxLimit: () => outboxLimit(config),
+      pointLimits: POINT_LIMITS,
       event: (severity: 'info' | 'warning' | 'critical', kind: string, message: string) =>
         events.add(id, severity, kind, message),
     };
@@ -186,6 +189,12 @@ function operations(services: DaemonServices): Operations {
     ...failoverOperations(services),
     ...streamOperations(services, (id) => viewOf(services, id)),
   };
+}
+
+/** The outbox of one VM may take what is configured, and never more than a tenth of what is free. */
+async function outboxLimit(config: Config): Promise<number> {
+  const { bavail, bsize } = await statfs(config.outboxDirectory);
+  return Math.min(config.outbox.maxBytes, Math.floor((bavail * bsize) / 10));
 }
 
 async function makeDirectories(config: Config): Promise<void> {

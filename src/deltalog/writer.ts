@@ -59,6 +59,11 @@ export class LogWriter {
     return this.#written;
   }
 
+  /** Bytes of disk recorded so far that are not zeros. */
+  get changedDataBytes(): number {
+    return this.#dataBytes;
+  }
+
   /** Bytes of disk recorded so far. */
   get changedBytes(): number {
     return this.#dataBytes + this.#zeroBytes;

@@ -37,6 +37,8 @@ export interface Vm {
   readonly id: string;
   readonly name: string;
   readonly state: VmState;
+  /** True when the hypervisor paused the VM since a write of its failed for lack of room, and nothing else keeps it. */
+  readonly pausedByIoError: boolean;
   readonly autostart: boolean;
   readonly disks: readonly VmDisk[];
 }
@@ -60,6 +62,8 @@ export interface Point {
   /** ms since the epoch: nothing that the guest began after it is in the point. */
   readonly instantEnd: number;
   readonly exports: readonly PointExport[];
+  /** Absolute paths of files that take what the guest overwrites while the point is open; they grow. None while the VM is off. */
+  readonly scratchFiles: readonly string[];
 }
 
 export interface OpenPointRequest {

@@ -85,6 +85,11 @@ export const CATALOGUE = {
     409,
     'Another backup job is open on this VM (see `virsh domjobinfo`); replication waits for it.',
   ),
+  'too-much-at-once': kind(
+    'backoff',
+    409,
+    'More has changed than fits one log, or the point in time could not be held so long: it is sent in slices by itself.',
+  ),
   'tracking-lost': kind(
     'never',
     409,

@@ -15,6 +15,8 @@ export const EVENTS = [
   'resync-wanted',
   /** Primary: a comparison has begun. */
   'compare-begun',
+  /** Primary: more has changed than one log may hold. */
+  'fell-behind',
   /** Primary: a cycle was acknowledged. Replica: a recovery point of this primary is in the disks. */
   'point-made',
   /** Replica: a person's failover, or a take-over, has fenced the old primary. */
@@ -55,6 +57,7 @@ const REPLICATING: Row = {
   'resync-wanted': 'primary/WaitingForStartResynchronize',
   'compare-begun': 'primary/Resynchronizing',
   'point-made': 'primary/Replicating',
+  'fell-behind': 'primary/CatchingUp',
   'role-lost': 'primary/SteppedDown',
 };
 
@@ -71,7 +74,11 @@ const ROWS: Partial<Record<Situation, Row>> = {
     'resync-wanted': 'primary/WaitingForStartResynchronize',
     'role-lost': 'primary/SteppedDown',
   },
-  'primary/InitialReplicationInProgress': { ...REPLICATING, 'copy-begun': 'primary/InitialReplicationInProgress' },
+  'primary/InitialReplicationInProgress': {
+    ...REPLICATING,
+    'copy-begun': 'primary/InitialReplicationInProgress',
+    'fell-behind': 'primary/InitialReplicationInProgress',
+  },
   'primary/Replicating': {
     ...REPLICATING,
     prepared: 'primary/PreparedForFailover',
@@ -82,7 +89,7 @@ const ROWS: Partial<Record<Situation, Row>> = {
   },
   'primary/CatchingUp': REPLICATING,
   'primary/WaitingForStartResynchronize': { ...REPLICATING, reversed: 'primary/WaitingForStartResynchronize' },
-  'primary/Resynchronizing': REPLICATING,
+  'primary/Resynchronizing': { ...REPLICATING, 'fell-behind': 'primary/Resynchronizing' },
   'primary/PreparedForFailover': {
     prepared: 'primary/PreparedForFailover',
     'preparation-undone': 'primary/Replicating',

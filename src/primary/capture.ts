@@ -48,11 +48,18 @@ export class PointReader implements AsyncDisposable {
   }
 
   /** Writes the extents of a disk into the log. */
-  async copy(disk: number, extents: readonly ChangedExtent[], writer: LogWriter, signal: AbortSignal): Promise<void> {
+  async copy(
+    disk: number,
+    extents: readonly ChangedExtent[],
+    writer: LogWriter,
+    signal: AbortSignal,
+    onPiece: () => void = () => undefined,
+  ): Promise<void> {
     for await (const piece of readPieces(this.#clients[disk]!, extents, READ)) {
       signal.throwIfAborted();
       if (piece.zero) await writer.zero(disk, piece.offset, piece.length);
       else await writer.data(disk, piece.offset, piece.data!);
+      onPiece();
     }
   }
 

@@ -2,12 +2,14 @@
  * One replication cycle: all disks at one instant, what changed since the last acknowledged position, sent, acknowledged.
  */
 import { crashPoint } from '../lib/crash-point.ts';
-import type { ChangedExtent } from '../model/extent.ts';
+import { totalLength, type ChangedExtent } from '../model/extent.ts';
+import { Failure } from '../model/failure.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import { after } from '../model/state.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
 import type { LogInFlight } from '../store/store.ts';
 import { PointReader } from './capture.ts';
+import { withPoint } from './open-point.ts';
 import type { GrowingLog } from './outbox.ts';
 import type { Replication } from './replication.ts';
 import { sendLog } from './send.ts';
@@ -29,28 +31,24 @@ export async function runCycle(
   kind: RecoveryPoint['kind'],
   signal: AbortSignal,
 ): Promise<CycleResult> {
-  const { hypervisor, now, endpoint } = replication.services;
-  const { vmId, bitmap, position } = replication.record;
+  const { now, endpoint } = replication.services;
+  const { bitmap, position } = replication.record;
   const started = now();
   replication.enter('reading');
   const inFlight = replication.intend({ nextBitmap: replication.bitmapName(position.sequence + 1), copyAfter: null });
-  let result: Captured | undefined;
+  let captured: { result: Captured; jobMs: number };
   try {
     crashPoint('cycle:intended');
-    const point = await hypervisor.openPoint({
-      vmId,
-      targets: replication.targets(),
-      since: bitmap,
-      next: inFlight.nextBitmap,
+    captured = await withPoint(replication, { since: bitmap, next: inFlight.nextBitmap }, signal, (point, held) => {
+      crashPoint('cycle:opened');
+      return capture(replication, inFlight, point, kind, { held, signal });
     });
-    crashPoint('cycle:opened');
-    result = await capture(replication, inFlight, point, kind, signal);
   } catch (error) {
     // A whole log may be at the replica already: then only `reconcile` can tell what it is worth.
     if (replication.record.inFlight?.makes === null) await replication.discard(inFlight);
     throw error;
   }
-  const jobMs = result.jobMs;
+  const { result, jobMs } = captured;
   const { statistics } = replication.record;
   if (result.sending === undefined) {
     await replication.discard(inFlight);
@@ -89,60 +87,84 @@ export async function runCycle(
 interface Captured {
   readonly instant: number;
   readonly changedBytes: number;
-  readonly jobMs: number;
   /** Undefined when nothing had changed: then there is no log. */
   readonly sending: ReturnType<typeof sendLog> | undefined;
 }
 
-/** Reads the open point and closes it, whatever happens; sending begins meanwhile and goes on after. */
+/** Until when to go on: reading while the point is held, sending until replication is stopped. */
+export interface Signals {
+  readonly held: AbortSignal;
+  readonly signal: AbortSignal;
+}
+
+/** Reads the open point into a log; sending begins meanwhile and goes on after. */
 async function capture(
   replication: Replication,
   inFlight: LogInFlight,
   point: Point,
   kind: RecoveryPoint['kind'],
-  signal: AbortSignal,
+  { held, signal }: Signals,
 ): Promise<Captured> {
-  const { hypervisor, outbox, compression } = replication.services;
-  const { vmId, epoch, copy } = replication.record;
-  const opened = performance.now();
-  let log: GrowingLog | undefined;
-  let sending: ReturnType<typeof sendLog> | undefined;
+  const { outbox, compression } = replication.services;
+  const { epoch, copy } = replication.record;
+  const { instant } = point;
+  await using reader = await PointReader.connect(point, replication.targets());
+  const changes: ChangedExtent[][] = [];
+  for (const disk of replication.targets().keys()) changes.push(await reader.changed(disk, 0, reader.size(disk)));
+  // The cycle that closes a copy makes the point, even when nothing changed since the copy began.
+  if (copy === null && changes.every((extents) => extents.length === 0)) {
+    return { instant, changedBytes: 0, sending: undefined };
+  }
+  const limit = await replication.services.outboxLimit();
+  refuseTooMuch(estimate(replication, changes), limit);
+  const { sequence } = inFlight;
+  const header = replication.header(inFlight, { sequence, epoch, instant, confirmed: instant, kind });
+  const log = await outbox.begin(header, compression);
   const given = new AbortController();
+  const sending = startSending(replication, log, AbortSignal.any([signal, given.signal]));
   try {
-    let changedBytes = 0;
-    {
-      await using reader = await PointReader.connect(point, replication.targets());
-      for (const disk of replication.targets().keys()) {
-        const extents: ChangedExtent[] = await reader.changed(disk, 0, reader.size(disk));
-        // The cycle that closes a copy makes the point, even when nothing changed since the copy began.
-        if (extents.length === 0 && copy === null) continue;
-        if (log === undefined) {
-          const { sequence } = inFlight;
-          const { instant } = point;
-          const header = replication.header(inFlight, { sequence, epoch, instant, confirmed: instant, kind });
-          log = await outbox.begin(header, compression);
-          sending = startSending(replication, log, AbortSignal.any([signal, given.signal]));
-        }
-        await reader.copy(disk, extents, log.writer, signal);
+    for (const [disk, extents] of changes.entries()) {
+      await reader.copy(disk, extents, log.writer, held, () => {
         crashPoint('cycle:reading');
         replication.activity.logBytes = log.writer.written;
-      }
+        refuseTooMuch(log.writer.written, limit);
+      });
     }
-    if (log !== undefined) {
-      const footer = await log.finish();
-      changedBytes = footer.dataBytes + footer.zeroBytes;
-      replication.activity.logBytes = log.writer.written;
-      crashPoint('cycle:read');
-      replication.completed(inFlight, footer, point.instant);
-    }
-    await hypervisor.closePoint(vmId);
-    return { instant: point.instant, changedBytes, jobMs: performance.now() - opened, sending };
+    const footer = await log.finish();
+    replication.activity.logBytes = log.writer.written;
+    crashPoint('cycle:read');
+    replication.completed(inFlight, footer, instant);
+    return { instant, changedBytes: footer.dataBytes + footer.zeroBytes, sending };
   } catch (error) {
-    given.abort(error);
-    await log?.abandon(error instanceof Error ? error : new Error(String(error)));
-    await sending?.catch(() => undefined); // it failed because we gave up; `error` is the reason
+    await giveUpLog(log, sending, given, error);
     throw error;
   }
+}
+
+/** Ends a log that will not be finished, and its sending. */
+export async function giveUpLog(
+  log: GrowingLog,
+  sending: ReturnType<typeof sendLog> | undefined,
+  given: AbortController,
+  error: unknown,
+): Promise<void> {
+  given.abort(error);
+  await log.abandon(error instanceof Error ? error : new Error(String(error)));
+  await sending?.catch(() => undefined); // it failed because we gave up; `error` is the reason
+}
+
+function refuseTooMuch(bytes: number, limit: number): void {
+  if (bytes <= limit) return;
+  const mib = (count: number) => Math.ceil(count / 2 ** 20);
+  throw new Failure('too-much-at-once', `${mib(bytes)} MiB don't fit the outbox, which may take ${mib(limit)} MiB now`);
+}
+
+/** About how long the log of these changes will be, by how the ones before came out; before the first, uncompressed. */
+function estimate(replication: Replication, changes: readonly (readonly ChangedExtent[])[]): number {
+  const { changedBytes, sentBytes } = replication.record.statistics;
+  const data = changes.flat().filter(({ zero }) => !zero);
+  const ratio = changedBytes === 0 ? 1 : Math.min(1, sentBytes / changedBytes);
+  return totalLength(data) * ratio;
 }
 
 /** Starts sending at once; its failure is looked at where the log's fate is decided, not before. */

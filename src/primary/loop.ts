@@ -8,6 +8,7 @@ import { Retries } from '../model/backoff.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import { nextCycle } from '../model/schedule.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
+import { beginCatchUp } from './catch-up.ts';
 import { runCopy } from './copy.ts';
 import { stampOf } from './images.ts';
 import { runCycle, type CycleResult } from './cycle.ts';
@@ -68,8 +69,7 @@ export class ReplicationLoop {
   async cycleNow(kind: RecoveryPoint['kind'], signal: AbortSignal): Promise<CycleResult> {
     return this.#gate.run('cycle', async () => {
       await reconcile(this.replication, signal);
-      await runCopy(this.replication, signal);
-      return await runCycle(this.replication, kind, signal);
+      return await this.#close(kind, signal);
     });
   }
 
@@ -116,18 +116,30 @@ export class ReplicationLoop {
       if (missed > 0) replication.count({ missedCycles: replication.record.statistics.missedCycles + missed });
       await this.#wait(due, signal);
       if (signal.aborted) return lastStart;
-    } else {
-      await runCopy(replication, signal);
     }
     const began = now();
     if (this.#quiet !== undefined && (await this.#rest()) === this.#quiet) {
       await this.#confirm(began);
       return began;
     }
-    const { idle } = await runCycle(replication, 'crash-consistent', signal);
+    const { idle } = await this.#close('crash-consistent', signal);
     this.#quiet = idle ? await this.#rest() : undefined;
     await this.#keepAutostart();
     return began;
+  }
+
+  /** A cycle; what doesn't fit one goes in slices first. */
+  async #close(kind: RecoveryPoint['kind'], signal: AbortSignal): Promise<CycleResult> {
+    const { replication } = this;
+    for (;;) {
+      await runCopy(replication, signal);
+      try {
+        return await runCycle(replication, kind, signal);
+      } catch (error) {
+        if (!(error instanceof Failure) || error.code !== 'too-much-at-once') throw error;
+        await beginCatchUp(replication, error);
+      }
+    }
   }
 
   /**

@@ -60,10 +60,12 @@ async function settle(replication: Replication): Promise<void> {
   const { vmId, vmName, position, copy, bitmap, peer, state } = replication.record;
   const { received } = await endpoint.status(replication.id);
   const bitmaps = await hypervisor.listBitmaps(vmId);
+  const needed = [bitmap, copy?.since ?? null].filter((name) => name !== null);
   for (const { name } of bitmaps) {
-    if (name.startsWith(replication.bitmapPrefix) && name !== bitmap) await hypervisor.dropBitmap(vmId, name);
+    if (name.startsWith(replication.bitmapPrefix) && !needed.includes(name)) await hypervisor.dropBitmap(vmId, name);
   }
-  const tracked = bitmap !== null && bitmaps.some(({ name, usable }) => name === bitmap && usable);
+  const tracked =
+    bitmap !== null && needed.every((wanted) => bitmaps.some(({ name, usable }) => name === wanted && usable));
   if (!samePosition(received, position)) {
     const text = `${peer} stands at log ${received.sequence}, expected ${position.sequence}: comparing both sides`;
     event('warning', 'comparing', text);

@@ -16,6 +16,7 @@ import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import { after } from '../model/state.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import type { LogInFlight, RelationshipRecord, Severity, Statistics, Store } from '../store/store.ts';
+import type { PointLimits } from './open-point.ts';
 import type { Outbox } from './outbox.ts';
 import type { SendProgress } from './send.ts';
 
@@ -30,6 +31,9 @@ export interface PrimaryServices {
   readonly compression: number;
   /** Most bytes of data in one slice of a copy. */
   readonly sliceBytes: number;
+  /** Most bytes that one log may take in the outbox, as the room is now. */
+  readonly outboxLimit: () => Promise<number>;
+  readonly pointLimits: PointLimits;
   readonly event: (severity: Severity, kind: string, message: string) => void;
 }
 
@@ -52,6 +56,9 @@ export class Replication {
   readonly id: string;
   readonly services: PrimaryServices;
   activity: Activity = { phase: 'waiting', since: 0, logBytes: 0, send: { sent: 0, resent: 0, breaks: 0 } };
+
+  /** Part of the configured size that a slice of a copy has now: halved when one had to be given up. */
+  slicePart = 1;
 
   constructor(id: string, services: PrimaryServices) {
     this.id = id;
@@ -145,7 +152,11 @@ export class Replication {
       ...(closes ? after(before, 'point-made') : {}),
     });
     crashPoint('acknowledged:stored');
-    if (closes && before.bitmap !== null) await hypervisor.dropBitmap(before.vmId, before.bitmap);
+    if (closes) {
+      for (const done of [before.bitmap, before.copy?.since ?? null]) {
+        if (done !== null) await hypervisor.dropBitmap(before.vmId, done);
+      }
+    }
     crashPoint('acknowledged:dropped');
     await outbox.clear();
   }

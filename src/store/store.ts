@@ -18,8 +18,13 @@ export interface LocalDisk {
 
 /** Where a copy of whole disks (initial copy, comparison) stands. */
 export interface CopyProgress {
-  /** `empty`: onto empty disks, zeros are left out. `compare`: only blocks whose digests differ are sent. */
-  readonly mode: 'empty' | 'compare';
+  /**
+   * `empty`: onto empty disks, zeros are left out. `compare`: only blocks whose digests differ are sent. `changed`: what
+   * changed since the bitmap `since`.
+   */
+  readonly mode: 'empty' | 'compare' | 'changed';
+  /** Of `changed`: kept until the copy is closed; null for the others. */
+  readonly since: string | null;
   /** Index in the relationship's list of disks, and byte offset in it, of what comes next. */
   readonly disk: number;
   readonly offset: number;

@@ -7,7 +7,7 @@ import { NO_STATISTICS, type RelationshipRecord, type Store } from '../../src/st
 /** A record with every optional part filled, so that a part which isn't stored is missed. */
 export function fullRelationship(id: string): RelationshipRecord {
   const state = 'ab'.repeat(16);
-  const copy = { mode: 'compare', disk: 1, offset: 65536, blocksCompared: 7, blocksDifferent: 2 } as const;
+  const copy = { mode: 'compare', since: null, disk: 1, offset: 65536, blocksCompared: 7, blocksDifferent: 2 } as const;
   return {
     id,
     vmId: '6b1f1a52-6c1e-4b0e-9d3c-0a4a8e1f7d11',

@@ -28,6 +28,7 @@ import { Journal } from '../../src/journal/journal.ts';
 import type { PlanDefinition } from '../../src/journal/runner.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { Outbox } from '../../src/primary/outbox.ts';
+import { POINT_LIMITS } from '../../src/primary/open-point.ts';
 import { Primaries } from '../../src/primary/primaries.ts';
 import type { ReplicaEndpoint } from '../../src/protocol/endpoint.ts';
 import { Replicas } from '../../src/replica/replicas.ts';
@@ -97,7 +98,9 @@ export class Host {
           log,
           now: Date.now,
           compression: 1,
-          sliceBytes: SLICE_BYTES,
+          outboxLimit: async () => Number.POSITIVE_INFINITY,
+      pointLimits: POINT_LIMITS,
+      sliceBytes: SLICE_BYTES,
           event: (severity, kind, message) => events.add(id, severity, kind, message),
         }),
         onRoleLost: (id) => roles.roleLost(id),

@@ -1,7 +1,7 @@
 import { Failure } from '../../model/failure.ts';
 import type { Vm, VmDisk, VmState } from '../hypervisor.ts';
 import { type DefinedDisk, type DomainDescription, describeDomain } from './domain-xml.ts';
-import { DOMAIN_STATE, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
+import { DOMAIN_STATE, PAUSED_BY_IO_ERROR, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
 import { VirError } from './rpc/error.ts';
 
 const UUID = /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i;
@@ -56,25 +56,38 @@ export class Domains {
   }
 
   async vm(domain: DomainRef): Promise<Vm> {
-    const [{ id, name, disks }, state, autostart] = await Promise.all([
+    const [{ id, name, disks }, { state, pausedByIoError }, autostart] = await Promise.all([
       this.describe(domain),
-      this.state(domain),
+      this.#stateAndReason(domain),
       this.#autostart(domain),
     ]);
-    return { id, name, state, autostart, disks: await Promise.all(disks.map((disk) => this.#disk(domain, disk))) };
+    return {
+      id,
+      name,
+      state,
+      pausedByIoError,
+      autostart,
+      disks: await Promise.all(disks.map((disk) => this.#disk(domain, disk))),
+    };
   }
 
   async state(domain: DomainRef): Promise<VmState> {
-    switch (await this.#calls.state(domain)) {
+    return (await this.#stateAndReason(domain)).state;
+  }
+
+  async #stateAndReason(domain: DomainRef): Promise<{ state: VmState; pausedByIoError: boolean }> {
+    const { state, reason } = await this.#calls.state(domain);
+    const pausedByIoError = state === DOMAIN_STATE.paused && reason === PAUSED_BY_IO_ERROR;
+    switch (state) {
       case DOMAIN_STATE.running:
       case DOMAIN_STATE.blocked:
       case DOMAIN_STATE.shutdown: // on its way, and QEMU still has the disks
-        return 'running';
+        return { state: 'running', pausedByIoError };
       case DOMAIN_STATE.shutoff:
-        return 'off';
+        return { state: 'off', pausedByIoError };
       default:
         // paused, suspended by its guest, or crashed: no CPU runs; a crashed one may have left QEMU behind
-        return isActive(domain) ? 'paused' : 'off';
+        return { state: isActive(domain) ? 'paused' : 'off', pausedByIoError };
     }
   }
 

@@ -60,7 +60,7 @@ export class OfflineTracking {
       const exports: PointExport[] = [];
       for (const disk of disks) exports.push(await openDisk(daemon, disk, request.since));
       this.#daemons.set(directory, daemon);
-      return { instant, instantEnd: Date.now(), exports };
+      return { instant, instantEnd: Date.now(), exports, scratchFiles: [] };
     } catch (error) {
       await daemon?.stop();
       if (request.next !== null) await this.dropBitmap(disks, request.next);

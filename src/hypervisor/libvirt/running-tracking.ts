@@ -67,7 +67,7 @@ export class RunningTracking {
         exportsOf(targets, socketPath, since),
         this.#hideAll(domain, [since, next]),
       ]);
-      return { instant, instantEnd, exports };
+      return { instant, instantEnd, exports, scratchFiles: [...scratch.values()] };
     } catch (error) {
       await this.#undoOpen(domain, request, directory);
       throw trackingFailure(domain, error);

@@ -59,7 +59,7 @@ export class OffPoint {
         const dirtyContext = since === null ? null : `qemu:dirty-bitmap:${since}`;
         exports.push({ target, socketPath: daemon.nbdSocket, exportName: target, size, dirtyContext });
       }
-      return new OffPoint({ instant, instantEnd: Date.now(), exports }, daemon);
+      return new OffPoint({ instant, instantEnd: Date.now(), exports, scratchFiles: [] }, daemon);
     } catch (error) {
       await daemon?.stop();
       if (next !== null) await dropBitmapOff(disks, next);

@@ -166,7 +166,15 @@ export class QsdHypervisor implements Hypervisor {
     const { id, name } = definition;
     const running = this.#host.running.get(id);
     const state = running === undefined ? 'off' : running.paused ? 'paused' : 'running';
-    return { id, name, state, autostart, disks: await Promise.all(definition.disks.map(describeDisk)) };
+    const pausedByIoError = false; // its guests are tests, which see their own errors
+    return {
+      id,
+      name,
+      state,
+      pausedByIoError,
+      autostart,
+      disks: await Promise.all(definition.disks.map(describeDisk)),
+    };
   }
 }
 

@@ -110,7 +110,7 @@ export class RunningVm {
       const instantEnd = Date.now();
       const exports: PointExport[] = [];
       for (const { target } of disks) exports.push(await this.#exportPoint(target, sizes.get(target)!, since));
-      return { instant, instantEnd, exports };
+      return { instant, instantEnd, exports, scratchFiles: disks.map(({ target }) => this.#scratch(target)) };
     } catch (error) {
       await this.closePoint();
       if (next !== null) await this.dropBitmap(next);

@@ -16,7 +16,8 @@ const failure = z.strictObject({
 });
 
 const copy = z.strictObject({
-  mode: z.enum(['empty', 'compare']),
+  mode: z.enum(['empty', 'compare', 'changed']),
+  since: text.nullable().default(null),
   disk: count,
   offset: count,
   blocksCompared: count,

@@ -16,6 +16,8 @@ export interface BlockJob {
 }
 
 export const DOMAIN_STATE = { running: 1, blocked: 2, paused: 3, shutdown: 4, shutoff: 5, crashed: 6 } as const;
+/** Why a paused domain is paused: a write of its failed. */
+export const PAUSED_BY_IO_ERROR = 5;
 export const XML_FLAG = { secure: 1, inactive: 2 } as const;
 export const UNDEFINE_FLAG = { managedSave: 1, snapshotsMetadata: 2, keepNvram: 8, checkpointsMetadata: 16 } as const;
 export const SHUTDOWN_FLAG = { acpi: 1, agent: 2 } as const;
@@ -64,8 +66,9 @@ export class Calls {
     return (await this.#call(14, 'domainGetXMLDesc', onDomain(domain).uint(flags))).string();
   }
 
-  async state(domain: DomainRef): Promise<number> {
-    return (await this.#call(212, 'domainGetState', onDomain(domain).uint(0))).int();
+  async state(domain: DomainRef): Promise<{ state: number; reason: number }> {
+    const reader = await this.#call(212, 'domainGetState', onDomain(domain).uint(0));
+    return { state: reader.int(), reason: reader.int() };
   }
 
   async autostart(domain: DomainRef): Promise<boolean> {
