@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, errors, Pool, type Dispatcher } from 'undici';
-import { Failure } from '../../model/failure.ts';
+import { VERSION } from '../../lib/version.ts';
+import { Failure, type FailureCode } from '../../model/failure.ts';
 import type { Position } from '../../model/relationship.ts';
 import { requirePeer } from '../../security/authenticate.ts';
 import type { Authority } from '../../security/authority.ts';
@@ -18,7 +19,8 @@ import { DurableShape, HelloShape, read, StatusShape, type Hello } from './messa
 import { failureOf, jsonOf, receive, type Received } from './receive.ts';
 import { Sending } from './sending.ts';
 import { Silence } from './silence.ts';
-import { HELLO, paths, SILENCE_MS, WIRE_HEADER, WIRE_VERSION } from './wire.ts';
+import { commonWire } from './wire-version.ts';
+import { HELLO, paths, SILENCE_MS, WIRE_HEADER, WIRES } from './wire.ts';
 
 export interface HttpsEndpointOptions {
   readonly authority: Authority;
@@ -27,6 +29,8 @@ export interface HttpsEndpointOptions {
   readonly connectMs?: number;
   /** A request fails with `timeout` after this long without a sign of life of the peer, ms; 60 s unless told. */
   readonly silenceMs?: number;
+  /** Versions of the wire that this side speaks; those of this build unless told (by a test of crossed versions). */
+  readonly wires?: readonly number[];
 }
 
 export interface PeerHello extends Hello {
@@ -34,6 +38,9 @@ export interface PeerHello extends Hello {
   readonly skewMs: number;
   readonly roundTripMs: number;
 }
+
+/** After these the peer may be another version when it is asked next. */
+const AGREE_AGAIN: ReadonlySet<FailureCode> = new Set(['unreachable', 'interrupted', 'timeout', 'format-unknown']);
 
 interface Ask {
   readonly method: Dispatcher.HttpMethod;
@@ -53,6 +60,8 @@ export class HttpsEndpoint implements ReplicaEndpoint {
   readonly #options: HttpsEndpointOptions;
   readonly #origin: string;
   readonly #pool: Pool;
+  /** The version of the wire that was agreed on; asked again after every break: the peer may have been upgraded. */
+  #wire: Promise<number> | undefined;
 
   constructor(options: HttpsEndpointOptions) {
     this.#options = options;
@@ -62,16 +71,20 @@ export class HttpsEndpoint implements ReplicaEndpoint {
 
   /** Who is there, with which versions, and how far the clocks are apart. */
   async hello(): Promise<PeerHello> {
+    const hello = await this.#hello();
+    this.#choose(hello);
+    return hello;
+  }
+
+  async #hello(): Promise<PeerHello> {
     const before = Date.now();
-    const hello = read(HelloShape, jsonOf(await this.#ask({ method: 'GET', path: HELLO })), 'hello', 'format-unknown');
+    const hello = read(
+      HelloShape,
+      jsonOf(await this.#exchange({ method: 'GET', path: HELLO })),
+      'hello',
+      'format-unknown',
+    );
     const after = Date.now();
-    if (!hello.wires.includes(WIRE_VERSION)) {
-      throw new Failure(
-        'format-unknown',
-        `${hello.name} speaks wire version ${hello.wires.join(', ')}, this host ${WIRE_VERSION}`,
-        { hint: 'Upgrade understudy on the host with the older version.' },
-      );
-    }
     return { ...hello, skewMs: Math.round(hello.time - (before + after) / 2), roundTripMs: after - before };
   }
 
@@ -137,6 +150,34 @@ export class HttpsEndpoint implements ReplicaEndpoint {
   }
 
   async #ask(ask: Ask): Promise<Received> {
+    ask.signal?.throwIfAborted();
+    try {
+      return await this.#exchange(ask, await orAbort(this.#agreed(), ask.signal));
+    } catch (error) {
+      if (!(error instanceof Failure) || AGREE_AGAIN.has(error.code)) this.#wire = undefined;
+      throw error;
+    }
+  }
+
+  #agreed(): Promise<number> {
+    if (this.#wire !== undefined) return this.#wire;
+    const wire = this.#agree();
+    wire.catch(() => {
+      if (this.#wire === wire) this.#wire = undefined;
+    });
+    return (this.#wire = wire);
+  }
+
+  async #agree(): Promise<number> {
+    return this.#choose(await this.#hello());
+  }
+
+  #choose(hello: Hello): number {
+    const { authority, wires = WIRES } = this.#options;
+    return commonWire({ name: authority.name, version: VERSION, wires }, hello);
+  }
+
+  async #exchange(ask: Ask, wire?: number): Promise<Received> {
     const { peer } = this.#options;
     ask.signal?.throwIfAborted();
     const silenceMs = this.#options.silenceMs ?? SILENCE_MS;
@@ -148,7 +189,7 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     let received: Received;
     try {
       received = await receive(this.#pool, {
-        ...request(ask, sending),
+        ...request(ask, wire, sending),
         signal: ask.signal === undefined ? giveUp.signal : AbortSignal.any([giveUp.signal, ask.signal]),
         heard: () => silence.heard(),
       });
@@ -233,8 +274,22 @@ export class HttpsEndpoint implements ReplicaEndpoint {
   }
 }
 
-function request(ask: Ask, sending?: Sending): Omit<Dispatcher.RequestOptions, 'signal'> {
-  const headers: Record<string, string> = { [WIRE_HEADER]: String(WIRE_VERSION) };
+/** What many wait for, for one who may give up: throws the signal's reason then. */
+async function orAbort<T>(shared: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await shared;
+  const given = Promise.withResolvers<never>();
+  const giveUp = (): void => given.reject(signal.reason);
+  signal.addEventListener('abort', giveUp, { once: true });
+  try {
+    return await Promise.race([shared, given.promise]);
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
+}
+
+/** @param wire none: for `hello`, which is the same in every version. */
+function request(ask: Ask, wire?: number, sending?: Sending): Omit<Dispatcher.RequestOptions, 'signal'> {
+  const headers: Record<string, string> = wire === undefined ? {} : { [WIRE_HEADER]: String(wire) };
   if (ask.json !== undefined) headers['content-type'] = 'application/json';
   if (sending !== undefined) headers['content-type'] = 'application/octet-stream';
   const body = sending ?? (ask.json === undefined ? null : JSON.stringify(ask.json));

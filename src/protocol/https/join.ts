@@ -11,7 +11,7 @@ import { readToken, type EnrolmentToken } from '../../security/token.ts';
 import { dialer } from './dial.ts';
 import { read } from './messages.ts';
 import { failureOf, jsonOf, receive, type Received } from './receive.ts';
-import { ENROL, ENROLMENT_NAME, WIRE_HEADER, WIRE_VERSION } from './wire.ts';
+import { ENROL, ENROLMENT_NAME, WIRE_HEADER, WIRES } from './wire.ts';
 
 export interface JoinOptions {
   /** The line that `understudy peer token` printed on the other host. */
@@ -51,7 +51,7 @@ export async function join(options: JoinOptions): Promise<Peer> {
     received = await receive(client, {
       method: 'POST',
       path: ENROL,
-      headers: { [WIRE_HEADER]: String(WIRE_VERSION), 'content-type': 'application/json' },
+      headers: { [WIRE_HEADER]: String(Math.max(...WIRES)), 'content-type': 'application/json' },
       body: JSON.stringify(requestEnrolment(authority, options.address, token)),
       signal: AbortSignal.timeout(timeoutMs),
       heard: () => undefined,

@@ -116,7 +116,10 @@ export class Loopback {
     return directory;
   }
 
-  async host(name: string, options: { log?: Log; silenceMs?: number; now?: () => number } = {}): Promise<TestHost> {
+  async host(
+    name: string,
+    options: { log?: Log; silenceMs?: number; now?: () => number; wires?: readonly number[] } = {},
+  ): Promise<TestHost> {
     const authority = await openAuthority(await this.directory(), {
       hostName: name,
       addresses: [],
@@ -140,6 +143,7 @@ export class Loopback {
         return replica;
       },
       ...(options.silenceMs === undefined ? {} : { silenceMs: options.silenceMs }),
+      ...(options.wires === undefined ? {} : { wires: options.wires }),
     });
     this.#endings.push(() => server.close());
     const endings = this.#endings;

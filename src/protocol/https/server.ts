@@ -13,7 +13,8 @@ import { Door, type Visitor } from './door.ts';
 import { Exchange } from './exchange.ts';
 import { read, type Hello } from './messages.ts';
 import { serve, type Answer } from './routes.ts';
-import { ENROL, HELLO, SILENCE_MS, WIRE_HEADER, WIRE_VERSION } from './wire.ts';
+import { requireWire } from './wire-version.ts';
+import { ENROL, HELLO, SILENCE_MS, WIRE_HEADER, WIRES } from './wire.ts';
 
 export interface PeerServerOptions {
   /** Address to listen on; `::` for all. */
@@ -30,6 +31,8 @@ export interface PeerServerOptions {
   readonly log: Log;
   /** How long an upload may bring no byte before it is given up, ms; 60 s unless told. */
   readonly silenceMs?: number;
+  /** Versions of the wire that it speaks; those of this build unless told (by a test of crossed versions). */
+  readonly wires?: readonly number[];
 }
 
 /**
@@ -42,9 +45,11 @@ export class PeerServer {
   readonly #options: PeerServerOptions;
   readonly #door: Door;
   readonly #http: Server;
+  readonly #wires: readonly number[];
 
   private constructor(options: PeerServerOptions) {
     this.#options = options;
+    this.#wires = options.wires ?? WIRES;
     this.#http = createServer({ keepAliveTimeout: 75_000, requestTimeout: 0, headersTimeout: 0, noDelay: true });
     this.#http.timeout = 0; // a slow link is no reason to hang up; silence is, and `Exchange` and TCP watch for it
     this.#http.on('request', (request, response) => void this.#handle(request, response));
@@ -116,11 +121,11 @@ export class PeerServer {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'https://peer.invalid');
     if (visitor.kind === 'stranger') {
       if (`${method} ${pathname}` !== `POST ${ENROL}`) throw new Failure('peer-refused', 'Strangers may only enrol');
-      checkWire(request);
+      this.#checkWire(request);
       return this.#enrol(await exchange.json());
     }
     if (`${method} ${pathname}` === `GET ${HELLO}`) return this.#hello();
-    checkWire(request);
+    this.#checkWire(request);
     const [, wire, collection, ...path] = pathname.split('/');
     if (wire !== 'v0' || collection !== 'replicas' || path.length === 0) {
       throw new Failure('not-found', `There is nothing at ${pathname.slice(0, 200)}`);
@@ -138,9 +143,13 @@ export class PeerServer {
     );
   }
 
+  #checkWire(request: IncomingMessage): void {
+    requireWire(request.headers[WIRE_HEADER]?.toString(), this.#wires);
+  }
+
   #hello(): Hello {
     const { authority, version } = this.#options;
-    return { name: authority.name, version, wires: [WIRE_VERSION], time: Date.now() };
+    return { name: authority.name, version, wires: this.#wires, time: Date.now() };
   }
 
   #enrol(body: unknown): Answer {
@@ -162,14 +171,6 @@ export class PeerServer {
     this.#options.log.error({ ...about, reference, err: error }, 'request failed by a bug');
     return new Failure('internal', `${this.#options.authority.name} failed; its log says why (reference ${reference})`);
   }
-}
-
-function checkWire(request: IncomingMessage): void {
-  const spoken = request.headers[WIRE_HEADER] ?? 'none';
-  if (spoken === String(WIRE_VERSION)) return;
-  throw new Failure('format-unknown', `The request speaks wire version ${String(spoken)}, this host ${WIRE_VERSION}`, {
-    hint: 'Upgrade understudy on the host with the older version.',
-  });
 }
 
 function decode(part: string): string {

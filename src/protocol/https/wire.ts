@@ -1,7 +1,7 @@
 import type { LogName } from '../endpoint.ts';
 
-/** Version of the wire that this build speaks. Version 0 promises no compatibility yet. */
-export const WIRE_VERSION = 0;
+/** Versions of the wire that this build speaks, the newest first. Version 0 promises no compatibility yet. */
+export const WIRES: readonly number[] = [0];
 /** Request header with the wire's version; every request but `hello` must carry it. */
 export const WIRE_HEADER = 'understudy-wire';
 /** Name that a host without a pairing asks for by SNI: the only way in for strangers, and only while a token is out. */
