@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeApi } from '../src/api/openapi.ts';
+import { errorReference } from '../src/api/errors.ts';
 import { apiReference } from '../src/api/reference.ts';
 import { createProgram } from '../src/cli/program.ts';
 import { commandReference } from '../src/cli/reference.ts';
@@ -13,6 +14,7 @@ const DOCS = join(import.meta.dirname, '../docs');
 const pages = {
   'openapi.json': `${JSON.stringify(describeApi(VERSION), undefined, 2)}\n`,
   'rest.md': apiReference(),
+  'errors.md': errorReference(),
   'cli.md': commandReference(createProgram()),
   'config.md': configReference(),
 };
