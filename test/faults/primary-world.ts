@@ -7,11 +7,16 @@ import { ReplicatedVm } from './replicated-vm.ts';
 import { TwoHosts } from './two-hosts.ts';
 import { VM, VmHosts } from './vm-hosts.ts';
 
+export interface WorldOptions {
+  readonly history?: number;
+  /** Writes before replication begins. */
+  readonly changes?: number;
+  /** False: the relationship is there, and nothing has been done yet. */
+  readonly begin?: boolean;
+}
+
 /** Replication of a running guest that has written already; the initial copy has begun. */
-export async function startReplication(
-  t: TestContext,
-  options: { history?: number; changes?: number } = {},
-): Promise<ReplicatedVm> {
+export async function startReplication(t: TestContext, options: WorldOptions = {}): Promise<ReplicatedVm> {
   const seed = newSeed();
   t.diagnostic(`SEED=${seed}`);
   const vms = await VmHosts.make(seeded(seed));
@@ -24,6 +29,9 @@ export async function startReplication(
   await hosts.begin();
   await vms.hypervisors.a.start(VM);
   await vms.change('a', options.changes ?? 30);
+  // Nothing begins while the replica can't be reached.
+  const held = options.begin === false;
+  if (held) hosts.a.link.chooser = (call) => (call === 'prepare' ? undefined : { call, when: 'before', code: 'busy' });
   vm = await ReplicatedVm.enable(hosts, vms, options);
   return vm;
 }

@@ -1,10 +1,15 @@
 /** One replicated VM on two hosts, as its tests see it: what both sides hold, compared with what the guest wrote. */
 import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
 import type { FailoverServices } from '../../src/failover/services.ts';
 import { until } from '../../src/lib/clock.ts';
 import type { EventRecord, RelationshipRecord } from '../../src/store/store.ts';
 import { difference, readDisks } from './replica-primary.ts';
-import { other, type Host, type HostName, type TwoHosts } from './two-hosts.ts';
+import { serveHypervisors } from './remote-hypervisor.ts';
+import type { Task } from './two-hosts-process.ts';
+import { other, TwoHosts, type Host, type HostName } from './two-hosts.ts';
 import { DISKS, VM_NAME, type VmHosts } from './vm-hosts.ts';
 
 const PATIENCE_MS = 30_000;
@@ -106,6 +111,26 @@ export class ReplicatedVm {
   async settled(where: HostName): Promise<void> {
     const { journal } = (this.host(where).services satisfies FailoverServices & { actions: unknown }).actions;
     await this.wait(`no plan on ${where}`, () => journal.holder(this.id) === undefined);
+  }
+
+  /**
+   * Ends both daemons and lets a process of its own carry a task out until it dies at a crash point; then both start
+   * again. Fails if that point is never reached.
+   */
+  async crashAt(crash: string, task: Task): Promise<void> {
+    await this.hosts.close();
+    const program = join(import.meta.dirname, 'two-hosts-process.ts');
+    const child = fork(program, [this.vms.directory, this.id, JSON.stringify(task)], {
+      env: { ...process.env, UNDERSTUDY_CRASH: crash },
+      execArgv: [],
+      serialization: 'advanced',
+    });
+    const settled = serveHypervisors(child, this.vms.hypervisors);
+    const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+    await settled();
+    this.hosts = await TwoHosts.open(this.vms.directory, this.vms.hypervisors);
+    await this.hosts.begin();
+    assert.equal(signal, 'SIGKILL', `${crash} was never reached: ${code}`);
   }
 
   #story(name: HostName): string {

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startReplication } from './primary-world.ts';
+
+const IN_A_CYCLE = [
+  'cycle:intended',
+  'cycle:opened',
+  'cycle:reading',
+  'cycle:read',
+  'cycle:closed',
+  'cycle:acknowledged',
+  'acknowledged:stored',
+  'acknowledged:dropped',
+];
+const IN_A_COPY = ['copy:tracked', 'slice:opened', 'slice:acknowledged'];
+
+void test('a daemon that is killed at any step of a cycle goes on after it, without a comparison', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  for (const crash of IN_A_CYCLE) {
+    await vm.vms.change('a', 8);
+    await vm.crashAt(crash, { kind: 'replicate', primary: 'a' });
+    await vm.vms.change('a', 2);
+    await vm.replicated('a');
+    assert.equal((await vm.vms.hypervisors.a.listBitmaps(vm.record('a').vmId)).length, 1, `bitmaps after ${crash}`);
+  }
+  assert.equal(vm.count('a', 'comparing'), 0);
+  await vm.checkAllPoints('b');
+});
+
+void test('a daemon that is killed in the initial copy goes on with it, without a comparison', async (t) => {
+  for (const crash of IN_A_COPY) {
+    await t.test(crash, async (inner) => {
+      const vm = await startReplication(inner, { changes: 40, begin: false });
+      await vm.crashAt(crash, { kind: 'replicate', primary: 'a' });
+      await vm.vms.change('a', 5);
+      await vm.replicated('a');
+      assert.equal(vm.count('a', 'comparing'), 0);
+    });
+  }
+});

@@ -1,0 +1,73 @@
+/**
+ * Both daemons in a process of their own, to be killed at a crash point; the VMs are the parent's.
+ * Usage: two-hosts-process.ts DIRECTORY RELATIONSHIP TASK, where TASK is the JSON of a `Task`.
+ */
+import { until } from '../../src/lib/clock.ts';
+import { remoteHypervisor } from './remote-hypervisor.ts';
+import { other, TwoHosts, type HostName } from './two-hosts.ts';
+
+/** What the process does: replicates until the replica stands at what the disks hold now, or carries a failover out. */
+export type Task =
+  | { readonly kind: 'replicate'; readonly primary: HostName }
+  | { readonly kind: 'planned-failover' | 'cancel-failover' | 'complete-failover'; readonly on: HostName }
+  | { readonly kind: 'reverse-replication'; readonly on: HostName }
+  | { readonly kind: 'unplanned-failover'; readonly on: HostName; readonly point?: number };
+
+const PATIENCE_MS = 60_000;
+
+/** Carries a task out on hosts that are there; resolves when it is done. */
+export async function carryOut(hosts: TwoHosts, ref: string, task: Task): Promise<void> {
+  if (task.kind === 'replicate') return await replicate(hosts, ref, task.primary);
+  const host = hosts.host(task.on);
+  switch (task.kind) {
+    case 'planned-failover':
+      await host.ask('plannedFailover', { ref, start: true, shutdownTimeoutSeconds: 10 });
+      break;
+    case 'unplanned-failover': {
+      const point = task.point === undefined ? {} : { point: task.point };
+      await host.ask('unplannedFailover', { ref, force: false, ...point });
+      break;
+    }
+    case 'cancel-failover':
+      await host.ask('cancelFailover', { ref });
+      break;
+    case 'complete-failover':
+      await host.ask('completeFailover', { ref });
+      break;
+    case 'reverse-replication':
+      await host.ask('reverseReplication', { ref });
+  }
+  await ended(hosts, ref);
+}
+
+/** Waits until no plan holds the relationship on either host. */
+export async function ended(hosts: TwoHosts, relationship: string): Promise<void> {
+  const journals = [hosts.a, hosts.b].map(({ services }) => services.actions.journal);
+  await until(() => journals.every((journal) => journal.holder(relationship) === undefined), {
+    timeoutMs: PATIENCE_MS,
+    everyMs: 10,
+    onTimeout: () => new Error(`still: ${JSON.stringify(journals.map((journal) => journal.holder(relationship)))}`),
+  });
+}
+
+async function replicate(hosts: TwoHosts, id: string, primary: HostName): Promise<void> {
+  const { store, primaries } = hosts.host(primary).services;
+  const now = Date.now();
+  const there = (): boolean => {
+    primaries.loop(id).wake();
+    const record = store.relationship(id)!;
+    const { protectedUntil, copy, inFlight, state } = record;
+    return state === 'Replicating' && copy === null && inFlight === null && (protectedUntil ?? 0) >= now;
+  };
+  await until(there, { timeoutMs: PATIENCE_MS, everyMs: 20, onTimeout: () => new Error('not replicated') });
+  await hosts.host(other(primary)).services.replicas.get(id).drained();
+}
+
+if (import.meta.main) {
+  const [directory = '', relationship = '', task = ''] = process.argv.slice(2);
+  const hosts = await TwoHosts.open(directory, { a: remoteHypervisor('a'), b: remoteHypervisor('b') });
+  await hosts.begin();
+  await carryOut(hosts, relationship, JSON.parse(task) as Task);
+  await hosts.close();
+  process.disconnect();
+}
