@@ -3,7 +3,7 @@
  *
  * 1. the undo log, for all disks, whole and durable (one that is there already is never made again);
  * 2. published to every open view;
- * 3. the disks written and flushed: only now the new point exists;
+ * 3. the disks written and flushed, and what is known of their blocks with them: only now the new point exists;
  * 4. the record says so, durably; only then the received log goes, and older points beyond the kept ones.
  */
 import { dirname } from 'node:path';
@@ -17,6 +17,7 @@ import type { Log } from '../lib/log.ts';
 import { asFailure, Failure, type RetryClass } from '../model/failure.ts';
 import { samePosition, type RecoveryPoint } from '../model/relationship.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
+import type { Digests } from './digests.ts';
 import type { DiskEngine } from './engine.ts';
 import { pointsToKeep } from '../model/retention.ts';
 import type { Inbox, ReceivedLog } from './inbox.ts';
@@ -34,6 +35,7 @@ export interface ApplierParts {
   readonly inbox: Inbox;
   readonly chain: UndoChain;
   readonly engine: DiskEngine;
+  readonly digests: Digests;
   readonly views: Views;
   readonly merger: Merger;
   /** Held while a log is applied: whoever needs the disks to stand still takes it. */
@@ -163,14 +165,18 @@ export class Applier {
   }
 
   async #write(received: ReceivedLog): Promise<void> {
-    const { record, engine } = this.#parts;
+    const { record, engine, digests } = this.#parts;
     const reader = await LogReader.open(received.path);
     try {
       const frames = await reader.index();
       const { apply } = await engine.connections();
       if (this.#leadsBack()) await this.#undo(received, frames, apply);
       crashPoint('replica:published');
-      await writeLog(reader, frames, apply);
+      const watched = digests.watch(frames);
+      await writeLog(reader, frames, apply, {
+        see: (frame, data) => watched[frame.disk]!.see(frame, data),
+        written: () => digests.note(watched, apply),
+      });
     } finally {
       await reader.close();
     }

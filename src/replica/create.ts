@@ -85,7 +85,7 @@ async function mustBeNew(path: string): Promise<void> {
 }
 
 async function clearLogs(layout: ReplicaLayout): Promise<void> {
-  for (const directory of [layout.inbox, layout.undo]) await rm(directory, { recursive: true });
+  for (const directory of [layout.inbox, layout.undo, layout.digestFiles]) await rm(directory, { recursive: true });
   await layout.make();
 }
 
@@ -118,4 +118,5 @@ export async function removeReplica(directory: string, options: { keepDisks: boo
   }
   await rm(layout.inbox, { recursive: true, force: true });
   await rm(layout.undo, { recursive: true, force: true });
+  await rm(layout.digestFiles, { recursive: true, force: true });
 }

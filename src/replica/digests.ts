@@ -1,20 +1,126 @@
 /**
- * Digests of a disk, block by block: what two sides compare to find out where they differ.
+ * Digests of a replica's disks, block by block: what two sides compare to find out where they differ. What is known lies in a
+ * file for each disk (digest-file.ts), kept up to date by what is applied anyway; the rest is read, and known from then on.
+ * They are hints: whatever goes wrong with a file costs reading the disk.
  */
+import type { FrameEntry } from '../deltalog/reader.ts';
 import { digest } from '../lib/digest.ts';
-import { Failure } from '../model/failure.ts';
+import type { Log } from '../lib/log.ts';
+import { asFailure, Failure } from '../model/failure.ts';
 import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
 import { changedExtents, readPieces } from '../qemu/disk.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
+import type { LocalDisk } from '../store/store.ts';
+import { blocksOf, DigestFile, isKnown } from './digest-file.ts';
+import type { ReplicaLayout } from './layout.ts';
+import { LogDigests, type BlockRange } from './log-digests.ts';
 
 /** Most blocks in one request: 4 GiB of disk, 1 MiB of digests. */
 const MAX_BLOCKS = 65_536;
 
 const ZERO_BLOCK = digest(Buffer.alloc(DIGEST_BLOCK));
 
-/** Digests of `count` blocks from block `from` on. Failure `bad-request` for blocks that the disk hasn't got. */
-export async function digestBlocks(client: NbdClient, from: number, count: number): Promise<Uint8Array> {
-  const blocks = Math.ceil(client.size / DIGEST_BLOCK);
+/** Unknown blocks nearer to each other than this are read in one go, known ones between them too. */
+const NEAR = 16;
+
+export class Digests {
+  readonly #layout: ReplicaLayout;
+  readonly #disks: readonly LocalDisk[];
+  readonly #log: Log;
+  /** By disk; undefined where there is none, or none that can be used. */
+  readonly #files: (DigestFile | undefined)[] = [];
+
+  constructor(options: { layout: ReplicaLayout; disks: readonly LocalDisk[]; log: Log }) {
+    this.#layout = options.layout;
+    this.#disks = options.disks;
+    this.#log = options.log;
+  }
+
+  /** Opens what is known. Before anybody opens the images: what happened to them meanwhile has to be seen. */
+  async open(): Promise<void> {
+    for (const [i, disk] of this.#disks.entries()) {
+      this.#files[i] ??= await DigestFile.open(this.#layout.digests(disk.target), disk).catch((error: unknown) => {
+        this.#log.warn({ err: asFailure(error, 'io'), disk: disk.target }, 'digests of a disk can not be kept');
+        return undefined;
+      });
+    }
+  }
+
+  /** Ends in order; nobody has the images open any more. */
+  async close(): Promise<void> {
+    for (const [i, disk] of this.#disks.entries()) {
+      const file = this.#files[i];
+      this.#files[i] = undefined;
+      await file?.close(disk).catch((error: unknown) => {
+        this.#log.warn({ err: asFailure(error, 'io'), disk: disk.target }, 'digests of a disk are given up');
+      });
+    }
+  }
+
+  /** What is known or is read by `client`. While nothing is applied. Failure `bad-request` for blocks that aren't there. */
+  async of(disk: number, client: NbdClient, from: number, count: number): Promise<Uint8Array> {
+    checkRange(client, from, count);
+    const file = this.#files[disk];
+    const known = file === undefined ? Buffer.alloc(count * DIGEST_BYTES) : await file.read(from, count);
+    for (const range of unknownIn(known)) {
+      const start = from + range.from;
+      const read = await digestBlocks(client, start, range.to - range.from);
+      read.copy(known, range.from * DIGEST_BYTES);
+      if (file !== undefined) await this.#keep(disk, () => file.write([{ from: start, digests: read }]));
+    }
+    return known;
+  }
+
+  /** To look at the frames of a log while they are written into the disks, one for each disk. */
+  watch(frames: readonly FrameEntry[]): LogDigests[] {
+    return this.#disks.map((disk, i) => {
+      const own = frames.filter((frame) => frame.disk === i);
+      return new LogDigests(disk, own);
+    });
+  }
+
+  /** The log is in the disks: its digests are durable when it resolves. */
+  async note(log: readonly LogDigests[], clients: readonly NbdClient[]): Promise<void> {
+    for (const [disk, digests] of log.entries()) {
+      const file = this.#files[disk];
+      if (file === undefined) continue;
+      for (const { from, to } of digests.unseen()) {
+        digests.seen({ from, digests: await digestBlocks(clients[disk]!, from, to - from) });
+      }
+      await this.#keep(disk, async () => {
+        await file.write(digests.runs());
+        await file.sync();
+      });
+    }
+  }
+
+  /** What can't be kept is given up, all of it: it must never be believed later. Throws if not even that is possible. */
+  async #keep(disk: number, write: () => Promise<void>): Promise<void> {
+    try {
+      await write();
+    } catch (error) {
+      const { target } = this.#disks[disk]!;
+      this.#log.warn({ err: asFailure(error, 'io'), disk: target }, 'digests of a disk are given up');
+      await this.#files[disk]!.discard();
+      this.#files[disk] = undefined;
+    }
+  }
+}
+
+/** Ranges of blocks without a digest. */
+function unknownIn(digests: Buffer): BlockRange[] {
+  const out: { from: number; to: number }[] = [];
+  for (let block = 0; block * DIGEST_BYTES < digests.length; block++) {
+    if (isKnown(digests.subarray(block * DIGEST_BYTES, (block + 1) * DIGEST_BYTES))) continue;
+    const last = out.at(-1);
+    if (last !== undefined && block - last.to < NEAR) last.to = block + 1;
+    else out.push({ from: block, to: block + 1 });
+  }
+  return out;
+}
+
+function checkRange(client: NbdClient, from: number, count: number): void {
+  const blocks = blocksOf(client.size);
   const sound = Number.isSafeInteger(from) && Number.isSafeInteger(count) && from >= 0 && count >= 1;
   if (!sound || count > MAX_BLOCKS || from + count > blocks) {
     throw new Failure(
@@ -22,6 +128,10 @@ export async function digestBlocks(client: NbdClient, from: number, count: numbe
       `blocks ${from} to ${from + count} of a disk of ${blocks} (at most ${MAX_BLOCKS})`,
     );
   }
+}
+
+/** Digests of `count` blocks from block `from` on, read from the disk. */
+export async function digestBlocks(client: NbdClient, from: number, count: number): Promise<Buffer> {
   const start = from * DIGEST_BLOCK;
   const end = Math.min(client.size, start + count * DIGEST_BLOCK);
   const out = Buffer.alloc(count * DIGEST_BYTES);

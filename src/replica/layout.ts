@@ -4,6 +4,7 @@
  * ```
  * replica.json                    what it is and where it stands (record.ts)
  * disks/<target>.qcow2            flat disks: the latest applied state
+ * digests/<target>.digests        what is known of a flat disk's blocks (digest-file.ts); may be lost
  * inbox/<sequence>-<logId>.part   a log that is being received
  * inbox/<sequence>-<logId>.log    a log that is whole, durable and acknowledged, and not yet applied
  * undo/<sequence>.undo            takes the state of that sequence back to an older one: the one before it, or, merged, further
@@ -45,6 +46,7 @@ export class ReplicaLayout {
   readonly directory: string;
   readonly record: string;
   readonly disks: string;
+  readonly digestFiles: string;
   readonly inbox: string;
   readonly undo: string;
 
@@ -52,6 +54,7 @@ export class ReplicaLayout {
     this.directory = directory;
     this.record = join(directory, 'replica.json');
     this.disks = join(directory, 'disks');
+    this.digestFiles = join(directory, 'digests');
     this.inbox = join(directory, 'inbox');
     this.undo = join(directory, 'undo');
   }
@@ -60,6 +63,7 @@ export class ReplicaLayout {
     for (const [path, mode] of [
       [this.directory, 0o711],
       [this.disks, 0o711],
+      [this.digestFiles, 0o700],
       [this.inbox, 0o700],
       [this.undo, 0o700],
     ] as const) {
@@ -70,6 +74,10 @@ export class ReplicaLayout {
 
   disk(target: string): string {
     return join(this.disks, `${target}.qcow2`);
+  }
+
+  digests(target: string): string {
+    return join(this.digestFiles, `${target}.digests`);
   }
 
   part(sequence: number, logId: string): string {

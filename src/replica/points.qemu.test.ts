@@ -130,6 +130,7 @@ void test('a confirmation moves the latest point on, also when its log is still 
     replica = await Replica.open(place.options);
     assert.equal(replica.points()[0]!.confirmed, instant + 2);
     assert.deepEqual(await readdir(place.options.directory).then((names) => names.toSorted()), [
+      'digests',
       'disks',
       'inbox',
       'replica.json',

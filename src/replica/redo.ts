@@ -14,11 +14,20 @@ interface UnderWay {
   readonly end: Promise<void>;
 }
 
+/** Whoever looks at a log while it is written. */
+export interface Onlooker {
+  /** These are the bytes of a data frame. */
+  see(frame: FrameEntry, data: Buffer): void;
+  /** All is written, and being flushed; waited for. */
+  written(): Promise<void>;
+}
+
 /** Writes all frames and flushes the disks. Of two frames for the same bytes the later one lasts. */
 export async function writeLog(
   reader: LogReader,
   frames: readonly FrameEntry[],
   clients: readonly NbdClient[],
+  onlooker: Onlooker,
 ): Promise<void> {
   const underWay = new Set<UnderWay>();
   let failure: { error: unknown } | undefined;
@@ -29,7 +38,7 @@ export async function writeLog(
     if (failure !== undefined) break;
     const item: UnderWay = {
       frame,
-      end: writeFrame(reader, frame, clients[frame.disk]!).then(
+      end: writeFrame(reader, frame, clients[frame.disk]!, onlooker).then(
         () => void underWay.delete(item),
         (error: unknown) => {
           failure ??= { error };
@@ -43,14 +52,18 @@ export async function writeLog(
   await Promise.all([...underWay].map(({ end }) => end));
   if (failure !== undefined) throw failure.error;
   crashPoint('replica:written');
-  await Promise.all(clients.map((client) => client.flush()));
+  // All have ended before it may be done again.
+  const ends = await Promise.allSettled([...clients.map((client) => client.flush()), onlooker.written()]);
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
 }
 
-async function writeFrame(reader: LogReader, frame: FrameEntry, client: NbdClient): Promise<void> {
+async function writeFrame(reader: LogReader, frame: FrameEntry, client: NbdClient, onlooker: Onlooker): Promise<void> {
   if (frame.kind === FrameKind.zero) {
     await client.writeZeroes(frame.offset, frame.length, { mayUnmap: true });
   } else {
-    await client.write(frame.offset, await reader.data(frame));
+    const data = await reader.data(frame);
+    onlooker.see(frame, data);
+    await client.write(frame.offset, data);
   }
 }
 

@@ -13,10 +13,11 @@ import type { LocalDisk } from '../store/store.ts';
 import { orAborted } from './abortable.ts';
 import { describe, notFollowing } from './admission.ts';
 import { Applier } from './applier.ts';
+import { Confirmations } from './confirmations.ts';
 import { createReplica, removeReplica, type NewReplica } from './create.ts';
-import { digestBlocks } from './digests.ts';
+import { Digests } from './digests.ts';
 import { DiskEngine } from './engine.ts';
-import { Inbox, type ReceivedLog } from './inbox.ts';
+import { Inbox } from './inbox.ts';
 import { ReplicaLayout } from './layout.ts';
 import { materialise } from './materialise.ts';
 import { Merger } from './merger.ts';
@@ -44,8 +45,6 @@ const MAX_WAITING = 4;
 const ROOM_PATIENCE_MS = 10_000;
 /** For so long `digests` waits for what is still to be applied, ms. */
 const DIGEST_PATIENCE_MS = 5000;
-/** `confirm` writes the record at most so often, ms: what a crash loses of it is an instant, seconds old, of a display. */
-const CONFIRM_EVERY_MS = 5000;
 
 export class Replica {
   readonly directory: string;
@@ -55,14 +54,13 @@ export class Replica {
   readonly #inbox: Inbox;
   readonly #chain: UndoChain;
   readonly #engine: DiskEngine;
+  readonly #digests: Digests;
   readonly #views: Views;
   readonly #merger: Merger;
   readonly #applier: Applier;
   readonly #standstill = new Gate();
   readonly #publishing = new Gate();
-  /** Confirmations of a log that isn't applied yet. */
-  #confirmed: { position: Position; instant: number } | undefined;
-  #confirmWritten = -Infinity;
+  readonly #confirmations: Confirmations;
   #closed = false;
   /** False while a log that was half applied at the last crash isn't done again. */
   #whole: boolean;
@@ -74,9 +72,11 @@ export class Replica {
     this.#record = record;
     this.#inbox = inbox;
     this.#chain = chain;
+    this.#confirmations = new Confirmations(record, inbox);
     const { runDirectory, log } = options;
     this.#engine = new DiskEngine({ runDirectory, name: 'disks', disks: record.value.disks, log });
     if (record.value.frozen) this.#engine.forbid();
+    this.#digests = new Digests({ layout: this.#layout, disks: record.value.disks, log });
     this.#views = new Views({ runDirectory, log });
     this.#merger = new Merger({
       layout: this.#layout,
@@ -91,11 +91,12 @@ export class Replica {
       inbox,
       chain,
       engine: this.#engine,
+      digests: this.#digests,
       views: this.#views,
       merger: this.#merger,
       standstill: this.#standstill,
       publishing: this.#publishing,
-      pointOf: (received) => this.#pointOf(received),
+      pointOf: (received) => this.#confirmations.pointOf(received),
       log,
       onFailure: (failure) => options.onFailure?.(failure),
     });
@@ -119,7 +120,7 @@ export class Replica {
     const chain = await UndoChain.open(layout, record.value.applied, inbox.waiting[0]?.makes);
     const replica = new Replica(options, record, inbox, chain);
     if (replica.waiting === 0) await replica.#applier.retire(); // a crash may have come between
-    if (!replica.frozen) replica.#applier.start();
+    if (!replica.frozen) await replica.#begin();
     return replica;
   }
 
@@ -182,23 +183,7 @@ export class Replica {
 
   /** The primary saw at `instant` (ms, its clock) that nothing had changed since `position`. */
   async confirm(position: Position, instant: number): Promise<void> {
-    const { epoch, applied, latest } = this.#record.value;
-    const { received } = this.#inbox;
-    // After a failover the position itself is of the epoch before: only another one shows a primary that was left behind.
-    const same = samePosition(position, received);
-    if (position.epoch < epoch && (!same || this.frozen)) {
-      throw new Failure('stale-epoch', `${describe(position)} was confirmed; the replica is at epoch ${epoch}`);
-    }
-    if (!same) throw notFollowing('other state', `${describe(position)} was confirmed`, received);
-    if (!samePosition(position, applied)) {
-      this.#confirmed = { position, instant };
-      return;
-    }
-    if (latest === null || latest.confirmed >= instant) return;
-    this.#record.remember({ latest: { ...latest, confirmed: instant } });
-    if (performance.now() - this.#confirmWritten < CONFIRM_EVERY_MS) return;
-    this.#confirmWritten = performance.now();
-    await this.#record.update({});
+    await this.#confirmations.take(position, instant);
   }
 
   /** Resolves when everything received is applied. Throws the failure that only a person can cure. */
@@ -235,6 +220,7 @@ export class Replica {
     await this.#merger.stop();
     await this.#record.update({ frozen: true });
     await this.#engine.stop();
+    await this.#digests.close();
   }
 
   /** Takes the disks again and goes on. They must hold what they held at `freeze`. */
@@ -242,7 +228,7 @@ export class Replica {
     if (!this.frozen) return;
     await this.#record.update({ frozen: false });
     this.#engine.allow();
-    this.#applier.start();
+    await this.#begin();
   }
 
   async setSettings(settings: Partial<ReplicaSettings>): Promise<void> {
@@ -307,7 +293,7 @@ export class Replica {
       const disk = this.disks.findIndex((one) => one.target === target);
       if (disk === -1) throw new Failure('not-found', `the replica has no disk ${target}`);
       const { apply } = await this.#engine.connections();
-      return await digestBlocks(apply[disk]!, from, count);
+      return await this.#digests.of(disk, apply[disk]!, from, count);
     });
   }
 
@@ -371,6 +357,7 @@ export class Replica {
     await this.#merger.stop();
     await this.#views.close();
     await this.#engine.stop();
+    await this.#digests.close();
     await this.#record.update({});
   }
 
@@ -381,12 +368,9 @@ export class Replica {
     await rm(this.#options.runDirectory, { recursive: true, force: true });
   }
 
-  /** The point that a log makes, with what was confirmed of it while it waited. */
-  #pointOf(received: ReceivedLog): RecoveryPoint | null {
-    const { makes, point } = received;
-    const confirmed = this.#confirmed;
-    if (point === null || confirmed === undefined || !samePosition(confirmed.position, makes)) return point;
-    return { ...point, confirmed: Math.max(point.confirmed, confirmed.instant) };
+  async #begin(): Promise<void> {
+    await this.#digests.open();
+    this.#applier.start();
   }
 
   #point(sequence: number): RecoveryPoint {
