@@ -48,14 +48,17 @@ test('what is not in the table is refused, by name', () => {
 });
 
 test('a primary yields to a higher epoch only, and takes it over when the peer gave the role back', () => {
-  const own = { role: 'primary', epoch: 3 } as const;
-  assert.equal(judgePeer(own, { role: 'primary', epoch: 4 }), 'lost');
-  assert.equal(judgePeer(own, { role: 'primary', epoch: 3 }), 'wait');
-  assert.equal(judgePeer(own, { role: 'primary', epoch: 2 }), 'wait');
-  assert.equal(judgePeer(own, { role: 'replica', epoch: 4 }), 'adopt');
-  assert.equal(judgePeer(own, { role: 'replica', epoch: 3 }), 'kept');
-  assert.equal(judgeAfterStepDown(own, { role: 'primary', epoch: 4 }), 'stay');
-  assert.equal(judgeAfterStepDown(own, { role: 'replica', epoch: 4 }), 'regain');
+  const own = { role: 'primary', epoch: 3, state: 'Replicating' } as const;
+  const taking = { role: 'replica', epoch: 4, state: 'RecoveryInProgress' } as const;
+  assert.equal(judgePeer(own, { role: 'primary', epoch: 4, state: 'Replicating' }), 'lost');
+  assert.equal(judgePeer(own, { role: 'primary', epoch: 3, state: 'Replicating' }), 'wait');
+  assert.equal(judgePeer(own, { role: 'primary', epoch: 2, state: 'Replicating' }), 'wait');
+  assert.equal(judgePeer(own, { role: 'replica', epoch: 4, state: 'Replicating' }), 'adopt');
+  assert.equal(judgePeer(own, { role: 'replica', epoch: 3, state: 'Replicating' }), 'kept');
+  assert.equal(judgePeer(own, taking), 'wait', 'it may end as the primary of that epoch');
+  assert.equal(judgeAfterStepDown(own, taking), 'stay');
+  assert.equal(judgeAfterStepDown(own, { role: 'primary', epoch: 4, state: 'Replicating' }), 'stay');
+  assert.equal(judgeAfterStepDown(own, { role: 'replica', epoch: 4, state: 'Replicating' }), 'regain');
 });
 
 test('after a restart of its host a VM starts when the peer says so, or by policy when it is silent', () => {
@@ -64,8 +67,9 @@ test('after a restart of its host a VM starts when the peer says so, or by polic
   const tired = { waitedMs: 1000, patienceMs: 1000 };
   const ask = (peer: Parameters<typeof judgeStart>[1], policy: 'when-known' | 'never-alone', time: typeof patient) =>
     judgeStart(own, peer, { policy, ...time });
-  assert.equal(ask({ role: 'replica', epoch: 1 }, 'never-alone', patient), 'start');
-  assert.equal(ask({ role: 'primary', epoch: 2 }, 'when-known', tired), 'step-down');
+  assert.equal(ask({ role: 'replica', epoch: 1, state: 'Replicating' }, 'never-alone', patient), 'start');
+  assert.equal(ask({ role: 'primary', epoch: 2, state: 'Replicating' }, 'when-known', tired), 'step-down');
+  assert.equal(ask({ role: 'replica', epoch: 2, state: 'RecoveryInProgress' }, 'when-known', tired), 'wait');
   assert.equal(ask(undefined, 'when-known', patient), 'wait');
   assert.equal(ask(undefined, 'when-known', tired), 'start-unknowing');
   assert.equal(ask(undefined, 'never-alone', tired), 'wait');
