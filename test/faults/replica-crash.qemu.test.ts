@@ -9,7 +9,15 @@ import type { RecoveryPoint } from '../../src/model/relationship.ts';
 import { pointsToKeep } from '../../src/model/retention.ts';
 import { checkImage } from '../../src/qemu/image.ts';
 import { Replica } from '../../src/replica/replica.ts';
-import { compareWithPoint, newPlace, newReplica, send, type Place } from './replica-host.ts';
+import {
+  compareDigests,
+  compareWithPoint,
+  knownDigests,
+  newPlace,
+  newReplica,
+  send,
+  type Place,
+} from './replica-host.ts';
 import { newSeed, seeded, TestPrimary, type MadeLog } from './replica-primary.ts';
 
 /** Every place in receiving and applying a log at which a crash leaves something else, in their order. */
@@ -23,6 +31,7 @@ const CRASH_POINTS = [
   'replica:published',
   'replica:writing',
   'replica:written',
+  'replica:digesting',
   'replica:flushed',
   'replica:recorded',
   'replica:discarded',
@@ -77,14 +86,24 @@ void test('a crash at any step of receiving and applying loses nothing that was 
     for (let i = 0; i < 7; i++) await send(replica, await primary.log());
     await replica.drained();
     await replica.close();
+    let known = await knownDigests(place, primary);
     for (const crash of CRASH_POINTS) {
       const log = await primary.log({ changes: 8 });
       assert.equal(await runReplica(place, log, { crash }), 'SIGKILL', `${crash} was never reached`);
       assert.equal(await checkAll(place, primary), 6, crash);
       // What wasn't acknowledged is sent again.
       if (crash === 'replica:received') assert.equal(await runReplica(place, log, {}), null);
+      // Digests are believed without a look at the disks: none is a lie, and none is forgotten.
+      const now = await knownDigests(place, primary);
+      assert.ok(now >= known, `${crash}: ${known} digests were known, ${now} are`);
+      known = now;
     }
+    t.diagnostic(`${known} digests known without being asked for`);
+    assert.ok(known > 10);
     assert.equal(await checkAll(place, primary), 6);
+    const last = await Replica.open(place.options);
+    assert.equal(await compareDigests(last, primary), undefined);
+    await last.close();
     for (const { target } of primary.disks) {
       const image = join(place.options.directory, 'disks', `${target}.qcow2`);
       assert.equal((await checkImage(image)).corruptions, 0);

@@ -1,9 +1,12 @@
 /** A place for replicas of a test: directories, and what it takes to look at their points. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLog } from '../../src/lib/log.ts';
+import { digest } from '../../src/lib/digest.ts';
+import { DIGEST_BLOCK, DIGEST_BYTES } from '../../src/protocol/endpoint.ts';
 import type { NewReplica } from '../../src/replica/create.ts';
+import { blocksOf, DigestFile, isKnown } from '../../src/replica/digest-file.ts';
 import { Replica, type ReplicaOptions } from '../../src/replica/replica.ts';
 import { difference, inPieces, readDisks, type MadeLog, START, type TestPrimary } from './replica-primary.ts';
 
@@ -36,6 +39,48 @@ export function newReplica(primary: TestPrimary, more: Partial<NewReplica> = {})
 
 export async function send(replica: Replica, log: MadeLog): Promise<void> {
   await replica.receive(log, 0, inPieces(log.bytes));
+}
+
+/** Digests of all blocks of a disk's bytes. */
+export function digestsOf(bytes: Buffer): Buffer {
+  const out: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += DIGEST_BLOCK) out.push(digest(bytes.subarray(at, at + DIGEST_BLOCK)));
+  return Buffer.concat(out);
+}
+
+/** What a drained replica says of its disks, compared with what they hold; undefined when equal. */
+export async function compareDigests(replica: Replica, primary: TestPrimary): Promise<string | undefined> {
+  for (const [disk, { target, size }] of primary.disks.entries()) {
+    const wanted = digestsOf(primary.bytes[disk]!);
+    const got = Buffer.from(await replica.digests(target, 0, blocksOf(size)));
+    if (!got.equals(wanted)) return `${target}, block ${firstDifference(got, wanted)}`;
+  }
+  return undefined;
+}
+
+/** Looks into the digest files of a replica that isn't open: how many blocks are known. Throws when one is wrong. */
+export async function knownDigests(place: Place, primary: TestPrimary): Promise<number> {
+  let known = 0;
+  for (const [disk, { target, size }] of primary.disks.entries()) {
+    const copy = join(place.directory, 'digests');
+    await copyFile(join(place.options.directory, 'digests', `${target}.digests`), copy);
+    const image = { path: join(place.options.directory, 'disks', `${target}.qcow2`), size };
+    const file = await DigestFile.open(copy, image);
+    const all = await file.read(0, blocksOf(size));
+    await file.close(image);
+    const wanted = digestsOf(primary.bytes[disk]!);
+    for (let at = 0; at < all.length; at += DIGEST_BYTES) {
+      const one = all.subarray(at, at + DIGEST_BYTES);
+      if (!isKnown(one)) continue;
+      if (!one.equals(wanted.subarray(at, at + DIGEST_BYTES))) throw new Error(`${target}: block ${at / 16} is a lie`);
+      known++;
+    }
+  }
+  return known;
+}
+
+function firstDifference(got: Buffer, wanted: Buffer): number {
+  return Math.floor(wanted.findIndex((byte, i) => got[i] !== byte) / DIGEST_BYTES);
 }
 
 /** What a point reads as, compared with what the primary's disks held then; undefined when equal. */
