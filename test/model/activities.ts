@@ -1,0 +1,252 @@
+/** What can happen next in the explored world, each in words and as something to carry out. */
+import { asFailure } from '../../src/model/failure.ts';
+import { hasEnded, type Plan } from '../../src/journal/plan.ts';
+import { runCopy } from '../../src/primary/copy.ts';
+import { runCycle } from '../../src/primary/cycle.ts';
+import { answering, hostOf } from './host.ts';
+import { deliver } from './link.ts';
+import { Dead, Paused, Pruned, kill, powerOff, type Run } from './run.ts';
+import { HOSTS, ID, other, type HostName, type World } from './world.ts';
+
+export interface Activity {
+  readonly words: string;
+  readonly host: HostName | undefined;
+  readonly what: string;
+  /** By a person: not to be relied on for what has to come by itself. */
+  readonly person: boolean;
+  act(run: Run): Promise<void> | void;
+}
+
+/** Everything that may happen next. */
+export function activities(world: World): Activity[] {
+  return [...HOSTS.flatMap((host) => [...byItself(world, host), ...byPerson(world, host)]), ...byChance(world)];
+}
+
+/** What a daemon does by itself, and a guest. */
+function byItself(world: World, host: HostName): Activity[] {
+  const here = world.hosts[host];
+  const found: Activity[] = [];
+  const add = (what: string, words: string, act: Activity['act']) =>
+    found.push({ words: `${host}: ${words}`, host, what, person: false, act });
+  if (here.vm?.state === 'running' && world.budget.writes > 0)
+    add('guest', 'the guest writes', (run) => write(run, host));
+  if (!here.up) return found;
+  const { memory, replica } = here;
+  for (const plan of here.plans.filter((one) => !hasEnded(one))) {
+    const words = plan.state === 'undoing' ? `${plan.kind} is taken back, a step` : `${plan.kind}, a step`;
+    add(`plan ${plan.id}`, words, (run) => carryOn(run, host, plan));
+  }
+  const untried = here.plans.some((plan) => !hasEnded(plan) && !memory.tried.includes(plan.id));
+  if (!memory.begun && !untried) {
+    add('roles', 'takes up its relationships', async (run) => {
+      run.world.hosts[host].memory.begun = true;
+      await begin(run, host);
+    });
+  }
+  if (memory.loop !== 'off') add('loop', 'replicates', (run) => replicate(run, host));
+  if (memory.watching === 'begin') {
+    add('roles', 'asks who holds the role', (run) => begin(run, host));
+    if (!here.started) {
+      add('roles', 'has waited long enough for the other side', async (run) => {
+        run.world.hosts[host].memory.patient = false;
+        await begin(run, host);
+      });
+    }
+  }
+  if (memory.watching === 'role-lost') add('roles', 'asks who holds the role', (run) => roleLost(run, host));
+  if (replica !== null && !replica.frozen && replica.waiting.length > 0) {
+    add('apply', 'applies what it received', (run) => hostOf(run, host).services.replicas.get(ID).drained());
+  }
+  return found;
+}
+
+function byPerson(world: World, host: HostName): Activity[] {
+  const here = world.hosts[host];
+  const { record, vm, replica, plans } = here;
+  const found: Activity[] = [];
+  if (!here.up || record === null) return found;
+  const add = (words: string, act: Activity['act']) =>
+    found.push({ words: `a person at ${host}: ${words}`, host, what: 'command', person: true, act });
+  const operate = (run: Run) => hostOf(run, host).operations;
+  const call = { signal: new AbortController().signal };
+  const busy = plans.some((plan) => !hasEnded(plan));
+  if (plans.some((plan) => !hasEnded(plan) && plan.kind === 'planned-failover' && plan.state === 'running')) {
+    add('cancels the planned failover', async (run) => void (await operate(run).cancelFailover({ ref: ID }, call)));
+  }
+  if (busy) return found;
+  if (record.role === 'replica' && world.budget.failovers > 0 && replica !== null && !record.state.startsWith('Rec')) {
+    for (const force of [false, true]) {
+      for (const older of [false, true]) {
+        const point = older ? replica.older[0]?.point.sequence : undefined;
+        if (older && point === undefined) continue;
+        const to = older ? 'an older point' : 'the latest point';
+        add(`fails over to ${to}${force ? ', by force' : ''}`, (run) => failOver(run, host, { force, point }));
+      }
+    }
+  }
+  if (record.role !== 'primary') return found;
+  if (record.state === 'Replicating' && world.budget.planned > 0) {
+    add('begins a planned failover', async (run) => {
+      run.world.budget.planned--;
+      await operate(run).plannedFailover({ ref: ID, start: true, shutdownTimeoutSeconds: 60 }, call);
+    });
+  }
+  if (record.state === 'FailedOverWaitingCompletion') {
+    add('cancels the failover', async (run) => void (await operate(run).cancelFailover({ ref: ID }, call)));
+    add('completes the failover', async (run) => void (await operate(run).completeFailover({ ref: ID }, call)));
+  }
+  if (record.state.startsWith('FailedOver')) {
+    add('reverses replication', async (run) => void (await operate(run).reverseReplication({ ref: ID }, call)));
+  }
+  // By virsh. Somebody who starts the VM on both hosts by hand gets what he asked for: not explored.
+  const elsewhere = world.hosts[other(host)].vm?.state === 'running';
+  if (vm?.state === 'off' && !elsewhere && here.images[vm.defined] !== undefined && record.state !== 'SteppedDown') {
+    add('starts the VM', (run) => hostOf(run, host).services.hypervisor.start(record.vmId));
+  }
+  return found;
+}
+
+/** Faults, and their end. */
+function byChance({ cut, budget, hosts, late }: World): Activity[] {
+  const found: Activity[] = [];
+  const add = (words: string, act: (world: World) => void) =>
+    found.push({ words, host: undefined, what: 'chance', person: false, act: (run) => act(run.world) });
+  if (cut) add('the network is back', (world) => void (world.cut = false));
+  else if (budget.cuts > 0) {
+    add('the network is cut', (world) => {
+      world.cut = true;
+      world.budget.cuts--;
+    });
+  }
+  for (const host of HOSTS) {
+    const { up } = hosts[host];
+    if (!up) add(`${host} starts again`, (world) => restart(world, host));
+    if (up && budget.crashes > 0) add(`the daemon of ${host} is killed`, (world) => kill(world, host));
+    if (up && budget.powerLosses > 0) add(`${host} loses power`, (world) => powerOff(world, host));
+  }
+  for (const [index, { to, method, args }] of late.entries()) {
+    if (cut || !hosts[to].up) continue;
+    const act = async (run: Run) => {
+      run.world.late.splice(index, 1);
+      await deliver(run, to, answering, method as 'prepare', args);
+    };
+    found.push({ words: `a late ${method} arrives at ${to}`, host: to, what: 'late', person: false, act });
+  }
+  return found;
+}
+
+/** Carries an activity out, to its end or to where it pauses; whatever it throws is nobody's to catch any more. */
+export async function perform(activity: Activity, run: Run): Promise<void> {
+  run.under.push(activity);
+  try {
+    await activity.act(run);
+  } catch (error) {
+    if (error instanceof Dead || error instanceof Paused || error instanceof Pruned) return;
+    const failure = asFailure(error);
+    if (failure.code === 'internal') run.violate(`${activity.words}: ${failure.message}: ${String(failure.cause)}`);
+  } finally {
+    run.under.pop();
+    if (activity.host !== undefined) run.world.hosts[activity.host].memory.asleep = false;
+  }
+}
+
+function write(run: Run, host: HostName): void {
+  const here = run.world.hosts[host];
+  const n = run.world.nextWrite++;
+  const block = n % 2;
+  const { live } = here.vm!;
+  run.world.budget.writes--;
+  const written = (blocks: readonly number[]) => blocks.map((value, index) => (index === block ? n : value));
+  here.images[live!] = written(here.images[live!]!) as [number, number];
+  here.truth = written(here.truth) as [number, number];
+  for (const bitmap of here.bitmaps) if (bitmap.path === live) bitmap.dirty[block] = true;
+}
+
+/** As `Daemon` does before anything else: the disks of a failed-over VM are nobody else's. */
+function restart(world: World, host: HostName): void {
+  const here = world.hosts[host];
+  here.up = true;
+  if (here.record?.role === 'primary' && here.replica !== null) here.replica.frozen = true;
+}
+
+async function carryOn(run: Run, host: HostName, plan: Plan): Promise<void> {
+  try {
+    await hostOf(run, host).carryOn(plan);
+  } catch (error) {
+    if (error instanceof Dead) throw error;
+    if (!(error instanceof Paused) && !run.world.hosts[host].memory.tried.includes(plan.id)) {
+      run.world.hosts[host].memory.tried.push(plan.id);
+    }
+    throw error;
+  }
+}
+
+async function failOver(
+  run: Run,
+  host: HostName,
+  request: { force: boolean; point: number | undefined },
+): Promise<void> {
+  const { force, point } = request;
+  run.world.budget.failovers--;
+  const { memory } = run.world.hosts[host];
+  memory.answered = 0;
+  const input = { ref: ID, force, ...(point === undefined ? {} : { point }) };
+  const signal = new AbortController().signal;
+  const { operations, life } = hostOf(run, host);
+  await operations.unplannedFailover(input, { signal });
+  life.live();
+  if (force || memory.answered === 0) run.world.licensed = run.world.hosts[host].record!.epoch + 1;
+}
+
+/** One thing that the loop does; what it makes of a failure is what `ReplicationLoop` does. */
+async function replicate(run: Run, host: HostName): Promise<void> {
+  const { services, replication } = hostOf(run, host);
+  const { memory } = run.world.hosts[host];
+  const { signal } = new AbortController();
+  try {
+    if (memory.loop === 'to agree') {
+      await services.primaries.loop(ID).cycleNow('crash-consistent', signal);
+      memory.loop = 'agreed';
+    } else {
+      await runCopy(replication, signal);
+      await runCycle(replication, 'crash-consistent', signal);
+    }
+  } catch (error) {
+    if (error instanceof Dead || error instanceof Pruned) throw error;
+    const lost = !(error instanceof Paused) && asFailure(error).code === 'stale-epoch';
+    memory.loop = lost ? 'off' : 'to agree';
+    if (lost) memory.watching ??= 'role-lost';
+    throw error;
+  }
+}
+
+async function begin(run: Run, host: HostName): Promise<void> {
+  await watch(run, host, ({ roles }) => void roles.begin().catch(() => undefined));
+}
+
+async function roleLost(run: Run, host: HostName): Promise<void> {
+  await watch(run, host, ({ roles }) => roles.roleLost(ID));
+}
+
+/** One look of whoever watches a role: until it sleeps, or is done. */
+async function watch(run: Run, host: HostName, look: (host: ReturnType<typeof hostOf>) => void): Promise<void> {
+  const one = hostOf(run, host);
+  const { memory } = run.world.hosts[host];
+  const before = memory.watching;
+  memory.asleep = false;
+  memory.watching = null;
+  one.elapsed = 0;
+  const depth = run.under.length;
+  look(one);
+  // Nothing here waits for anything outside: when all promises are settled, it is over.
+  do await new Promise((resolve) => setImmediate(resolve));
+  while (run.under.length > depth);
+  const { asleep } = memory;
+  memory.asleep = false;
+  one.life.live();
+  memory.patient = true;
+  if (!asleep) return;
+  // Stepped down, it waits for the role's return, as after a restart.
+  const { state } = run.world.hosts[host].record!;
+  memory.watching = before === 'role-lost' && state !== 'SteppedDown' ? 'role-lost' : 'begin';
+}
