@@ -4,6 +4,7 @@
 import { removeBitmapsFromDisks } from '../failover/bitmaps.ts';
 import { defineLocked } from '../failover/definition.ts';
 import { move, recordOf, update } from '../failover/services.ts';
+import { isStarting } from '../failover/starting.ts';
 import { checkTakeOver } from '../failover/take-over.ts';
 import { Failure } from '../model/failure.ts';
 import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
@@ -26,14 +27,15 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
   return {
     prepare: async (request) => {
       const record = services.store.relationship(request.id);
-      if (record !== undefined) own(request.id);
-      else await refuseStranger(services, request);
+      if (record === undefined) await refuseStranger(services, request);
+      else if (isHalfAdopted(services, own(request.id), request)) await becomeReplica(services, record, request);
       return await local.prepare(request);
     },
     status: async (id) => {
       const record = own(id);
       if (record.role === 'replica') return await local.status(id);
-      return { ...primaryStatus(record), vmRunning: await vmRunning(services, record.vmId) };
+      const running = isStarting(services, id) || (await vmRunning(services, record.vmId));
+      return { ...primaryStatus(record), vmRunning: running };
     },
     durableOffset: async (id, log) => await local.durableOffset(own(id).id, log),
     put: async (id, log, offset, body, signal) => {
@@ -58,6 +60,15 @@ function noteReplicating(services: DaemonServices, id: string): void {
   if (state !== 'InitialReplicationInProgress' && state !== 'Resynchronizing') return;
   const { latest } = services.replicas.get(id).record;
   if (latest !== null && latest.kind !== 'found') move(services, id, 'point-made');
+}
+
+/** A try before this one was cut between the disks, which are a replica already, and the role, which isn't given up yet. */
+function isHalfAdopted(services: DaemonServices, record: RelationshipRecord, request: PrepareReplica): boolean {
+  const { role, state, epoch } = record;
+  if (role !== 'primary' || state !== 'SteppedDown' || request.base !== 'compare' || request.epoch < epoch)
+    return false;
+  const replica = services.replicas.find(request.id);
+  return replica !== undefined && !replica.frozen;
 }
 
 /** A VM of that id or name that isn't ours must not be replaced by a Replica VM. */
@@ -126,8 +137,8 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
   };
 }
 
-function settingsOf({ epoch, intervalSeconds, history }: PrepareReplica) {
-  return { epoch, intervalSeconds, history };
+function settingsOf({ epoch, intervalSeconds, history, thin = [] }: PrepareReplica) {
+  return { epoch, intervalSeconds, history, thin };
 }
 
 async function rememberNew(
@@ -149,6 +160,7 @@ async function rememberNew(
     epoch: request.epoch,
     intervalSeconds: request.intervalSeconds,
     history: request.history,
+    thin: request.thin ?? [],
     autostart: false,
     position: request.start!,
     protectedUntil: null,
