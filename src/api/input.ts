@@ -10,6 +10,20 @@ export const intervalSeconds = z.int().min(5).max(86_400).describe('seconds from
 
 export const history = z.int().min(0).max(10_000).describe('recovery points kept besides the latest');
 
+export const thin = z
+  .array(
+    z.strictObject({
+      everySeconds: z
+        .int()
+        .min(60)
+        .max(366 * 86_400)
+        .describe('length of a period in seconds; 3600: hours (UTC)'),
+      count: z.int().min(1).max(10_000).describe('of so many periods that have points'),
+    }),
+  )
+  .max(16)
+  .describe('beyond the newest ones: the newest recovery point of each of the newest periods');
+
 export const point = z.int().min(0).describe('sequence of a recovery point, as the list of points gives it');
 
 export const nothing = z.strictObject({});

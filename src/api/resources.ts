@@ -154,6 +154,9 @@ export const ReplicationView = z
     epoch: z.number().int(),
     intervalSeconds: z.number().int(),
     history: z.number().int().describe('recovery points kept besides the latest'),
+    thin: z
+      .array(z.object({ everySeconds: z.number().int(), count: z.number().int() }))
+      .describe('and of older ones the newest of each of so many periods'),
     disks: z.array(z.object({ target: z.string(), size: bytes, path: z.string() })),
     position: position.describe('primary: last acknowledged; replica: last applied'),
     protectedUntil: time

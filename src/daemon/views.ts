@@ -43,6 +43,7 @@ export function replicationView(
     epoch: record.epoch,
     intervalSeconds: record.intervalSeconds,
     history: record.history,
+    thin: [...(record.thin ?? [])],
     disks: disks.map(({ target, size, path }) => ({ target, size, path })),
     position: replica?.applied ?? record.position,
     protectedUntil,

@@ -135,6 +135,7 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
           epoch: epoch + 1,
           intervalSeconds: record.intervalSeconds,
           history: record.history,
+          thin: record.thin ?? [],
           base: 'continue',
         });
         update(services, record.id, { epoch: epoch + 1 });
@@ -173,6 +174,7 @@ async function becomeReplica(services: FailoverServices, id: string, epoch: numb
       epoch,
       intervalSeconds: record.intervalSeconds,
       history: record.history,
+      thin: record.thin ?? [],
       position: record.position,
       latest: { sequence, epoch: record.position.epoch, instant, confirmed: instant, kind: 'planned' },
     });

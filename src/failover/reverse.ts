@@ -49,6 +49,7 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
           epoch: record.epoch,
           intervalSeconds: record.intervalSeconds,
           history: record.history,
+          thin: record.thin ?? [],
           base: 'compare',
           start: argsSchema.parse(plan.args).start,
         });

@@ -4,6 +4,7 @@
  * Implementations: `../replica/endpoint.ts` (in this process) and `https/client.ts` (over the network). Tests wrap
  * either to make faults. All calls are idempotent: an answer may get lost, so every one may be asked again.
  */
+import type { ThinningRule } from '../model/retention.ts';
 import type { Position, ReplicatedDisk, ReplicationState, Role } from '../model/relationship.ts';
 
 export interface PrepareReplica {
@@ -18,6 +19,8 @@ export interface PrepareReplica {
   readonly intervalSeconds: number;
   /** Recovery points to keep besides the latest state, 0..10000. */
   readonly history: number;
+  /** Which older ones are kept besides; none if left out. */
+  readonly thin?: readonly ThinningRule[];
   /**
    * How the first logs will come about.
    * - `empty`: onto new, empty disks (initial copy). Refused with `already-exists` if the replica has data.

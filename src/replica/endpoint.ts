@@ -104,8 +104,8 @@ export class LocalEndpoint implements ReplicaEndpoint {
     const { base, start } = request;
     if (base === 'continue') return this.#replicas.get(request.id); // says why there is none
     if (start === undefined) throw new Failure('bad-request', `start: ${base} needs a position to count from`);
-    const { id, vmId, vmName, definition, epoch, intervalSeconds, history } = request;
-    const settings = { id, vmId, vmName, definition, epoch, intervalSeconds, history, position: start };
+    const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [] } = request;
+    const settings = { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin, position: start };
     if (base === 'empty') {
       if (this.#host.primaryStatus(id) !== undefined) {
         throw new Failure('wrong-role', `this host is the primary of relationship ${id}`);
@@ -128,7 +128,7 @@ export class LocalEndpoint implements ReplicaEndpoint {
   }
 
   async #change(replica: Replica, request: PrepareReplica): Promise<Replica> {
-    const { base, start, epoch, vmName, definition, intervalSeconds, history } = request;
+    const { base, start, epoch, vmName, definition, intervalSeconds, history, thin = [] } = request;
     const { record } = replica;
     if (epoch < record.epoch) throw stale(request.id, epoch, record.epoch);
     checkDisks(request.disks, record.disks);
@@ -146,7 +146,7 @@ export class LocalEndpoint implements ReplicaEndpoint {
       }
     }
     await replica.raiseEpoch(epoch);
-    await replica.setSettings({ vmName, definition, intervalSeconds, history });
+    await replica.setSettings({ vmName, definition, intervalSeconds, history, thin: [...thin] });
     return replica;
   }
 

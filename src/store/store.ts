@@ -6,6 +6,7 @@
  */
 import type { FailureJson } from '../model/failure.ts';
 import type { Position, ReplicationState, Role } from '../model/relationship.ts';
+import type { ThinningRule } from '../model/retention.ts';
 
 /** A replicated disk on this host. */
 export interface LocalDisk {
@@ -106,6 +107,8 @@ export interface RelationshipRecord {
   readonly epoch: number;
   readonly intervalSeconds: number;
   readonly history: number;
+  /** Which recovery points are kept besides the newest; none if left out. */
+  readonly thin?: readonly ThinningRule[];
   readonly disks: readonly LocalDisk[];
   /** The VM's definition, as it is to run (with this host's disks, never locked). */
   readonly definition: string;

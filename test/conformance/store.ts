@@ -18,6 +18,7 @@ export function fullRelationship(id: string): RelationshipRecord {
     epoch: 3,
     intervalSeconds: 5,
     history: 24,
+    thin: [{ everySeconds: 3600, count: 24 }],
     disks: [
       { target: 'vda', size: 1024 ** 3, path: '/images/a b.qcow2' },
       { target: 'vdb', size: 2 ** 52, path: '/images/c.qcow2' },

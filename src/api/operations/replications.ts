@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { history, intervalSeconds, nothing, onlyRef, ref } from '../input.ts';
+import { history, intervalSeconds, nothing, onlyRef, ref, thin } from '../input.ts';
 import { NOTHING, operation, streaming } from '../operation.ts';
 import { ReplicationView } from '../resources.ts';
 
@@ -39,6 +39,7 @@ export const replicationOperations = {
       peer: z.string().min(1).describe('name of the paired host that is to be its Replica server'),
       intervalSeconds: intervalSeconds.default(300),
       history: history.default(24),
+      thin: thin.default([]),
       excludeDisks: z.array(z.string().min(1)).default([]).describe('targets of disks that are left out'),
     }),
     result: ReplicationView,
@@ -60,7 +61,12 @@ export const replicationOperations = {
     summary: 'Change the settings of a relationship (on its primary)',
     method: 'PATCH',
     path: '/replications/:ref',
-    input: z.strictObject({ ref, intervalSeconds: intervalSeconds.optional(), history: history.optional() }),
+    input: z.strictObject({
+      ref,
+      intervalSeconds: intervalSeconds.optional(),
+      history: history.optional(),
+      thin: thin.optional(),
+    }),
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],
   }),

@@ -237,6 +237,7 @@ const replication: Replication = {
   epoch: 1,
   intervalSeconds: 5,
   history: 24,
+  thin: [],
   disks: [
     { target: 'vda', size: 2 ** 30, path: '/vm/web01.qcow2' },
     { target: 'vdb', size: 2 ** 29, path: '/vm/web01-data.qcow2' },

@@ -5,11 +5,15 @@ import { replicationSheet, replicationTable, stateText, type Replication } from 
 import { REF, readInteger, readSeconds, readSeveral } from '../arguments.ts';
 import { inSession, type Session } from '../session.ts';
 import { duration } from '../words.ts';
+import { DAY_SECONDS, HOUR_SECONDS, type ThinningRule, WEEK_SECONDS } from '../../model/retention.ts';
 import { watchReplications } from '../watch.ts';
 
 interface Settings {
   readonly interval?: number;
   readonly history?: number;
+  readonly keepHourly?: number;
+  readonly keepDaily?: number;
+  readonly keepWeekly?: number;
 }
 interface EnableOptions extends Settings {
   readonly peer: string;
@@ -27,6 +31,9 @@ export function addReplicationCommands(program: Command): void {
     .requiredOption('--peer <host>', 'paired host that is to be its Replica server')
     .option('--interval <time>', 'from one cycle to the next: 30, 30s, 5m; 5 s to 24 h (default: 5m)', readSeconds)
     .option('--history <number>', 'recovery points kept besides the latest (default: 24)', readInteger)
+    .option('--keep-hourly <number>', 'beyond those: the newest point of each of so many hours', readInteger)
+    .option('--keep-daily <number>', 'the newest point of each of so many days', readInteger)
+    .option('--keep-weekly <number>', 'the newest point of each of so many weeks', readInteger)
     .option('--exclude-disk <target>', 'leave this disk out: vdb; may be given several times', readSeveral)
     .option('--no-wait', 'do not wait for the initial copy')
     .action(
@@ -75,6 +82,9 @@ export function addReplicationCommands(program: Command): void {
     .argument('<ref>', REF)
     .option('--interval <time>', 'from one cycle to the next: 30, 30s, 5m; 5 s to 24 h', readSeconds)
     .option('--history <number>', 'recovery points kept besides the latest', readInteger)
+    .option('--keep-hourly <number>', 'beyond those: the newest point of each of so many hours', readInteger)
+    .option('--keep-daily <number>', 'of so many days; what is left out of the three is none', readInteger)
+    .option('--keep-weekly <number>', 'of so many weeks', readInteger)
     .action(
       inSession(async (session, ref: string, options: Settings) => {
         showResult(session, await session.client.call('replicationSet', { ref, ...settings(options) }));
@@ -126,11 +136,25 @@ function addSimple(parent: Command, verb: string, name: CallName & ('replication
     );
 }
 
-function settings({ interval, history }: Settings): { intervalSeconds?: number; history?: number } {
+function settings(options: Settings): { intervalSeconds?: number; history?: number; thin?: ThinningRule[] } {
+  const { interval, history } = options;
+  const thin = thinning(options);
   return {
     ...(interval === undefined ? {} : { intervalSeconds: interval }),
     ...(history === undefined ? {} : { history }),
+    ...(thin === undefined ? {} : { thin }),
   };
+}
+
+/** Undefined when none of its options was given: it stays as it is. */
+function thinning({ keepHourly, keepDaily, keepWeekly }: Settings): ThinningRule[] | undefined {
+  const rules = [
+    { everySeconds: HOUR_SECONDS, count: keepHourly },
+    { everySeconds: DAY_SECONDS, count: keepDaily },
+    { everySeconds: WEEK_SECONDS, count: keepWeekly },
+  ];
+  if (rules.every(({ count }) => count === undefined)) return undefined;
+  return rules.flatMap(({ everySeconds, count = 0 }) => (count === 0 ? [] : [{ everySeconds, count }]));
 }
 
 function showResult({ output }: Session, one: Replication): void {

@@ -74,7 +74,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
           throw new Failure('disk-unsupported', `${vm.name}, disk ${target}: ${unsupported}`);
       }
       const disks = chosen.map(({ target, size, path }) => ({ target, size, path }));
-      const { intervalSeconds, history } = request;
+      const { intervalSeconds, history, thin } = request;
       const start = { epoch: 1, sequence: 0, state: randomBytes(16).toString('hex') };
       const record: RelationshipRecord = {
         id: randomUUID(),
@@ -86,6 +86,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         epoch: start.epoch,
         intervalSeconds,
         history,
+        thin,
         disks,
         definition: await hypervisor.exportDefinition(vm.id),
         autostart: vm.autostart,
@@ -125,11 +126,12 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       return await viewOf(services, record.id);
     },
 
-    replicationSet: async ({ ref, intervalSeconds, history }) => {
+    replicationSet: async ({ ref, intervalSeconds, history, thin }) => {
       const { id, peer } = idle(asPrimary(ref));
       const record = update(services, id, {
         ...(intervalSeconds === undefined ? {} : { intervalSeconds }),
         ...(history === undefined ? {} : { history }),
+        ...(thin === undefined ? {} : { thin }),
       });
       await services.peer(peer).prepare({ ...prepareOf(record), base: 'continue' });
       primaries.loop(id).wake();
@@ -195,7 +197,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
 
 /** What the peer has to know of a relationship. */
 function prepareOf(record: RelationshipRecord) {
-  const { id, vmId, vmName, definition, epoch, intervalSeconds, history } = record;
+  const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [] } = record;
   const disks = record.disks.map(({ target, size }) => ({ target, size }));
-  return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history };
+  return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history, thin };
 }

@@ -75,6 +75,7 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   epoch: count,
   intervalSeconds: z.number().positive(),
   history: count,
+  thin: z.array(z.strictObject({ everySeconds: count.min(1), count: count.min(1) })).exactOptional(),
   disks: z.array(z.strictObject({ target: text, size: count, path: text })),
   definition: z.string(),
   autostart: z.boolean(),
