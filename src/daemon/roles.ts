@@ -9,6 +9,7 @@ import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
 import { defineLocked, defineRunnable } from '../failover/definition.ts';
 import { move, recordOf, type FailoverServices } from '../failover/services.ts';
+import { markStarting } from '../failover/starting.ts';
 import { judgeAfterStepDown, judgePeer, judgeStart, type StartPolicy } from '../model/role.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { RelationshipRecord } from '../store/store.ts';
@@ -44,7 +45,8 @@ export class Roles {
     const starting: Promise<void>[] = [];
     for (const record of services.store.relationships()) {
       if (record.role !== 'primary') continue;
-      if (record.state === 'SteppedDown') void this.#watch(record.id, (signal) => this.#awaitReturn(record.id, signal));
+      // Again, because the daemon may have died in the middle of it.
+      if (record.state === 'SteppedDown') void this.#watch(record.id, (signal) => this.#stepDown(record.id, signal));
       else if (hostRestarted && record.autostart) {
         starting.push(this.#watch(record.id, (signal) => this.#startByPolicy(record.id, signal)));
       } else services.primaries.start(record.id);
@@ -78,29 +80,29 @@ export class Roles {
   #watch(id: string, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const present = this.#watches.get(id);
     if (present !== undefined) return present;
-    const { log } = this.#options;
-    const watch = work(this.#stop.signal)
-      .catch((error: unknown) => {
-        if (!this.#stop.signal.aborted)
-          log.error({ relationship: id, err: asFailure(error) }, 'watching the role failed');
-      })
+    const watch = this.#persevere(id, work, this.#stop.signal)
+      .catch(() => undefined) // nothing but the daemon's end ends it this way
       .finally(() => this.#watches.delete(id));
     this.#watches.set(id, watch);
     return watch;
   }
 
-  /** The other side failed over: our copy is paused and can't be started any more; its disks stay as they are. */
-  async #stepDown(id: string, signal: AbortSignal): Promise<void> {
-    const { services } = this.#options;
+  /** What fails is begun again: a role that nobody watches any more would wait for the next start of the daemon. */
+  async #persevere(id: string, work: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
     for (;;) {
       try {
-        await stepDown(services, id);
-        break;
+        return await work(signal);
       } catch (error) {
-        this.#options.log.error({ relationship: id, err: asFailure(error) }, 'stepping down: trying again');
-        await sleep(1000, signal);
+        signal.throwIfAborted();
+        this.#options.log.error({ relationship: id, err: asFailure(error) }, 'watching the role failed: trying again');
+        await sleep(ASK_EVERY_MS, signal);
       }
     }
+  }
+
+  /** The other side failed over: our copy is paused and can't be started any more; its disks stay as they are. */
+  async #stepDown(id: string, signal: AbortSignal): Promise<void> {
+    await stepDown(this.#options.services, id);
     await this.#awaitReturn(id, signal);
   }
 
@@ -110,22 +112,25 @@ export class Roles {
     for (;;) {
       const record = services.store.relationship(id);
       if (record === undefined || record.state !== 'SteppedDown') return;
-      const status = await this.#ask(record);
-      if (status !== undefined && judgeAfterStepDown(record, status) === 'regain') {
+      const regained = await markStarting(services, id, async () => {
+        const status = await this.#ask(record);
+        if (status === undefined || judgeAfterStepDown(record, status) === 'stay') return false;
         await this.#regain(record, status.epoch);
-        return;
-      }
+        return true;
+      });
+      if (regained) return;
       await sleep(ASK_EVERY_MS, signal);
     }
   }
 
+  /** Noted last: a daemon that dies before does it again, and no VM stays paused. */
   async #regain(record: RelationshipRecord, epoch: number): Promise<void> {
     const { services } = this.#options;
     await defineRunnable(services, record);
-    move(services, record.id, 'role-regained', { epoch, failure: null });
-    const vm = await services.hypervisor.getVm(record.vmId);
+    const vm = await services.hypervisor.vmStatus(record.vmId);
     if (vm.state === 'paused') await services.hypervisor.resume(record.vmId);
     else if (record.autostart) await services.hypervisor.start(record.vmId);
+    move(services, record.id, 'role-regained', { epoch, failure: null });
     const text = `the failover on ${record.peer} was cancelled: this host holds the role again`;
     services.event(record.id, 'info', 'role-regained', text);
     services.primaries.start(record.id);
@@ -135,27 +140,27 @@ export class Roles {
     const { services, startPolicy: policy, startPolicyMinutes } = this.#options;
     const asked = services.now();
     for (let told = false; ; told = true) {
-      const record = recordOf(services, id);
-      const status = await this.#ask(record);
-      const waitedMs = services.now() - asked;
-      switch (judgeStart(record, status, { policy, waitedMs, patienceMs: startPolicyMinutes * 60_000 })) {
-        case 'not-ours':
-          return;
-        case 'step-down':
-          return await this.#stepDown(id, signal);
-        case 'start':
-          return await this.#startVm(record, 'info', `${record.peer} has not taken over: starting the VM`);
-        case 'start-unknowing': {
+      const judged = await markStarting(services, id, async () => {
+        const record = recordOf(services, id);
+        const status = await this.#ask(record);
+        const waitedMs = services.now() - asked;
+        const judgement = judgeStart(record, status, { policy, waitedMs, patienceMs: startPolicyMinutes * 60_000 });
+        if (judgement === 'start') {
+          await this.#startVm(record, 'info', `${record.peer} has not taken over: starting the VM`);
+        } else if (judgement === 'start-unknowing') {
           const text = `${record.peer} could not be asked for ${startPolicyMinutes} min: starting the VM without knowing whether it took over`;
-          return await this.#startVm(record, 'critical', text);
+          await this.#startVm(record, 'critical', text);
         }
-        case 'wait':
-          if (!told) {
-            const text = `${record.vmName} is not started before ${record.peer} says that it has not taken over`;
-            services.event(id, 'warning', 'start-held-back', text);
-          }
-          await sleep(ASK_EVERY_MS, signal);
+        return judgement;
+      });
+      if (judged === 'step-down') return await this.#stepDown(id, signal);
+      if (judged !== 'wait') return;
+      if (!told) {
+        const { vmName, peer } = recordOf(services, id);
+        const text = `${vmName} is not started before ${peer} says that it has not taken over`;
+        services.event(id, 'warning', 'start-held-back', text);
       }
+      await sleep(ASK_EVERY_MS, signal);
     }
   }
 
@@ -177,14 +182,19 @@ export class Roles {
   }
 }
 
-/** Idempotent: pauses a running VM, locks its definition, and remembers. */
+/**
+ * Remembers that the role is lost, pauses a running VM, locks its definition. Idempotent; remembered first, so that a daemon that
+ * dies in the middle does the rest when it starts, and resumes what it has paused when the role comes back.
+ */
 export async function stepDown(services: FailoverServices, id: string): Promise<void> {
   const record = recordOf(services, id);
-  const vm = await services.hypervisor.getVm(record.vmId);
+  const wasKnown = record.state === 'SteppedDown';
+  const vm = await services.hypervisor.vmStatus(record.vmId);
   const wasRunning = vm.state === 'running';
+  move(services, id, 'role-lost', { inFlight: null });
   if (wasRunning) await services.hypervisor.suspend(record.vmId);
   await defineLocked(services, record);
-  move(services, id, 'role-lost', { inFlight: null });
+  if (wasKnown && !wasRunning) return;
   const text = wasRunning
     ? `${record.peer} has taken over while ${record.vmName} ran here: it is paused, its disks are kept`
     : `${record.peer} has taken over: ${record.vmName} can't be started here any more, its disks are kept`;

@@ -12,6 +12,7 @@ import type { Plan } from '../journal/plan.ts';
 import { removeBitmapsFromDisks } from './bitmaps.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
 import { move, recordOf, update, type FailoverServices } from './services.ts';
+import { startAgain } from './starting.ts';
 
 const argsSchema = z.object({
   start: z.boolean(),
@@ -46,7 +47,7 @@ export async function checkPlanned(services: FailoverServices, id: string, reque
   if (status.role !== 'replica' || status.epoch > record.epoch) {
     throw new Failure('wrong-state', `${record.peer} is ${status.role} with epoch ${status.epoch}`);
   }
-  const vm = await services.hypervisor.getVm(record.vmId);
+  const vm = await services.hypervisor.vmStatus(record.vmId);
   return {
     start: request.start,
     shutdownTimeoutMs: request.shutdownTimeoutSeconds * 1000,
@@ -75,7 +76,9 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
         await services.primaries.stop(plan.relationship);
         await cycle(services, plan, 'crash-consistent');
       },
-      undo: async (services, plan) => services.primaries.start(plan.relationship),
+      undo: async (services, plan) => {
+        if (!handedOver(services, plan)) services.primaries.start(plan.relationship);
+      },
     },
     {
       name: 'shut the guest down',
@@ -83,7 +86,7 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
         await services.hypervisor.shutdown(recordOf(services, plan.relationship).vmId, args(plan).shutdownTimeoutMs);
       },
       undo: async (services, plan) => {
-        if (args(plan).wasRunning) await services.hypervisor.start(recordOf(services, plan.relationship).vmId);
+        if (args(plan).wasRunning && !handedOver(services, plan)) await startAgain(services, plan.relationship);
       },
     },
     {
@@ -99,12 +102,13 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
       run: async (services, plan) => {
         const record = recordOf(services, plan.relationship);
         await defineLocked(services, record);
-        const vm = await services.hypervisor.getVm(record.vmId);
+        const vm = await services.hypervisor.vmStatus(record.vmId);
         if (vm.state !== 'off')
           throw new Failure('vm-running', `${record.vmName} was started during its planned failover`);
         move(services, plan.relationship, 'prepared');
       },
       undo: async (services, plan) => {
+        if (handedOver(services, plan)) return;
         const record = move(services, plan.relationship, 'preparation-undone');
         await defineRunnable(services, record);
       },
@@ -120,11 +124,17 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
       undo: async (services, plan) => {
         // A request may still be on its way: a higher epoch at the replica makes it worthless, or we learn that it was heard.
         const record = recordOf(services, plan.relationship);
+        if (handedOver(services, plan)) return;
         const { epoch } = args(plan);
         const endpoint = services.peer(record.peer);
         const status = await endpoint.status(record.id);
         if (status.role === 'primary') {
-          throw new Failure('wrong-state', `${record.peer} has taken over: the planned failover can only go on`);
+          // By a failover of its own: then we step down at the next cycle. Else it took over after all, and we follow.
+          if (!status.state.startsWith('FailedOver')) await becomeReplica(services, plan);
+          return;
+        }
+        if (status.state === 'RecoveryInProgress') {
+          throw new Failure('busy', `${record.peer} is taking over, or taking it back`);
         }
         await endpoint.prepare({
           id: record.id,
@@ -143,20 +153,21 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
     },
     {
       name: 'become the Replica server',
-      onFailure: 'stay',
-      run: async (services, plan) => {
-        const record = recordOf(services, plan.relationship);
-        await becomeReplica(services, plan.relationship, args(plan).epoch);
-        const text = `${record.vmName} runs on ${record.peer} now; this host is its Replica server`;
-        services.event(plan.relationship, 'info', 'handed-over', text);
-      },
+      final: true,
+      run: becomeReplica,
     },
   ],
 };
 
+function handedOver(services: FailoverServices, plan: Plan): boolean {
+  return recordOf(services, plan.relationship).role === 'replica';
+}
+
 /** The VM's disks here hold exactly the position that was handed over: they become the replica as they are. */
-async function becomeReplica(services: FailoverServices, id: string, epoch: number): Promise<void> {
-  const record = recordOf(services, id);
+async function becomeReplica(services: FailoverServices, plan: Plan): Promise<void> {
+  const { epoch } = args(plan);
+  const record = recordOf(services, plan.relationship);
+  const { id } = record;
   const present = services.replicas.find(id);
   if (present !== undefined && !samePosition(present.status().applied, positionSchema.parse(record.position))) {
     throw new Failure('already-exists', `a replica of ${record.vmName} is here already, at another position`);
@@ -179,6 +190,8 @@ async function becomeReplica(services: FailoverServices, id: string, epoch: numb
       latest: { sequence, epoch: record.position.epoch, instant, confirmed: instant, kind: 'planned' },
     });
   }
+  // A daemon that dies here finds a replica of a primary when it starts, and freezes it.
+  await present?.thaw();
   move(services, id, 'handed-over', {
     epoch,
     bitmap: null,
@@ -186,4 +199,6 @@ async function becomeReplica(services: FailoverServices, id: string, epoch: numb
     inFlight: null,
     failure: null,
   });
+  const text = `${record.vmName} runs on ${record.peer} now; this host is its Replica server`;
+  services.event(id, 'info', 'handed-over', text);
 }

@@ -13,6 +13,7 @@ import type { TakeOver } from '../protocol/endpoint.ts';
 import { NO_STATISTICS } from '../store/store.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
 import { move, recordOf, replicaOf, type FailoverServices } from './services.ts';
+import { beginFailover, requireEpoch } from './fence.ts';
 
 const argsSchema = z.object({ epoch: z.number(), position: positionSchema, start: z.boolean() });
 const args = (plan: Plan) => argsSchema.parse(plan.args);
@@ -41,8 +42,7 @@ export const takeOver: PlanDefinition<FailoverServices> = {
     {
       name: 'fence the old primary',
       run: async (services, plan) => {
-        await replicaOf(services, plan.relationship).raiseEpoch(args(plan).epoch);
-        move(services, plan.relationship, 'failover-begun', { epoch: args(plan).epoch });
+        await beginFailover(services, plan.relationship, args(plan).epoch);
       },
       undo: async (services, plan) => {
         move(services, plan.relationship, 'failover-undone');
@@ -75,6 +75,7 @@ export const takeOver: PlanDefinition<FailoverServices> = {
     {
       name: 'take the role',
       run: async (services, plan) => {
+        requireEpoch(services, plan.relationship, args(plan).epoch);
         move(services, plan.relationship, 'taken-over', {
           position: args(plan).position,
           bitmap: bitmap(plan),

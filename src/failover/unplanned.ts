@@ -13,8 +13,9 @@ import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
 import { failoverOverlays, move, recordOf, replicaOf, update, type FailoverServices } from './services.ts';
+import { beginFailover, requireEpoch } from './fence.ts';
 
-const argsSchema = z.object({ point: z.number().nullable(), epoch: z.number() });
+const argsSchema = z.object({ point: z.number().nullable(), epoch: z.number(), force: z.boolean() });
 
 export interface UnplannedRequest {
   /** Sequence of the recovery point; undefined = the latest. */
@@ -49,7 +50,7 @@ export async function checkUnplanned(services: FailoverServices, id: string, req
   }
   choosePoint(services, record, request.point ?? null);
   if (!request.force) await refuseWhileRunning(services, record);
-  return { point: request.point ?? null, epoch: record.epoch + 1 };
+  return { point: request.point ?? null, epoch: record.epoch + 1, force: request.force };
 }
 
 /** UFO-02: with contact, two running copies are refused. Without contact it is the person's decision. */
@@ -101,11 +102,17 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
       // From here on whatever the old primary still sends is refused, and at its next contact it learns why.
       name: 'fence the old primary',
       run: async (services, plan) => {
-        await replicaOf(services, plan.relationship).raiseEpoch(args(plan).epoch);
-        move(services, plan.relationship, 'failover-begun', { epoch: args(plan).epoch });
+        await beginFailover(services, plan.relationship, args(plan).epoch);
       },
       undo: async (services, plan) => {
         move(services, plan.relationship, 'failover-undone');
+      },
+    },
+    {
+      // Asked before, but it may have been about to start the VM. Now it sees that a failover is under way, and waits.
+      name: 'ask the old primary once more',
+      run: async (services, plan) => {
+        if (!args(plan).force) await refuseWhileRunning(services, recordOf(services, plan.relationship));
       },
     },
     {
@@ -148,6 +155,7 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
     {
       name: 'take the role',
       run: async (services, plan) => {
+        requireEpoch(services, plan.relationship, args(plan).epoch);
         move(services, plan.relationship, 'failed-over', { failure: null });
       },
       undo: async (services, plan) => {

@@ -99,7 +99,8 @@ function byPerson(world: World, host: HostName): Activity[] {
     add('reverses replication', async (run) => void (await operate(run).reverseReplication({ ref: ID }, call)));
   }
   // By virsh. Somebody who starts the VM on both hosts by hand gets what he asked for: not explored.
-  const elsewhere = world.hosts[other(host)].vm?.state === 'running';
+  const there = world.hosts[other(host)];
+  const elsewhere = there.vm?.state === 'running' || there.plans.some((plan) => !hasEnded(plan));
   if (vm?.state === 'off' && !elsewhere && here.images[vm.defined] !== undefined && record.state !== 'SteppedDown') {
     add('starts the VM', (run) => hostOf(run, host).services.hypervisor.start(record.vmId));
   }

@@ -52,6 +52,11 @@ export class ModelHypervisor implements Hypervisor {
     return { id: VM_ID, name: 'vm', state, pausedByIoError: false, autostart: false, disks: [disk] };
   }
 
+  async vmStatus() {
+    const { state, autostart, pausedByIoError } = await this.getVm();
+    return { id: VM_ID, name: 'vm', state, autostart, pausedByIoError };
+  }
+
   async startBitmap(_vmId: string, _targets: readonly string[], name: string): Promise<void> {
     const { bitmaps } = this.#life.here;
     if (bitmaps.some((bitmap) => bitmap.name === name)) return;

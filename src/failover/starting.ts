@@ -1,0 +1,49 @@
+/**
+ * Two hosts may each be about to start the same VM: one after a restart, the other by a failover. Each first shows what it
+ * is about to do (here: this mark; there: the state `RecoveryInProgress`), and only then asks the other. So whoever asks
+ * second sees the first, and with contact two never start.
+ */
+import { Failure } from '../model/failure.ts';
+import { judgeStart } from '../model/role.ts';
+import type { Store } from '../store/store.ts';
+import { recordOf, type FailoverServices } from './services.ts';
+
+const marks = new WeakMap<Store, Map<string, number>>();
+
+/** Whether this host may be about to start the VM of a relationship: for the other side as good as running. */
+export function isStarting({ store }: Pick<FailoverServices, 'store'>, id: string): boolean {
+  return (marks.get(store)?.get(id) ?? 0) > 0;
+}
+
+/** Shows that the VM may be about to start, while `work` asks the other side and decides. */
+export async function markStarting<T>(
+  { store }: Pick<FailoverServices, 'store'>,
+  id: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  const counts = marks.get(store) ?? new Map<string, number>();
+  marks.set(store, counts);
+  counts.set(id, (counts.get(id) ?? 0) + 1);
+  try {
+    return await work();
+  } finally {
+    counts.set(id, counts.get(id)! - 1);
+  }
+}
+
+/**
+ * Starts a VM again that this host had shut down, unless the other side has taken over meanwhile. A silent peer doesn't keep it
+ * from that: the guest ran here a moment ago. Failure `busy` while a failover is under way there.
+ */
+export async function startAgain(services: FailoverServices, id: string): Promise<void> {
+  await markStarting(services, id, async () => {
+    const { vmId, vmName, peer } = recordOf(services, id);
+    const status = await services
+      .peer(peer)
+      .status(id)
+      .catch(() => undefined);
+    const judged = judgeStart(recordOf(services, id), status, { policy: 'when-known', waitedMs: 0, patienceMs: 0 });
+    if (judged === 'wait') throw new Failure('busy', `a failover of ${vmName} is under way on ${peer}`);
+    if (judged === 'start' || judged === 'start-unknowing') await services.hypervisor.start(vmId);
+  });
+}
