@@ -9,13 +9,16 @@ import { checkTakeOver } from '../failover/take-over.ts';
 import { Failure } from '../model/failure.ts';
 import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import { LocalEndpoint, type ReplicaHost } from '../replica/endpoint.ts';
+import { rememberPeer } from '../replica/record.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
 import { stepDown } from './roles.ts';
 import type { DaemonServices } from './services.ts';
 
 /** The endpoint that a peer talks to. */
 export function endpointFor(services: DaemonServices, peer: string): ReplicaEndpoint {
-  const local = new LocalEndpoint(services.replicas, replicaHost(services, peer));
+  const local = new LocalEndpoint(services.replicas, replicaHost(services, peer), () =>
+    rememberPeer(services.store, peer),
+  );
   /** Another peer's relationship doesn't exist as far as this one can tell. */
   const own = (id: string): RelationshipRecord => {
     const record = services.store.relationship(id);
@@ -88,7 +91,7 @@ function primaryStatus(record: RelationshipRecord): ReplicaStatus {
 }
 
 async function vmRunning(services: DaemonServices, vmId: string): Promise<boolean> {
-  return (await services.hypervisor.getVm(vmId)).state === 'running';
+  return (await services.hypervisor.vmStatus(vmId)).state === 'running';
 }
 
 function replicaHost(services: DaemonServices, peer: string): ReplicaHost {

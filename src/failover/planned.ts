@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { positionSchema } from '../deltalog/header.ts';
 import { Failure } from '../model/failure.ts';
+import { rememberPeer } from '../replica/record.ts';
 import { samePosition } from '../model/relationship.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
@@ -186,6 +187,7 @@ async function becomeReplica(services: FailoverServices, plan: Plan): Promise<vo
       intervalSeconds: record.intervalSeconds,
       history: record.history,
       thin: record.thin ?? [],
+      peer: rememberPeer(services.store, record.peer),
       position: record.position,
       latest: { sequence, epoch: record.position.epoch, instant, confirmed: instant, kind: 'planned' },
     });

@@ -32,14 +32,20 @@ export interface VmDisk {
   readonly unsupported?: string;
 }
 
-export interface Vm {
+/** What can be said of a VM without asking its QEMU anything. */
+export interface VmStatus {
+  readonly state: VmState;
+  /** True when the hypervisor paused the VM since a write of its failed for lack of room, and nothing else keeps it. */
+  readonly pausedByIoError: boolean;
+  /** Whether it starts with its host, by the hypervisor's own doing. */
+  readonly autostart: boolean;
+}
+
+export interface Vm extends VmStatus {
   /** UUID in lower-case canonical form: the identity of the VM on every host. */
   readonly id: string;
   readonly name: string;
   readonly state: VmState;
-  /** True when the hypervisor paused the VM since a write of its failed for lack of room, and nothing else keeps it. */
-  readonly pausedByIoError: boolean;
-  readonly autostart: boolean;
   readonly disks: readonly VmDisk[];
 }
 
@@ -113,6 +119,8 @@ export interface Hypervisor {
   listVms(): Promise<Vm[]>;
   /** Failure `not-found` when there is none. `ref` is an id or a name. */
   getVm(ref: string): Promise<Vm>;
+  /** For whoever looks often. Failure `not-found`. */
+  vmStatus(vmId: string): Promise<VmStatus>;
 
   // --- tracking ---
   /** Starts a bitmap on the named disks of a VM, on or off, at one instant. Does nothing if it exists. */

@@ -148,6 +148,7 @@ export class ReplicationLoop {
    */
   async #rest(): Promise<string | undefined> {
     const { services, record } = this.replication;
+    if ((await services.hypervisor.vmStatus(record.vmId)).state !== 'off') return undefined;
     const targets = new Set(this.replication.targets());
     const { state, disks } = await services.hypervisor.getVm(record.vmId);
     return state === 'off' ? await stampOf(disks.filter(({ target }) => targets.has(target))) : undefined;
@@ -159,7 +160,7 @@ export class ReplicationLoop {
    */
   async #keepAutostart(): Promise<void> {
     const { services, record } = this.replication;
-    const { autostart } = await services.hypervisor.getVm(record.vmId);
+    const { autostart } = await services.hypervisor.vmStatus(record.vmId);
     if (!autostart) return;
     this.replication.update({ autostart: true });
     await services.hypervisor.setAutostart(record.vmId, false);

@@ -119,7 +119,7 @@ async function usageOf(files: readonly string[]): Promise<{ scratchBytes: number
 async function rescueGuest(replication: Replication): Promise<void> {
   const { hypervisor, event } = replication.services;
   const { vmId, vmName } = replication.record;
-  if (!(await hypervisor.getVm(vmId)).pausedByIoError) return;
+  if (!(await hypervisor.vmStatus(vmId)).pausedByIoError) return;
   event(
     'critical',
     'guest-paused',
@@ -131,7 +131,7 @@ async function rescueGuest(replication: Replication): Promise<void> {
         replication.services.log.warn({ err: error, vm: vmName }, 'resuming the guest: trying again');
       });
       await sleep(LOOK_EVERY_MS);
-      return (await hypervisor.getVm(vmId)).state === 'running';
+      return (await hypervisor.vmStatus(vmId)).state === 'running';
     },
     {
       timeoutMs: RESCUE_MS,

@@ -4,6 +4,7 @@ import { asFailure, Failure } from '../../model/failure.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../../store/store.ts';
 import { move, update } from '../../failover/services.ts';
 import { findRelationship } from '../relationships.ts';
+import { rescan } from '../rescan.ts';
 import type { DaemonServices } from '../services.ts';
 import { replicationView, type PeerAnswer } from '../views.ts';
 
@@ -17,6 +18,7 @@ type ReplicationOperations = Pick<
   | 'replicationResume'
   | 'replicationResync'
   | 'replicationRemove'
+  | 'replicaRescan'
 >;
 
 /** How long `show` waits for the other side's word, ms. */
@@ -29,7 +31,7 @@ export async function viewOf(
   answer?: PeerAnswer,
 ): Promise<Result<'replicationShow'>> {
   const record = findRelationship(services, id);
-  const state = await services.hypervisor.getVm(record.vmId).then(
+  const state = await services.hypervisor.vmStatus(record.vmId).then(
     (vm) => vm.state,
     () => null, // libvirt can't say: shown as unknown
   );
@@ -180,6 +182,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       }
       await actions.finish('remove-replication', record.id, { keepDisks, tellPeer: true });
     },
+
+    replicaRescan: () => rescan(services),
   };
 
   async function askPeer(record: RelationshipRecord): Promise<PeerAnswer> {

@@ -1,5 +1,5 @@
 import { Failure } from '../../model/failure.ts';
-import type { Vm, VmDisk, VmState } from '../hypervisor.ts';
+import type { Vm, VmDisk, VmState, VmStatus } from '../hypervisor.ts';
 import { type DefinedDisk, type DomainDescription, describeDomain } from './domain-xml.ts';
 import { DOMAIN_STATE, PAUSED_BY_IO_ERROR, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
 import { VirError } from './rpc/error.ts';
@@ -56,19 +56,18 @@ export class Domains {
   }
 
   async vm(domain: DomainRef): Promise<Vm> {
-    const [{ id, name, disks }, { state, pausedByIoError }, autostart] = await Promise.all([
-      this.describe(domain),
-      this.#stateAndReason(domain),
-      this.#autostart(domain),
-    ]);
+    const [{ id, name, disks }, status] = await Promise.all([this.describe(domain), this.status(domain)]);
     return {
       id,
       name,
-      state,
-      pausedByIoError,
-      autostart,
+      ...status,
       disks: await Promise.all(disks.map((disk) => this.#disk(domain, disk))),
     };
+  }
+
+  async status(domain: DomainRef): Promise<VmStatus> {
+    const [state, autostart] = await Promise.all([this.#stateAndReason(domain), this.#autostart(domain)]);
+    return { ...state, autostart };
   }
 
   async state(domain: DomainRef): Promise<VmState> {

@@ -1,5 +1,14 @@
 import type { Log } from '../../lib/log.ts';
-import type { BitmapStatus, DefineRequest, Hypervisor, OpenPointRequest, Point, Vm, HostUser } from '../hypervisor.ts';
+import type {
+  BitmapStatus,
+  DefineRequest,
+  Hypervisor,
+  OpenPointRequest,
+  Point,
+  Vm,
+  HostUser,
+  VmStatus,
+} from '../hypervisor.ts';
 import { Domains } from './domains.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { vmUserOf } from './domain-xml.ts';
@@ -49,6 +58,10 @@ export class LibvirtHypervisor implements Hypervisor {
 
   async getVm(ref: string): Promise<Vm> {
     return await this.#domains.vm(await this.#domains.find(ref));
+  }
+
+  async vmStatus(vmId: string): Promise<VmStatus> {
+    return await this.#domains.status(await this.#domains.find(vmId));
   }
 
   startBitmap(vmId: string, targets: readonly string[], name: string): Promise<void> {

@@ -55,7 +55,9 @@ export class RunningTracking {
     owner: QemuOwner | undefined,
   ): Promise<Point> {
     const { targets, since, next } = request;
-    const { socketPath, scratch } = await directory.prepare(targets, owner);
+    const sizes = new Map<string, number>();
+    for (const target of targets) sizes.set(target, await this.#calls.capacity(domain, target));
+    const { socketPath, scratch } = await directory.prepare(sizes, owner);
     const backup = backupXml({ socketPath, scratch, since });
     const checkpoint = next === null ? undefined : checkpointXml(next, targets);
     try {
@@ -85,7 +87,9 @@ export class RunningTracking {
 
   /** Ends the VM's backup job if it is ours and leaves any other alone. */
   async closePoint(domain: DomainRef, directory: PointDirectory): Promise<void> {
-    if (await this.#jobIsOurs(domain, directory)) await this.#abort(domain, directory);
+    if (!(await this.#jobIsOurs(domain, directory))) return;
+    await this.#abort(domain, directory);
+    await directory.clear();
   }
 
   /** Removes a bitmap, usable or not, from those of the disks that have it. */

@@ -8,6 +8,7 @@ import type {
   OpenPointRequest,
   Point,
   Vm,
+  VmStatus,
   VmDisk,
 } from '../hypervisor.ts';
 import type { QsdHost } from './host.ts';
@@ -24,6 +25,10 @@ export class QsdHypervisor implements Hypervisor {
   constructor(host: QsdHost) {
     this.#host = host;
     this.#tracking = new Tracking(host);
+  }
+
+  async vmStatus(vmId: string): Promise<VmStatus> {
+    return await this.getVm(vmId);
   }
 
   /** VMs of this hypervisor are our own processes. */

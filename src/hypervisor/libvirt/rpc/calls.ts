@@ -16,6 +16,8 @@ export interface BlockJob {
 }
 
 export const DOMAIN_STATE = { running: 1, blocked: 2, paused: 3, shutdown: 4, shutoff: 5, crashed: 6 } as const;
+/** Of domainBackupBegin: scratch files are used as they are. */
+const REUSE_SCRATCH = 1;
 /** Why a paused domain is paused: a write of its failed. */
 export const PAUSED_BY_IO_ERROR = 5;
 export const XML_FLAG = { secure: 1, inactive: 2 } as const;
@@ -156,8 +158,9 @@ export class Calls {
   }
 
   // --- backups and checkpoints ---
+  /** The scratch files must be there already: see `PointDirectory.prepare`. */
   async backupBegin(domain: DomainRef, backupXml: string, checkpointXml: string | undefined): Promise<void> {
-    const args = onDomain(domain).string(backupXml).optionalString(checkpointXml).uint(0);
+    const args = onDomain(domain).string(backupXml).optionalString(checkpointXml).uint(REUSE_SCRATCH);
     await this.#call(421, 'domainBackupBegin', args);
   }
 
