@@ -3,20 +3,12 @@ import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { compareImages } from '../../src/qemu/image.ts';
-import { startReplication } from './primary-world.ts';
+import { checkRuns, startReplication } from './primary-world.ts';
 import { difference, readDisks } from './replica-primary.ts';
 import type { ReplicatedVm } from './replicated-vm.ts';
 import { carryOut, ended } from './two-hosts-process.ts';
 import { other, type HostName } from './two-hosts.ts';
 import { DISKS, VM } from './vm-hosts.ts';
-
-/** The VM runs there and only there, with what it wrote, and is replicated to the other host. */
-async function checkRuns(vm: ReplicatedVm, where: HostName): Promise<void> {
-  assert.equal((await vm.vms.hypervisors[where].getVm(VM)).state, 'running');
-  assert.equal((await vm.vms.hypervisors[other(where)].getVm(VM)).state, 'off');
-  assert.equal(vm.record(where).role, 'primary');
-  await vm.checkGuest(where);
-}
 
 /** Both hosts' disks, powered off, read as the same bytes. */
 async function checkImagesEqual(vm: ReplicatedVm): Promise<void> {

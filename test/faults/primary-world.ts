@@ -1,10 +1,11 @@
 /** What each test of two hosts begins with, and what is cleared when it ends. */
+import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { until } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
 import { newSeed, seeded } from './replica-primary.ts';
 import { ReplicatedVm } from './replicated-vm.ts';
-import { TwoHosts } from './two-hosts.ts';
+import { other, TwoHosts, type HostName } from './two-hosts.ts';
 import { VM, VmHosts } from './vm-hosts.ts';
 
 export interface WorldOptions {
@@ -37,10 +38,10 @@ export async function startReplication(t: TestContext, options: WorldOptions = {
 }
 
 /** After its host's death; whoever reads the disks of the VM that is off is waited for. */
-export async function startAgain(vms: VmHosts): Promise<void> {
+export async function startAgain(vms: VmHosts, where: HostName = 'a'): Promise<void> {
   const started = async () => {
     try {
-      await vms.hypervisors.a.start(VM);
+      await vms.hypervisors[where].start(VM);
       return true;
     } catch (error) {
       if (error instanceof Failure && error.code === 'busy') return false;
@@ -48,4 +49,12 @@ export async function startAgain(vms: VmHosts): Promise<void> {
     }
   };
   await until(started, { timeoutMs: 10_000, onTimeout: () => new Error('the disks stay in use') });
+}
+
+/** The VM runs there and only there, with what it wrote, and is replicated to the other host. */
+export async function checkRuns(vm: ReplicatedVm, where: HostName): Promise<void> {
+  assert.equal((await vm.vms.hypervisors[where].getVm(VM)).state, 'running');
+  assert.equal((await vm.vms.hypervisors[other(where)].getVm(VM)).state, 'off');
+  assert.equal(vm.record(where).role, 'primary');
+  await vm.checkGuest(where);
 }

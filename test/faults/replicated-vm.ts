@@ -115,12 +115,13 @@ export class ReplicatedVm {
 
   /**
    * Ends both daemons and lets a process of its own carry a task out until it dies at a crash point; then both start
-   * again. Fails if that point is never reached.
+   * again. Fails if that point is never reached. A link that is cut stays so.
    */
   async crashAt(crash: string, task: Task): Promise<void> {
+    const { cut } = this.hosts;
     await this.hosts.close();
     const program = join(import.meta.dirname, 'two-hosts-process.ts');
-    const child = fork(program, [this.vms.directory, this.id, JSON.stringify(task)], {
+    const child = fork(program, [this.vms.directory, this.id, JSON.stringify(task), cut ? 'cut' : ''], {
       env: { ...process.env, UNDERSTUDY_CRASH: crash },
       execArgv: [],
       serialization: 'advanced',
@@ -129,6 +130,7 @@ export class ReplicatedVm {
     const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
     await settled();
     this.hosts = await TwoHosts.open(this.vms.directory, this.vms.hypervisors);
+    this.hosts.cut = cut;
     await this.hosts.begin();
     assert.equal(signal, 'SIGKILL', `${crash} was never reached: ${code}`);
   }

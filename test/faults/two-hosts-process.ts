@@ -1,6 +1,6 @@
 /**
  * Both daemons in a process of their own, to be killed at a crash point; the VMs are the parent's.
- * Usage: two-hosts-process.ts DIRECTORY RELATIONSHIP TASK, where TASK is the JSON of a `Task`.
+ * Usage: two-hosts-process.ts DIRECTORY RELATIONSHIP TASK [cut], where TASK is the JSON of a `Task`, and `cut` cuts the link.
  */
 import { until } from '../../src/lib/clock.ts';
 import { remoteHypervisor } from './remote-hypervisor.ts';
@@ -64,8 +64,9 @@ async function replicate(hosts: TwoHosts, id: string, primary: HostName): Promis
 }
 
 if (import.meta.main) {
-  const [directory = '', relationship = '', task = ''] = process.argv.slice(2);
+  const [directory = '', relationship = '', task = '', link = ''] = process.argv.slice(2);
   const hosts = await TwoHosts.open(directory, { a: remoteHypervisor('a'), b: remoteHypervisor('b') });
+  hosts.cut = link === 'cut';
   await hosts.begin();
   await carryOut(hosts, relationship, JSON.parse(task) as Task);
   await hosts.close();

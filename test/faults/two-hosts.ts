@@ -169,6 +169,10 @@ export class TwoHosts {
     await Promise.all([this.a.begin(), this.b.begin()]);
   }
 
+  get cut(): boolean {
+    return this.a.link.cut;
+  }
+
   /** Cuts both ways, or mends them. */
   set cut(cut: boolean) {
     this.a.link.cut = cut;

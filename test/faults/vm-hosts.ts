@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { QsdHost } from '../../src/hypervisor/qsd/host.ts';
 import { QsdHypervisor } from '../../src/hypervisor/qsd/qsd.ts';
+import { Failure } from '../../src/model/failure.ts';
 import { checkImage, createImage } from '../../src/qemu/image.ts';
 import { GuestDisks } from './guest-disks.ts';
 import { other, type HostName } from './two-hosts.ts';
@@ -19,6 +20,8 @@ export const DISKS = [
 
 /** Starts no VM that runs on the other host. */
 class GuardedHypervisor extends QsdHypervisor {
+  /** While true no VM can be started. */
+  refuses = false;
   readonly #elsewhere: QsdHost;
 
   constructor(host: QsdHost, elsewhere: QsdHost) {
@@ -28,6 +31,7 @@ class GuardedHypervisor extends QsdHypervisor {
 
   override async start(vmId: string): Promise<void> {
     assert.notEqual(this.#elsewhere.running.get(vmId)?.paused, false, 'the VM runs on the other host');
+    if (this.refuses) throw new Failure('io', 'the VM can not be started here');
     await super.start(vmId);
   }
 
@@ -40,7 +44,7 @@ class GuardedHypervisor extends QsdHypervisor {
 export class VmHosts {
   readonly directory: string;
   readonly machines: Readonly<Record<HostName, QsdHost>>;
-  readonly hypervisors: Readonly<Record<HostName, QsdHypervisor>>;
+  readonly hypervisors: Readonly<Record<HostName, GuardedHypervisor>>;
   readonly guest: GuestDisks;
 
   private constructor(directory: string, random: () => number) {
