@@ -7,6 +7,7 @@ import { eventOperations } from './operations/events.ts';
 import { failoverOperations } from './operations/failover.ts';
 import { peerOperations } from './operations/peers.ts';
 import { pointOperations } from './operations/points.ts';
+import { replicaOperations } from './operations/replicas.ts';
 import { replicationOperations } from './operations/replications.ts';
 import { vmOperations } from './operations/vms.ts';
 
@@ -16,6 +17,7 @@ export const GROUPS = {
   peers: peerOperations,
   vms: vmOperations,
   replications: replicationOperations,
+  replicas: replicaOperations,
   points: pointOperations,
   failover: failoverOperations,
   actions: actionOperations,
@@ -27,6 +29,7 @@ export const CONTRACT = {
   ...peerOperations,
   ...vmOperations,
   ...replicationOperations,
+  ...replicaOperations,
   ...pointOperations,
   ...failoverOperations,
   ...actionOperations,

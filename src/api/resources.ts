@@ -211,6 +211,18 @@ export const ReplicationView = z
   })
   .meta({ id: 'Replication', description: 'A replication relationship of one VM, as this host sees it.' });
 
+export const RescannedView = z
+  .object({
+    id: z.string().describe('of the relationship'),
+    vmName: z.string().nullable(),
+    peer: z.string().nullable().describe("the primary's host"),
+    outcome: z
+      .enum(['unchanged', 'rebuilt', 'vm-defined', 'failed'])
+      .describe('rebuilt: the relationship is known again; vm-defined: its Replica VM was gone'),
+    failure: FailureView.nullable().describe('why it could not be rebuilt, or not be opened'),
+  })
+  .meta({ id: 'Rescanned', description: 'What came of looking at a replica directory.' });
+
 /** What kinds of recovery points there are. */
 export const POINT_KINDS: Record<RecoveryPoint['kind'], string> = {
   'crash-consistent': 'all disks at one instant, as after a power cut',

@@ -6,6 +6,7 @@ import { addFailoverCommands } from './commands/failover.ts';
 import { addLogCommands } from './commands/log.ts';
 import { addPeerCommands } from './commands/peer.ts';
 import { addPointCommands } from './commands/point.ts';
+import { addReplicaCommands } from './commands/replica.ts';
 import { addReplicationCommands } from './commands/replication.ts';
 import { addStatusCommand } from './commands/status.ts';
 import { addVmCommands } from './commands/vm.ts';
@@ -26,6 +27,7 @@ export function createProgram(): Command {
   addPeerCommands(program);
   addVmCommands(program);
   addReplicationCommands(program);
+  addReplicaCommands(program);
   addPointCommands(program);
   addFailoverCommands(program);
   addActionCommands(program);

@@ -11,7 +11,7 @@ import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import type { ThinningRule } from '../model/retention.ts';
 import { createImage, imageInfo } from '../qemu/image.ts';
 import { ReplicaLayout } from './layout.ts';
-import { checkRecord, RecordFile, type ReplicaRecord } from './record.ts';
+import { checkRecord, RecordFile, type ReplicaPeer, type ReplicaRecord } from './record.ts';
 
 export interface NewDisk {
   readonly target: string;
@@ -26,6 +26,7 @@ export interface NewReplica extends Pick<
   'id' | 'vmId' | 'vmName' | 'definition' | 'epoch' | 'intervalSeconds' | 'history'
 > {
   readonly thin?: readonly ThinningRule[];
+  readonly peer?: ReplicaPeer | null;
   readonly disks: readonly NewDisk[];
   /** What the disks hold now is called so; the first log follows it. */
   readonly position: Position;
@@ -35,11 +36,12 @@ export interface NewReplica extends Pick<
 
 /** Durable when it resolves. Failures: `already-exists`, `disk-unsupported` (a given image of another size), `no-space`. */
 export async function createReplica(directory: string, replica: NewReplica): Promise<void> {
-  const { position, latest = null, thin = [], ...settings } = replica;
+  const { position, latest = null, thin = [], peer = null, ...settings } = replica;
   const layout = new ReplicaLayout(directory);
   const disks = replica.disks.map(({ target, size, path }) => ({ target, size, path: path ?? layout.disk(target) }));
   const record = {
     ...settings,
+    peer,
     thin: [...thin],
     disks,
     start: position,

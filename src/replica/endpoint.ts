@@ -7,6 +7,7 @@ import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type ReplicatedDisk, type ReplicationState } from '../model/relationship.ts';
 import type { LogName, PrepareReplica, ReplicaEndpoint, ReplicaStatus, TakeOver } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
+import type { ReplicaPeer } from './record.ts';
 import type { Replica } from './replica.ts';
 import type { Replicas } from './replicas.ts';
 
@@ -35,11 +36,14 @@ export interface ReplicaHost {
 export class LocalEndpoint implements ReplicaEndpoint {
   readonly #replicas: Replicas;
   readonly #host: ReplicaHost;
+  readonly #peer: () => ReplicaPeer | null;
   readonly #preparing = new Gate();
 
-  constructor(replicas: Replicas, host: ReplicaHost) {
+  /** @param peer the host of the primaries that ask, as it is known now. */
+  constructor(replicas: Replicas, host: ReplicaHost, peer: () => ReplicaPeer | null = () => null) {
     this.#replicas = replicas;
     this.#host = host;
+    this.#peer = peer;
   }
 
   async prepare(request: PrepareReplica): Promise<ReplicaStatus> {
@@ -105,7 +109,8 @@ export class LocalEndpoint implements ReplicaEndpoint {
     if (base === 'continue') return this.#replicas.get(request.id); // says why there is none
     if (start === undefined) throw new Failure('bad-request', `start: ${base} needs a position to count from`);
     const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [] } = request;
-    const settings = { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin, position: start };
+    const peer = this.#peer();
+    const settings = { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin, peer, position: start };
     if (base === 'empty') {
       if (this.#host.primaryStatus(id) !== undefined) {
         throw new Failure('wrong-role', `this host is the primary of relationship ${id}`);
@@ -146,7 +151,7 @@ export class LocalEndpoint implements ReplicaEndpoint {
       }
     }
     await replica.raiseEpoch(epoch);
-    await replica.setSettings({ vmName, definition, intervalSeconds, history, thin: [...thin] });
+    await replica.setSettings({ vmName, definition, intervalSeconds, history, thin: [...thin], peer: this.#peer() });
     return replica;
   }
 

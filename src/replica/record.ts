@@ -8,6 +8,7 @@ import { diskSchema, pointSchema, positionSchema } from '../deltalog/header.ts';
 import { writeAtomic } from '../lib/atomic-file.ts';
 import { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
+import type { Store } from '../store/store.ts';
 
 /** 0 while it may still change. */
 const FORMAT = 0;
@@ -23,6 +24,14 @@ const recordSchema = z.strictObject({
   disks: z.array(diskSchema.extend({ path: z.string().min(1) })).min(1),
   /** Logs of a lower epoch are refused. */
   epoch: count,
+  /** The primary's host, and how this one is paired with it; null where that wasn't told. */
+  peer: z
+    .strictObject({
+      name: z.string().min(1),
+      pairing: z.strictObject({ address: z.string(), caCertificate: z.string(), caFingerprint: z.string() }).nullable(),
+    })
+    .nullable()
+    .default(null),
   intervalSeconds: z.number().positive(),
   /** Recovery points kept besides the latest state. */
   history: z.number().int().min(0).max(10_000),
@@ -44,6 +53,15 @@ const recordSchema = z.strictObject({
 });
 
 export type ReplicaRecord = z.infer<typeof recordSchema>;
+export type ReplicaPeer = NonNullable<ReplicaRecord['peer']>;
+
+/** What a replica keeps of its primary's host, so that it is found again without the store. */
+export function rememberPeer(store: Pick<Store, 'peer'>, name: string): ReplicaPeer {
+  const known = store.peer(name);
+  if (known === undefined) return { name, pairing: null };
+  const { address, caCertificate, caFingerprint } = known;
+  return { name, pairing: { address, caCertificate, caFingerprint } };
+}
 
 /** Throws `bad-request` for what can't be a record: what it holds came over the network. */
 export function checkRecord(value: Omit<ReplicaRecord, 'format'>): void {

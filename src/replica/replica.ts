@@ -37,7 +37,10 @@ export interface ReplicaOptions {
   readonly onFailure?: (failure: Failure | null) => void;
 }
 
-export type ReplicaSettings = Pick<ReplicaRecord, 'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin'>;
+export type ReplicaSettings = Pick<
+  ReplicaRecord,
+  'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin' | 'peer'
+>;
 
 /** More logs than these waiting to be applied hold the primary up. */
 const MAX_WAITING = 4;

@@ -31,10 +31,15 @@ export class Replicas {
     const replicas = new Replicas(options);
     await mkdir(options.directory, { recursive: true, mode: 0o711 });
     await mkdir(options.runDirectory, { recursive: true, mode: 0o711 });
-    for (const entry of await readdir(options.directory, { withFileTypes: true })) {
-      if (entry.isDirectory()) await replicas.#tryOpen(entry.name);
-    }
+    await replicas.look();
     return replicas;
+  }
+
+  /** Opens those that aren't open: they may have been restored, or mended, since. */
+  async look(): Promise<void> {
+    for (const entry of await readdir(this.#options.directory, { withFileTypes: true })) {
+      if (entry.isDirectory() && !this.#open.has(entry.name)) await this.#tryOpen(entry.name);
+    }
   }
 
   /** Replicas that couldn't be opened, by id, and why. */
@@ -84,6 +89,7 @@ export class Replicas {
     if (!(await readdir(directory)).includes('replica.json')) return;
     try {
       this.#open.set(id, await Replica.open(this.#replicaOptions(id)));
+      this.#broken.delete(id);
     } catch (error) {
       const failure = asFailure(error, 'io');
       this.#broken.set(id, failure);

@@ -88,6 +88,7 @@ export function createMemoryWorld(): MemoryWorld {
   const operations: Operations = {
     daemonStatus: async () => daemon,
     peerList: async () => world.peers,
+    replicaRescan: async () => [{ id: 'r1', vmName: 'web01', peer: 'host-b', outcome: 'rebuilt', failure: null }],
     peerToken: async ({ minutes = 15 }) => ({ token: 'TOKEN', expiresAt: NOW + minutes * 60_000 }),
     peerJoin: async ({ token }) => {
       if (token !== 'TOKEN') throw new Failure('token-invalid', 'The token is not known');

@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, test } from 'node:test';
+import { newSeed, seeded } from './replica-primary.ts';
+import { ReplicatedVm } from './replicated-vm.ts';
+import { TwoHosts } from './two-hosts.ts';
+import { VM, VmHosts } from './vm-hosts.ts';
+
+let vms: VmHosts | undefined;
+let hosts: TwoHosts | undefined;
+
+afterEach(async () => {
+  await hosts?.close();
+  await vms?.dispose();
+  hosts = vms = undefined;
+});
+
+const PAIRED = { name: 'a', address: 'a.test:7443', caCertificate: 'PEM', caFingerprint: 'ab'.repeat(32) };
+
+/** A replica with three points on host b, which is paired with a. */
+async function start(seed: number): Promise<ReplicatedVm> {
+  vms = await VmHosts.make(seeded(seed));
+  hosts = await TwoHosts.open(vms.directory, vms.hypervisors);
+  hosts.b.services.store.putPeer(PAIRED);
+  await vms.hypervisors.a.start(VM);
+  await vms.change('a', 20);
+  const vm = await ReplicatedVm.enable(hosts, vms);
+  for (let i = 0; i < 3; i++) {
+    await vms.change('a', 4);
+    await vm.replicated('a');
+  }
+  return vm;
+}
+
+/** Both daemons end and start again; meanwhile `lose` happens. */
+async function restart(vm: ReplicatedVm, lose: () => Promise<void>): Promise<void> {
+  await hosts!.close();
+  await lose();
+  hosts = await TwoHosts.open(vms!.directory, vms!.hypervisors);
+  vm.hosts = hosts;
+  await hosts.begin();
+}
+
+async function loseDatabase(): Promise<void> {
+  for (const end of ['', '-wal', '-shm']) {
+    await rm(join(vms!.directory, 'b', `understudy.sqlite${end}`), { force: true });
+  }
+}
+
+void test('a lost state database is rebuilt from the replica directories, and cycles go on', async (t) => {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const vm = await start(seed);
+  const before = vm.record('b');
+  const points = hosts!.b.services.replicas.get(vm.id).points().length;
+  await restart(vm, async () => {
+    await loseDatabase();
+    await vms!.hypervisors.b.undefine(before.vmId);
+  });
+  assert.deepEqual(hosts!.b.services.store.relationships(), []);
+  const [found] = await hosts!.b.ask('replicaRescan', {});
+  assert.deepEqual(found, { id: vm.id, vmName: before.vmName, peer: 'a', outcome: 'rebuilt', failure: null });
+  assert.deepEqual(hosts!.b.services.store.peers(), [PAIRED]);
+  const after = vm.record('b');
+  const forgotten = { created: 0, position: null };
+  assert.deepEqual({ ...after, ...forgotten }, { ...before, ...forgotten });
+  assert.equal((await hosts!.b.ask('replicaRescan', {}))[0]!.outcome, 'unchanged');
+  await vms!.change('a', 4);
+  await vm.replicated('a');
+  assert.equal(vm.count('a', 'comparing'), 0, 'nothing has to be compared');
+  assert.equal(hosts!.b.services.replicas.get(vm.id).points().length, points + 1);
+  assert.equal(await vm.checkAllPoints('b'), points + 1);
+});
+
+void test('a Replica VM whose definition is gone is defined again, and is locked', async () => {
+  const vm = await start(1);
+  const { vmId, disks } = vm.record('b');
+  await vms!.hypervisors.b.undefine(vmId);
+  assert.equal((await hosts!.b.ask('replicaRescan', {}))[0]!.outcome, 'vm-defined');
+  const defined = await vms!.hypervisors.b.getVm(vmId);
+  for (const { path } of defined.disks) assert.ok(!disks.some((disk) => disk.path === path), path);
+  await assert.rejects(vms!.hypervisors.b.start(vmId));
+  assert.equal(vm.count('b', 'vm-defined'), 1);
+});
+
+void test('what cannot be rebuilt is said: a failover, a directory that names no host, a damaged record', async () => {
+  const vm = await start(2);
+  const record = join(vms!.directory, 'b', 'replicas', vm.id, 'replica.json');
+  const text = await readFile(record, 'utf8');
+  const outcomes = async (change: object) => {
+    await restart(vm, async () => {
+      await loseDatabase();
+      await writeFile(record, JSON.stringify({ ...(JSON.parse(text) as object), ...change }));
+    });
+    const [found] = await hosts!.b.ask('replicaRescan', {});
+    assert.equal(found!.outcome, 'failed');
+    assert.deepEqual(hosts!.b.services.store.relationships(), []);
+    return found!.failure!.code;
+  };
+  assert.equal(await outcomes({ frozen: true }), 'wrong-state');
+  assert.equal(await outcomes({ peer: null }), 'not-found');
+  assert.equal(await outcomes({ applied: 'nonsense' }), 'io');
+  // Mended while the daemon runs, it is opened.
+  await writeFile(record, text);
+  assert.equal((await hosts!.b.ask('replicaRescan', {}))[0]!.outcome, 'rebuilt');
+  await vms!.change('a', 4);
+  await vm.replicated('a');
+});
