@@ -76,7 +76,9 @@ export class Actions<C> {
   }
 
   #carryOn(plan: Plan, afterFirstTry: () => void = () => undefined): void {
-    const run = this.#untilEnd(plan, afterFirstTry).finally(() => this.#running.delete(plan.id));
+    const run = this.#untilEnd(plan, afterFirstTry).finally(() => {
+      if (this.#running.get(plan.id) === run) this.#running.delete(plan.id); // it may have been asked for again
+    });
     this.#running.set(plan.id, run);
     run.catch((error: unknown) => {
       const failure = asFailure(error);

@@ -94,6 +94,7 @@ export class Roles {
         return await work(signal);
       } catch (error) {
         signal.throwIfAborted();
+        if (this.#options.services.store.relationship(id) === undefined) return; // it was removed meanwhile
         this.#options.log.error({ relationship: id, err: asFailure(error) }, 'watching the role failed: trying again');
         await sleep(ASK_EVERY_MS, signal);
       }
