@@ -14,6 +14,8 @@ export interface WorldOptions {
   readonly changes?: number;
   /** False: the relationship is there, and nothing has been done yet. */
   readonly begin?: boolean;
+  /** The VM starts with its host. */
+  readonly autostart?: boolean;
 }
 
 /** Replication of a running guest that has written already; the initial copy has begun. */
@@ -28,6 +30,7 @@ export async function startReplication(t: TestContext, options: WorldOptions = {
     await vms.dispose();
   });
   await hosts.begin();
+  await vms.hypervisors.a.setAutostart(VM, options.autostart ?? false);
   await vms.hypervisors.a.start(VM);
   await vms.change('a', options.changes ?? 30);
   // Nothing begins while the replica can't be reached.
