@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Announced } from '../lab/guest/witness.ts';
-import { judgeLoss, overlaps, sentOnlyDifferences } from './checks.ts';
+import { judgeLoss, overlaps, problemsWhileWriting, sentOnlyDifferences } from './checks.ts';
 
 /** Record n begins at 100 n and is complete at 100 n + 50; seen up to 5 ms later. */
 const records = (count: number): { begun: Announced[]; completed: Announced[] } => {
@@ -50,4 +50,12 @@ test('a full copy, or nothing at all, is no difference', () => {
   assert.ok(!sentOnlyDifferences({ blocksDifferent: 1600, sentBytes: 4e6 }, full));
   assert.ok(!sentOnlyDifferences({ blocksDifferent: 76, sentBytes: 98e6 }, full));
   assert.ok(!sentOnlyDifferences({ blocksDifferent: 0, sentBytes: 0 }, full), 'what was lost must differ');
+});
+
+test('vdb may have got ahead while vda was read, vda never by two', () => {
+  const disk = (last: number, gaps = 0) => ({ count: last, first: 1, last, bad: 0, gaps, duplicates: 0, tornBytes: 0 });
+  assert.deepEqual(problemsWhileWriting({ vda: disk(7), vdb: disk(9) }), []);
+  assert.deepEqual(problemsWhileWriting({ vda: disk(8), vdb: disk(7) }), []);
+  assert.match(problemsWhileWriting({ vda: disk(9), vdb: disk(7) }).join(), /not one instant/);
+  assert.match(problemsWhileWriting({ vda: disk(7), vdb: disk(9, 1) }).join(), /missing in between/);
 });

@@ -1,4 +1,5 @@
 /** Verdicts on what was seen. Pure: numbers in, numbers out. */
+import { problems, type RecordsReport } from '../lab/guest/records.ts';
 import type { Announced } from '../lab/guest/witness.ts';
 
 export interface Seen {
@@ -31,6 +32,15 @@ export function judgeLoss({ begun, completed }: Seen, kept: number, point: Point
     lostBeforeInstant: lost.filter(({ seen }) => seen <= point.instant).length,
     fromTheFuture: begun.filter(({ number, notBefore }) => number <= kept && notBefore > point.by).length,
   };
+}
+
+/**
+ * What is wrong with the records of a guest that writes on while it checks them: it reads vda before vdb, so vdb may be ahead
+ * by what was written meanwhile.
+ */
+export function problemsWhileWriting({ vda, vdb }: RecordsReport): string[] {
+  const meanwhile = (vdb.last ?? 0) > (vda.last ?? 0);
+  return problems({ vda, vdb: meanwhile ? { ...vdb, last: vda.last } : vdb });
 }
 
 /** What libvirt says of the VM on both hosts at one moment; null where it can't be asked. */

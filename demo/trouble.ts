@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { asFailure } from '../src/model/failure.ts';
 import type { HostDaemon } from '../lab/daemons/host-daemon.ts';
-import type { Scene } from './scene.ts';
+import { VM, type Scene } from './scene.ts';
 import type { Screen } from './screen.ts';
 
 const WARNING = 40;
@@ -18,22 +18,31 @@ export function tellFailure(screen: Screen, error: unknown, scene: Scene | undef
   for (const daemon of [scene.a, scene.b]) {
     screen.line(`Last warnings of understudyd on ${daemon.host.name}:`);
     for (const text of lastWarnings(daemon)) screen.quote(text);
+    screen.line('Last words of QEMU there:');
+    for (const text of lastLines(daemon.host.path(`/var/log/libvirt/qemu/${VM}.log`))) screen.quote(text);
   }
+}
+
+function lastLines(path: string): string[] {
+  const log = readLog(path);
+  // libvirt begins each life with the whole command line: each of its lines is continued
+  return log.filter((line) => line !== '' && !line.endsWith('\\')).slice(-LAST);
 }
 
 /** Its last log lines that are warnings or worse. */
 function lastWarnings(daemon: HostDaemon): string[] {
-  let log: string;
-  try {
-    log = readFileSync(daemon.logFile, 'utf8');
-  } catch (error) {
-    return [`no log: ${asFailure(error).message}`]; // it never started
-  }
-  const warnings = log
-    .split('\n')
+  const warnings = readLog(daemon.logFile)
     .map(readWarning)
     .filter((text) => text !== undefined);
   return warnings.length === 0 ? ['none'] : warnings.slice(-LAST);
+}
+
+function readLog(path: string): string[] {
+  try {
+    return readFileSync(path, 'utf8').split('\n');
+  } catch (error) {
+    return [asFailure(error).message]; // nothing was started there
+  }
 }
 
 function readWarning(line: string): string | undefined {

@@ -1,7 +1,6 @@
 /** The way back: replication reversed, then home without losing anything. */
 import { bytes, duration } from '../../src/cli/words.ts';
-import { problems } from '../../lab/guest/records.ts';
-import { judgeLoss, overlaps, sentOnlyDifferences } from '../checks.ts';
+import { problemsWhileWriting, judgeLoss, overlaps, sentOnlyDifferences } from '../checks.ts';
 import { followCopy } from '../copy-progress.ts';
 import { VM, announcedBytes, holdsOnly, inherited, type Scene } from '../scene.ts';
 import { tellCycles } from './cycles.ts';
@@ -50,7 +49,7 @@ export async function plannedFailover(scene: Scene): Promise<void> {
   const kept = inherited(records, scene.past());
   const { written, lost } = judgeLoss({ begun: [], completed: away }, kept, { instant: Infinity, by: Infinity });
   report.plannedFailover = { recordsWritten: written, recordsKept: kept, recordsLost: lost, ...recovered };
-  const wrong = problems(await onA.checkInside());
+  const wrong = problemsWhileWriting(await onA.checkInside());
   screen.note(`written at B: ${written}, up to number ${away.at(-1)?.number}; at home: 1 to ${kept}; lost ${lost}`);
   scene.check(
     wrong.length === 0,

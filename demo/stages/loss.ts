@@ -1,8 +1,7 @@
 /** Host A dies; the VM goes on at B; A comes back. */
 import { duration, timeOfDay } from '../../src/cli/words.ts';
 import { sleep } from '../../src/lib/clock.ts';
-import { problems } from '../../lab/guest/records.ts';
-import { judgeLoss } from '../checks.ts';
+import { problemsWhileWriting, judgeLoss } from '../checks.ts';
 import { INTERVAL_MS, VM, announcedBytes, holdsOnly, inherited, type Scene } from '../scene.ts';
 import { TwoRunners } from '../two-runners.ts';
 
@@ -46,7 +45,7 @@ export async function unplannedFailover(scene: Scene): Promise<void> {
     rpoMs,
     ...recovered,
   };
-  const wrong = problems(await onB.checkInside());
+  const wrong = problemsWhileWriting(await onB.checkInside());
   screen.note(
     `point ${result.point}: ${duration(rpoMs)} before the kill; written ${loss.written}, there ${kept}, lost ${loss.lost}`,
   );
