@@ -15,6 +15,7 @@ const CONFIG = '/etc/understudy/understudyd.yaml';
 const SOCKET = '/run/understudy/understudyd.sock';
 const LOG = '/var/log/understudyd.log';
 const START_TIMEOUT_MS = 20_000;
+const DEATH_TIMEOUT_MS = 60_000;
 
 type Action = Result<'actionShow'>;
 type Replication = Result<'replicationShow'>;
@@ -60,16 +61,10 @@ export class HostDaemon {
     return readFileSync(this.logFile, 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
   }
 
-  /** Starts it and waits until it answers. @param env e.g. UNDERSTUDY_CRASH */
-  async start(env: Record<string, string> = {}): Promise<void> {
-    const log = openSync(this.logFile, 'a');
-    try {
-      this.#process = this.host.spawn([PROGRAM, '--config', CONFIG], { stdio: ['ignore', log, log], env });
-    } finally {
-      closeSync(log);
-    }
+  /** Starts it and waits until it answers. */
+  async start(): Promise<void> {
+    const program = this.#launch({});
     let ended: unknown;
-    const program = this.#process;
     void program.ended.then((exit) => (ended = exit));
     await until(() => ended !== undefined || this.answers(), {
       timeoutMs: START_TIMEOUT_MS,
@@ -77,6 +72,29 @@ export class HostDaemon {
     });
     if (ended !== undefined) {
       throw new Failure('internal', `understudyd of ${this.host.name} ended at its start:\n${this.lastWords()}`);
+    }
+  }
+
+  /** Starts it so that it dies by SIGKILL at a crash point, and waits until it has. Any other end is a Failure. */
+  async startToDieAt(point: string, timeoutMs = DEATH_TIMEOUT_MS): Promise<void> {
+    const program = this.#launch({ UNDERSTUDY_CRASH: point });
+    const timer = setTimeout(() => void program.signal('SIGTERM'), timeoutMs);
+    const { code, signal } = await program.ended;
+    clearTimeout(timer);
+    if (signal === 'SIGKILL') return;
+    throw new Failure(
+      'internal',
+      `understudyd of ${this.host.name} ended with ${code ?? signal}, not at ${point}:\n${this.lastWords()}`,
+    );
+  }
+
+  #launch(env: Record<string, string>): HostProcess {
+    const log = openSync(this.logFile, 'a');
+    try {
+      this.#process = this.host.spawn([PROGRAM, '--config', CONFIG], { stdio: ['ignore', log, log], env });
+      return this.#process;
+    } finally {
+      closeSync(log);
     }
   }
 
@@ -100,12 +118,6 @@ export class HostDaemon {
   /** kill -9, and waits until it is gone. */
   async kill(): Promise<void> {
     await this.#process?.signal('SIGKILL');
-    await this.#process?.ended;
-    this.#process = undefined;
-  }
-
-  /** Resolves when it has ended, by whatever. */
-  async ended(): Promise<void> {
     await this.#process?.ended;
     this.#process = undefined;
   }

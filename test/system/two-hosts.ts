@@ -98,8 +98,8 @@ export async function protectedNow(primary: HostDaemon, timeoutMs = 10 * INTERVA
   return await primary.waitFor(VM, 'protected up to now', isSince, timeoutMs);
 }
 
-/** Names of the events of a relationship on a host, oldest first. */
+/** Events of the relationship on a host, `kind: message`, oldest first. */
 export async function eventsOf(daemon: HostDaemon): Promise<string[]> {
   const events = await daemon.client.call('eventList', { ref: VM, limit: 1000 });
-  return events.map(({ kind }) => kind).toReversed();
+  return events.map(({ kind, message }) => `${kind}: ${message}`).toReversed();
 }
