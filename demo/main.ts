@@ -8,7 +8,7 @@ import { isGood, newReport } from './report.ts';
 import { INTERVAL_MS, Scene } from './scene.ts';
 import { Screen } from './screen.ts';
 import { tellHowToLookAround, tellSummary } from './summary.ts';
-import { tellFailure } from './trouble.ts';
+import { tellFailure, tellLastWords } from './trouble.ts';
 
 /** Whose labs these are, for `--clean`. */
 const NAME = 'demo';
@@ -43,17 +43,18 @@ async function demo(options: Options): Promise<boolean> {
   } catch (error) {
     if (interrupted) return false;
     report.failure = asFailure(error).toJSON();
-    tellFailure(screen, error, scene);
+    tellFailure(screen, error);
   }
   try {
     await scene?.close();
   } catch (error) {
     if (interrupted) return false;
     report.failure ??= asFailure(error).toJSON();
-    tellFailure(screen, error, undefined);
+    tellFailure(screen, error);
   }
   report.cycles = scene?.cycles.cycles ?? [];
   report.durationMs = performance.now() - began;
+  if (!isGood(report) && scene !== undefined) tellLastWords(screen, scene);
   tellSummary(screen, report);
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
   if (options.keep && lab !== undefined && scene !== undefined) {
@@ -74,7 +75,7 @@ let good = false;
 try {
   good = await main();
 } catch (error) {
-  if (!interrupted) tellFailure(screen, error, undefined);
+  if (!interrupted) tellFailure(screen, error);
 }
 // What is kept would hold this process; an interrupt ends it by its signal.
 if (!interrupted) process.exit(good ? 0 : 1);

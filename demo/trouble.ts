@@ -8,13 +8,17 @@ import type { Screen } from './screen.ts';
 const WARNING = 40;
 const LAST = 8;
 
-export function tellFailure(screen: Screen, error: unknown, scene: Scene | undefined): void {
+export function tellFailure(screen: Screen, error: unknown): void {
   const failure = asFailure(error);
   screen.line();
   screen.line(screen.paint('red', `FAILED  ${failure.message}`));
   screen.line(`        ${failure.hint}`);
   if (failure.code === 'internal' && error instanceof Error) screen.line(screen.paint('dim', error.stack ?? ''));
-  if (scene === undefined) return;
+}
+
+/** What both hosts said last. */
+export function tellLastWords(screen: Screen, scene: Scene): void {
+  screen.line();
   for (const daemon of [scene.a, scene.b]) {
     screen.line(`Last warnings of understudyd on ${daemon.host.name}:`);
     for (const text of lastWarnings(daemon)) screen.quote(text);
