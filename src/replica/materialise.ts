@@ -5,6 +5,7 @@
 import { chmod } from 'node:fs/promises';
 import { FrameKind } from '../deltalog/frame.ts';
 import { LogReader } from '../deltalog/reader.ts';
+import { crashPoint } from '../lib/crash-point.ts';
 import type { Log } from '../lib/log.ts';
 import { Failure } from '../model/failure.ts';
 import { createImage } from '../qemu/image.ts';
@@ -37,6 +38,7 @@ export async function materialise(request: MaterialiseRequest): Promise<void> {
   for (const { path, size, backing } of images) {
     await createImage(path, size, { format: 'qcow2', backing: { path: backing, format: 'qcow2' } });
     await chmod(path, 0o600);
+    crashPoint('replica:overlay-made');
   }
   if (logs.length === 0) return;
   const engine = new DiskEngine({ runDirectory, name: 'materialise', disks: images, log });
@@ -51,17 +53,22 @@ export async function materialise(request: MaterialiseRequest): Promise<void> {
     }
     const { apply } = await engine.connections();
     for (const [disk, { runs }] of indexes.entries()) await writeRuns(apply[disk]!, runs);
+    crashPoint('replica:overlays-written');
     for (const client of apply) await client.flush();
   } finally {
     await engine.stop();
     for (const reader of readers) await reader.close();
   }
+  crashPoint('replica:materialised');
 }
 
 async function writeRuns(client: NbdClient, runs: readonly IndexedRun<UndoSource>[]): Promise<void> {
   const next = runs.values();
   const worker = async (): Promise<void> => {
-    for (const run of next) await writeRun(client, run);
+    for (const run of next) {
+      await writeRun(client, run);
+      crashPoint('replica:materialising');
+    }
   };
   const ends = await Promise.allSettled(Array.from({ length: IN_FLIGHT }, worker));
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
