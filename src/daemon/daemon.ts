@@ -20,6 +20,9 @@ import { unplannedFailover } from '../failover/unplanned.ts';
 import { LibvirtHypervisor } from '../hypervisor/libvirt/libvirt.ts';
 import { Journal } from '../journal/journal.ts';
 import type { Log } from '../lib/log.ts';
+import { asFailure } from '../model/failure.ts';
+import { runsHere } from '../model/role.ts';
+import { VERSION } from '../lib/version.ts';
 import { Outbox } from '../primary/outbox.ts';
 import { POINT_LIMITS } from '../primary/open-point.ts';
 import { Primaries } from '../primary/primaries.ts';
@@ -40,7 +43,7 @@ import { streamOperations } from './operations/streams.ts';
 import { peerBook, PeerEndpoints } from './peers.ts';
 import { endpointFor } from './replica-host.ts';
 import { Roles } from './roles.ts';
-import { VERSION, type DaemonServices } from './services.ts';
+import type { DaemonServices } from './services.ts';
 
 const RENEWAL_CHECK_MS = 24 * 60 * 60 * 1000;
 
@@ -90,7 +93,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     store,
     replicas,
     primaries: new Primaries({ store, services: primaryServices, onRoleLost: (id) => roles.roleLost(id) }),
-    testViews: new TestViews(replicas, hypervisor),
+    testViews: new TestViews(replicas, hypervisor, join(config.runDirectory, 'tests')),
     peer: (name) => endpoints.get(name),
     replicaDirectory: (id) => join(config.replicaDirectory, id),
     lockDirectory: join(config.stateDirectory, LOCK_NAME),
@@ -98,6 +101,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     event: (relationship, severity, kind, message) => events.add(relationship, severity, kind, message),
   };
   const { runDirectory, startPolicy, startPolicyMinutes } = config;
+  await services.testViews.disconnect();
   const roles = new Roles({ services, log, runDirectory, startPolicy, startPolicyMinutes });
   const journal = await Journal.open(join(config.stateDirectory, 'journal'));
   const actions = new Actions({ journal, definitions: PLANS, context: services, log });
@@ -119,15 +123,18 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   };
 
   // A replica whose disks a failed-over VM uses must not be touched; its inbox is empty, so nothing was.
-  for (const { id, role } of store.relationships()) if (role === 'primary') await replicas.find(id)?.freeze();
+  // One that a host became half way, stepped down or handing over, is to go on instead.
+  for (const record of store.relationships()) if (runsHere(record)) await replicas.find(record.id)?.freeze();
   const { host, port } = { host: config.listen.address, port: config.listen.port };
   const endpoint = (peer: string) => endpointFor(all, peer);
   // Peers are served before plans go on: the other side of a planned failover may be waiting for the same.
   peerServer = await PeerServer.listen({ host, port, authority, peers, enrolment, endpoint, version: VERSION, log });
-  // Views are gone with the process that served them, and so is what test VMs run on.
+  // Views are gone with the process that served them; a test VM that has waited meanwhile goes on with a new one.
   for (const { id, test } of store.relationships()) {
     if (test === null || journal.holder(id) !== undefined) continue;
-    events.add(id, 'warning', 'test-failover-cut', `the daemon was restarted: ${test.vmName} is ended`);
+    const failure = await services.testViews.resume(id, test).then(() => undefined, asFailure);
+    if (failure === undefined) continue;
+    events.add(id, 'warning', 'test-failover-cut', `the daemon was restarted, the test ends: ${failure.message}`);
     await actions.begin('test-failover-stop', id, { testVmId: test.vmId });
   }
   const takenUp = actions.takeUp();

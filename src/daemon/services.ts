@@ -24,5 +24,3 @@ export interface DaemonServices extends FailoverServices {
   readonly peerServer: () => PeerServer;
   readonly startedAt: number;
 }
-
-export const VERSION = '0.1.0';

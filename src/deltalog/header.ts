@@ -3,11 +3,12 @@
  */
 import { z } from 'zod';
 import { digest, digestOf, DIGEST_SIZE } from '../lib/digest.ts';
+import { VERSION } from '../lib/version.ts';
 import { Failure } from '../model/failure.ts';
 
 /** 0 while the format may still change; see FORMAT.md. */
 export const FORMAT_VERSION = 0;
-export const WRITER = 'understudy/0.1.0';
+export const WRITER = `understudy/${VERSION}`;
 const MAGIC = Buffer.from('UNDSTDLG', 'latin1');
 export const PRELUDE_SIZE = 16;
 const MAX_HEADER = 1024 * 1024;

@@ -2,7 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { asFailure } from '../../model/failure.ts';
 import type { Operations } from '../../api/contract.ts';
 import type { DaemonServices } from '../services.ts';
-import { VERSION } from '../services.ts';
+import { VERSION } from '../../lib/version.ts';
 
 type HostOperations = Pick<Operations, 'daemonStatus' | 'vmList'>;
 
