@@ -43,12 +43,12 @@ export const testFailoverStart: PlanDefinition<FailoverServices> = {
       name: 'open the recovery point',
       run: async (services, plan) => {
         const { id, disks } = recordOf(services, plan.relationship);
-        const view = await services.testViews.ensure(id, args(plan).sequence);
+        const socket = await services.testViews.ensure(id, args(plan).sequence);
         await mkdir(directory(services, id), { recursive: true, mode: 0o711 });
         for (const { target, size } of disks) {
           const path = overlay(services, id, target);
           await rm(path, { force: true });
-          const backing = { path: `nbd+unix:///${target}?socket=${view.socketPath}`, format: 'raw' as const };
+          const backing = { path: `nbd+unix:///${target}?socket=${socket}`, format: 'raw' as const };
           await createImage(path, size, { format: 'qcow2', backing });
         }
       },

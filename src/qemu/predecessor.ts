@@ -38,6 +38,12 @@ export async function endPredecessor(pidFile: string, patienceMs = 5000): Promis
   return ended;
 }
 
+/** Whether the process that a pid file names is still that one. */
+export async function predecessorLives(pidFile: string): Promise<boolean> {
+  const recorded = await readPidFile(pidFile);
+  return recorded !== undefined && (await isAlive(recorded));
+}
+
 async function end(recorded: Recorded, patienceMs: number): Promise<void> {
   const stuck = new Failure('disk-engine', `process ${recorded.pid} left by a predecessor can't be ended`);
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
