@@ -1,6 +1,7 @@
 /** What can happen next in the explored world, each in words and as something to carry out. */
 import { asFailure } from '../../src/model/failure.ts';
 import { hasEnded, type Plan } from '../../src/journal/plan.ts';
+import { runsHere } from '../../src/model/role.ts';
 import { runCopy } from '../../src/primary/copy.ts';
 import { runCycle } from '../../src/primary/cycle.ts';
 import { answering, hostOf } from './host.ts';
@@ -102,7 +103,10 @@ function byPerson(world: World, host: HostName): Activity[] {
   const there = world.hosts[other(host)];
   const elsewhere = there.vm?.state === 'running' || there.plans.some((plan) => !hasEnded(plan));
   if (vm?.state === 'off' && !elsewhere && here.images[vm.defined] !== undefined && record.state !== 'SteppedDown') {
-    add('starts the VM', (run) => hostOf(run, host).services.hypervisor.start(record.vmId));
+    add('starts the VM', async (run) => {
+      run.world.hosts[host].knows = 0; // the person knows better
+      await hostOf(run, host).services.hypervisor.start(record.vmId);
+    });
   }
   return found;
 }
@@ -167,7 +171,7 @@ function write(run: Run, host: HostName): void {
 function restart(world: World, host: HostName): void {
   const here = world.hosts[host];
   here.up = true;
-  if (here.record?.role === 'primary' && here.replica !== null) here.replica.frozen = true;
+  if (here.record !== null && runsHere(here.record) && here.replica !== null) here.replica.frozen = true;
 }
 
 async function carryOn(run: Run, host: HostName, plan: Plan): Promise<void> {

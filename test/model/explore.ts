@@ -31,7 +31,6 @@ class Exploration {
   readonly #ids = new Map<string, number>();
   readonly #parents: number[] = [];
   readonly #words: string[] = [];
-  readonly #worlds: string[] = [];
   readonly #depths: number[] = [];
   readonly #normal: boolean[] = [];
   readonly #twice: boolean[] = [];
@@ -46,6 +45,7 @@ class Exploration {
 
   async explore(world: World): Promise<Explored> {
     this.#begun = performance.now();
+    Error.stackTraceLimit = 0; // thousands of errors are part of the game
     this.#meet(world, -1, 'in the beginning');
     let expanded = 0;
     for (let at = 0; at < this.#queue.length && expanded < this.#limit; at++) {
@@ -94,7 +94,6 @@ class Exploration {
     this.#depths.push(from < 0 ? 0 : this.#depths[from]! + 1);
     this.#normal.push(isNormal(world));
     this.#twice.push(running(world).length > 1);
-    if (process.env['DUMP'] !== undefined) this.#worlds.push(JSON.stringify(world, null, 1));
     this.#queue.push({ id, world: JSON.stringify(world) });
     return id;
   }
@@ -103,26 +102,11 @@ class Exploration {
   #deadEnd(expanded: number): string[] | undefined {
     const home = this.#from((id) => this.#normal[id]! || id >= expanded, BY_PERSON);
     const stuck = home.indexOf(0);
-    if (stuck >= 0) {
-      if (process.env['DUMP'] !== undefined) this.#dump(stuck);
-      return [...this.#trace(stuck), 'no way leads back to Normal from here'];
-    }
+    if (stuck >= 0) return [...this.#trace(stuck), 'no way leads back to Normal from here'];
     const single = this.#from((id) => !this.#twice[id]! || id >= expanded, BY_ITSELF);
     const split = single.indexOf(0);
     if (split >= 0) return [...this.#trace(split), 'two copies run, and no host will step down by itself'];
     return undefined;
-  }
-
-  #dump(from: number): void {
-    const seen = new Set([from]);
-    for (const id of seen) {
-      for (const [at, to, kind] of this.#edges) {
-        if (at !== id || kind === BY_FAULT) continue;
-        console.error(`${at} -> ${to}: ${this.#words[to]!}`);
-        if (seen.size < 40) seen.add(to);
-      }
-    }
-    for (const id of [...seen].slice(-1)) console.error(this.#worlds[id]);
   }
 
   /** Marks every state from which a goal can be reached by transitions up to a kind. */
@@ -170,10 +154,25 @@ async function carryOut(world: World, activity: Activity, choices: readonly numb
   return run;
 }
 
-/** What hosts that aren't in the middle of something could do now. */
+/** What hosts that aren't in the middle of something could do now: one thing, or a plan to its end. */
 function interruptions(run: Run): Option[] {
   const occupied = new Set(run.under.map(({ host }) => host));
-  return activities(run.world)
-    .filter(({ host, what }) => host !== undefined && !occupied.has(host) && what !== 'guest' && what !== 'apply')
-    .map((activity) => ({ words: activity.words, act: () => perform(activity, run) }));
+  const others = activities(run.world).filter(
+    ({ host, what }) => host !== undefined && !occupied.has(host) && what !== 'guest' && what !== 'apply',
+  );
+  const once = others.map((activity) => ({ words: activity.words, act: () => perform(activity, run) }));
+  const plans = others.filter(({ what }) => what.startsWith('plan'));
+  const whole = plans.map(({ what, words }) => ({ words: `${words} after the other`, act: () => toItsEnd(run, what) }));
+  return [...once, ...whole];
+}
+
+/** More steps than any plan has, forth and back. */
+const STEPS = 20;
+
+async function toItsEnd(run: Run, what: string): Promise<void> {
+  for (let step = 0; step < STEPS; step++) {
+    const next = activities(run.world).find((activity) => activity.what === what);
+    if (next === undefined) return;
+    await perform(next, run);
+  }
 }

@@ -58,6 +58,7 @@ export class ModelHost {
         return life.here.record ?? undefined;
       },
       relationships: () => (life.here.record === null ? [] : [life.here.record]),
+      peer: () => undefined,
       putRelationship: (record: RelationshipRecord) => {
         // What is only shown makes no other state.
         const next = { ...record, statistics: NO_STATISTICS, failure: null, protectedUntil: null };
