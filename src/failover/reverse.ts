@@ -6,9 +6,9 @@
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { positionSchema } from '../deltalog/header.ts';
-import { Failure } from '../model/failure.ts';
+import { asFailure, Failure } from '../model/failure.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
-import { NO_STATISTICS } from '../store/store.ts';
+import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
 import { COMPLETE_STEPS } from './complete.ts';
 import { move, recordOf, type FailoverServices } from './services.ts';
 
@@ -40,7 +40,9 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
       onFailure: 'stay',
       run: async (services, plan) => {
         const record = recordOf(services, plan.relationship);
-        await services.peer(record.peer).prepare({
+        if (hasMovedOn(record)) return;
+        const endpoint = services.peer(record.peer);
+        const prepared = endpoint.prepare({
           id: record.id,
           vmId: record.vmId,
           vmName: record.vmName,
@@ -53,11 +55,16 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
           base: 'compare',
           start: argsSchema.parse(plan.args).start,
         });
+        // The other side was asked before, and has failed over since: the first look at it will tell that the role is lost.
+        await prepared.catch((error: unknown) => {
+          if (asFailure(error).code !== 'stale-epoch') throw error;
+        });
       },
     },
     {
       name: 'begin to compare',
       run: async (services, plan) => {
+        if (hasMovedOn(recordOf(services, plan.relationship))) return;
         move(services, plan.relationship, 'reversed', {
           position: argsSchema.parse(plan.args).start,
           bitmap: null,
@@ -73,3 +80,8 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
     },
   ],
 };
+
+/** The other side has failed over in its turn, before this plan had come to its end: there is nothing left to reverse. */
+function hasMovedOn({ role, state }: RelationshipRecord): boolean {
+  return role === 'replica' || state === 'SteppedDown';
+}
