@@ -20,6 +20,7 @@ const SUITES = {
       'scripts/**/*.test.ts',
       'test/*.test.ts',
       'test/conformance/*.test.ts',
+      'test/model/*.test.ts',
     ],
     concurrency: 2,
   },
