@@ -145,6 +145,20 @@ void describe('what is asked for', () => {
     );
     await said('replication', 'set', 'db01', '--interval', '30', '--history', '2');
     assert.deepEqual([world.replications[1]!.intervalSeconds, world.replications[1]!.history], [30, 2]);
+    await said('replication', 'set', 'db01', '--keep-hourly', '24', '--keep-weekly', '4');
+    const thin = [
+      { everySeconds: 3600, count: 24 },
+      { everySeconds: 604_800, count: 4 },
+    ];
+    assert.deepEqual(world.replications[1]!.thin, thin);
+    await said('replication', 'set', 'db01', '--history', '3');
+    assert.deepEqual(world.replications[1]!.thin, thin, 'what is not named stays');
+    await said('replication', 'set', 'db01', '--keep-daily', '0');
+    assert.deepEqual(world.replications[1]!.thin, []);
+  });
+
+  void test('a rescan says what came of each replica', async () => {
+    assert.match(await said('replica', 'rescan'), /r1 +web01 +host-b +rebuilt/);
   });
 
   void test('enabling waits for the initial copy', async () => {

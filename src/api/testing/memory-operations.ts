@@ -110,19 +110,20 @@ export function createMemoryWorld(): MemoryWorld {
     replicationShow: async ({ ref }) => find(ref),
     replicationWatch: async ({ ref }, { signal }) =>
       follow('replication', ref === undefined ? world.replications : [find(ref)], signal),
-    replicationEnable: async ({ vm, peer, intervalSeconds, history, excludeDisks }) => {
+    replicationEnable: async ({ vm, peer, intervalSeconds, history, thin, excludeDisks }) => {
       if (vm === 'internal') throw new Error('a bug');
       if (vm !== 'db01') throw new Failure('not-found', `There is no VM "${vm}"`);
       const disks = replication.disks.filter(({ target }) => !excludeDisks.includes(target));
-      const begun = { ...replication, id: 'r2', vmId: 'db', vmName: vm, peer, intervalSeconds, history, disks };
+      const begun = { ...replication, id: 'r2', vmId: 'db', vmName: vm, peer, intervalSeconds, history, thin, disks };
       world.replications = [...world.replications, { ...begun, state: 'InitialReplicationInProgress' }];
       return world.update('r2', {});
     },
-    replicationSet: async ({ ref, intervalSeconds, history }) => {
+    replicationSet: async ({ ref, intervalSeconds, history, thin }) => {
       const present = find(ref);
       const settings = {
         intervalSeconds: intervalSeconds ?? present.intervalSeconds,
         history: history ?? present.history,
+        thin: thin ?? present.thin,
       };
       return set(ref, settings);
     },
