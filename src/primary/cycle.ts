@@ -180,7 +180,7 @@ export function startSending(
     relationship: replication.id,
     fresh: true,
     intervalSeconds: replication.record.intervalSeconds,
-    signal,
+    signal: replication.sendingSignal(signal),
     progress,
     onTrouble: (failure) => replication.trouble(failure),
   });

@@ -13,6 +13,8 @@ import { sendLog } from './send.ts';
 export async function reconcile(replication: Replication, signal: AbortSignal): Promise<void> {
   const { hypervisor, endpoint, outbox } = replication.services;
   const { vmId } = replication.record;
+  // A cycle that failed although its log was whole has left it being sent.
+  replication.endSending();
   await hypervisor.closePoint(vmId);
   const status = await endpoint.status(replication.id);
   const judged = judgePeer(replication.record, status);

@@ -55,6 +55,8 @@ export function bitmapName(relationship: string, epoch: number, sequence: number
 export class Replication {
   readonly id: string;
   readonly services: PrimaryServices;
+  /** Ends the sending that is under way, if any: it goes on after its cycle has failed for another reason. */
+  #endSending: (() => void) | undefined;
   activity: Activity = { phase: 'waiting', since: 0, logBytes: 0, send: { sent: 0, resent: 0, breaks: 0 } };
 
   /** Part of the configured size that a slice of a copy has now: halved when one had to be given up. */
@@ -169,6 +171,19 @@ export class Replication {
     if (inFlight.nextBitmap !== null) await hypervisor.dropBitmap(vmId, inFlight.nextBitmap);
     await outbox.clear();
     this.update({ inFlight: null });
+  }
+
+  /** For one sending at a time: aborts when another takes its place, or `signal` does. */
+  sendingSignal(signal: AbortSignal): AbortSignal {
+    this.endSending();
+    const sending = new AbortController();
+    this.#endSending = () => sending.abort(new Failure('interrupted', 'the log is sent anew'));
+    return AbortSignal.any([signal, sending.signal]);
+  }
+
+  endSending(): void {
+    this.#endSending?.();
+    this.#endSending = undefined;
   }
 
   trouble(failure: Failure | undefined): void {
