@@ -16,6 +16,9 @@ export class FaultyLink {
   chooser: (call: keyof ReplicaEndpoint) => Fault | undefined;
   /** Faults that have happened. */
   readonly happened: Fault[] = [];
+  /** Most logs that were on their way at the same time. */
+  mostPuts = 0;
+  #puts = 0;
   #once: Fault[] = [];
 
   constructor() {
@@ -36,7 +39,14 @@ export class FaultyLink {
       status: (id) => this.#pass('status', () => endpoint.status(id)),
       durableOffset: (id, log) => this.#pass('durableOffset', () => endpoint.durableOffset(id, log)),
       put: (id, log, offset, body, signal) =>
-        this.#pass('put', (fault) => endpoint.put(id, log, offset, this.#broken(body, fault), signal)),
+        this.#pass('put', async (fault) => {
+          this.mostPuts = Math.max(this.mostPuts, ++this.#puts);
+          try {
+            return await endpoint.put(id, log, offset, this.#broken(body, fault), signal);
+          } finally {
+            this.#puts--;
+          }
+        }),
       confirm: (id, position, instant) => this.#pass('confirm', () => endpoint.confirm(id, position, instant)),
       digests: (id, target, from, count) => this.#pass('digests', () => endpoint.digests(id, target, from, count)),
       takeOver: (id, request) => this.#pass('takeOver', () => endpoint.takeOver(id, request)),

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Failure } from '../../src/model/failure.ts';
 import type { ReplicaEndpoint } from '../../src/protocol/endpoint.ts';
 import type { Fault } from './faulty-link.ts';
 import { startAgain, startReplication } from './primary-world.ts';
@@ -106,4 +107,31 @@ void test('an outage of many cycles: the guest goes on, and one cycle brings it 
   await vm.replicated('a');
   assert.equal(vm.count('a', 'comparing'), 0);
   await vm.checkAllPoints('b');
+});
+
+void test('a point that can not be closed leaves no second sender behind', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  const { a } = vm.vms.hypervisors;
+  const { link } = vm.hosts.a;
+  const closePoint = a.closePoint.bind(a);
+  // The log is whole, its first tries fail, and the hypervisor is away when the point is to be closed.
+  a.closePoint = async (vmId) => {
+    if ((vm.record('a').inFlight?.makes ?? null) === null) return await closePoint(vmId);
+    a.closePoint = closePoint;
+    throw new Failure('libvirt-down', 'the hypervisor is away');
+  };
+  let puts = 0;
+  link.chooser = (call) => {
+    if (call !== 'put') return undefined;
+    return ++puts <= 3 ? { call, when: 'before', code: 'unreachable' } : undefined;
+  };
+  await vm.vms.change('a', 20);
+  await vm.replicated('a');
+  // Whoever still waited to try again would do it by now.
+  const acknowledged = performance.now();
+  while (performance.now() - acknowledged < 2500) await vm.replicated('a');
+  assert.equal(puts, 4);
+  assert.equal(link.mostPuts, 1);
+  assert.equal(vm.count('a', 'comparing'), 0);
 });

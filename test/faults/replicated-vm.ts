@@ -107,6 +107,15 @@ export class ReplicatedVm {
     return known.length;
   }
 
+  /** Between two cycles the VM's disks have one bitmap of ours: the one that is remembered. */
+  async checkBitmaps(primary: HostName): Promise<void> {
+    const { primaries } = this.host(primary).services;
+    await primaries.stop(this.id);
+    const bitmaps = await this.vms.hypervisors[primary].listBitmaps(this.record(primary).vmId);
+    assert.deepEqual(bitmaps, [{ name: this.record(primary).bitmap, usable: true }]);
+    primaries.start(this.id);
+  }
+
   /** Waits for the end of the plan that holds the relationship on a host. */
   async settled(where: HostName): Promise<void> {
     const { journal } = (this.host(where).services satisfies FailoverServices & { actions: unknown }).actions;
@@ -119,10 +128,11 @@ export class ReplicatedVm {
    */
   async crashAt(crash: string, task: Task): Promise<void> {
     const { cut } = this.hosts;
+    const { outboxLimit } = this.hosts.a;
     await this.hosts.close();
     const program = join(import.meta.dirname, 'two-hosts-process.ts');
     const child = fork(program, [this.vms.directory, this.id, JSON.stringify(task), cut ? 'cut' : ''], {
-      env: { ...process.env, UNDERSTUDY_CRASH: crash },
+      env: { ...process.env, UNDERSTUDY_CRASH: crash, OUTBOX_LIMIT: String(outboxLimit) },
       execArgv: [],
       serialization: 'advanced',
     });
@@ -131,6 +141,7 @@ export class ReplicatedVm {
     await settled();
     this.hosts = await TwoHosts.open(this.vms.directory, this.vms.hypervisors);
     this.hosts.cut = cut;
+    for (const host of [this.hosts.a, this.hosts.b]) host.outboxLimit = outboxLimit;
     await this.hosts.begin();
     assert.equal(signal, 'SIGKILL', `${crash} was never reached: ${code}`);
   }

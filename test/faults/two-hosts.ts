@@ -61,6 +61,8 @@ export class Host {
   readonly #operations: Offered;
   /** How the other host sees this one, without a network in between. */
   readonly endpoint: ReplicaEndpoint;
+  /** Most bytes that a log may have; a process of its own takes them from `OUTBOX_LIMIT`. */
+  outboxLimit = Number(process.env['OUTBOX_LIMIT'] ?? Number.POSITIVE_INFINITY);
   /** The way from this host to the other. */
   readonly link = new FaultyLink();
   readonly #roles: Roles;
@@ -98,7 +100,7 @@ export class Host {
           log,
           now: Date.now,
           compression: 1,
-          outboxLimit: async () => Number.POSITIVE_INFINITY,
+          outboxLimit: async () => made.outboxLimit,
           pointLimits: POINT_LIMITS,
           sliceBytes: SLICE_BYTES,
           event: (severity, kind, message) => events.add(id, severity, kind, message),

@@ -1,0 +1,81 @@
+/** More has changed than fits one log: it goes in slices, and one point closes them. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startReplication } from './primary-world.ts';
+import type { ReplicatedVm } from './replicated-vm.ts';
+import { carryOut } from './two-hosts-process.ts';
+import { VM } from './vm-hosts.ts';
+
+const LIMIT = 300_000;
+
+/** The guest has changed more than a log may hold. */
+async function changeMuch(vm: ReplicatedVm): Promise<void> {
+  await vm.vms.change('a', 60);
+}
+
+void test('what does not fit one log goes in slices while the guest writes; older points stay, one point closes it', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  vm.hosts.a.outboxLimit = LIMIT;
+  for (let i = 0; i < 3; i++) {
+    await changeMuch(vm);
+    vm.hosts.a.services.primaries.loop(vm.id).wake();
+    await vm.wait('catching up', () => vm.count('a', 'catching-up') > i);
+    await vm.vms.change('a', 3);
+    await vm.checkAllPoints('b');
+    await vm.replicated('a');
+    await vm.checkBitmaps('a');
+  }
+  assert.equal(vm.count('a', 'comparing'), 0);
+  await vm.checkAllPoints('b');
+});
+
+void test('an initial copy whose closing does not fit one log catches up', async (t) => {
+  const vm = await startReplication(t, { changes: 60, begin: false });
+  vm.hosts.a.outboxLimit = LIMIT;
+  vm.hosts.a.link.chooser = (call) => (call === 'put' ? { call, when: 'before', code: 'unreachable' } : undefined);
+  await vm.wait('the copy', () => vm.record('a').copy !== null);
+  await changeMuch(vm);
+  vm.hosts.a.link.chooser = () => undefined;
+  await vm.replicated('a');
+  assert.ok(vm.count('a', 'catching-up') > 0);
+  assert.equal(vm.count('a', 'comparing'), 0);
+});
+
+void test('a daemon that is killed while it catches up goes on, without a comparison', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  vm.hosts.a.outboxLimit = LIMIT;
+  for (const crash of ['slice:opened', 'slice:acknowledged', 'acknowledged:stored']) {
+    await changeMuch(vm);
+    await vm.crashAt(crash, { kind: 'replicate', primary: 'a' });
+    await vm.vms.change('a', 3);
+    await vm.replicated('a');
+    await vm.checkBitmaps('a');
+  }
+  assert.ok(vm.count('a', 'catching-up') >= 3);
+  assert.equal(vm.count('a', 'comparing'), 0);
+  await vm.checkAllPoints('b');
+});
+
+void test('a host that dies while it catches up: failover to the last point; its own return compares', async (t) => {
+  const vm = await startReplication(t);
+  const point = await vm.replicated('a');
+  vm.hosts.a.outboxLimit = LIMIT;
+  await changeMuch(vm);
+  await vm.wait('a slice', () => {
+    vm.hosts.a.services.primaries.loop(vm.id).wake();
+    const { copy, inFlight } = vm.record('a');
+    return copy !== null && (copy.offset > 0 || copy.disk > 0) && inFlight !== null;
+  });
+  vm.hosts.cut = true;
+  await vm.vms.machines.a.crash(VM);
+  await carryOut(vm.hosts, vm.id, { kind: 'unplanned-failover', on: 'b' });
+  await vm.checkGuest('b', vm.states.get(point));
+  vm.vms.guest.goOnFrom(vm.states.get(point)!);
+  await vm.vms.change('b', 3);
+  vm.hosts.cut = false;
+  await carryOut(vm.hosts, vm.id, { kind: 'reverse-replication', on: 'b' });
+  await vm.replicated('b');
+  await vm.checkGuest('b');
+});
