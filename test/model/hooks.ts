@@ -2,6 +2,7 @@
  * Imported before the code that is explored: a few modules that touch files, clock, chance or NBD are replaced by stand-ins
  * over the explored world. A mutant changes one rule of the code, to see that the exploration notices.
  */
+import { readFileSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 
 const SRC = new URL('../../src/', import.meta.url).href;
@@ -41,7 +42,7 @@ export function standIn(mutant?: Mutant): void {
     load(url, context, next) {
       const loaded = next(url, context);
       if (mutant === undefined || url !== SRC + mutant.file) return loaded;
-      const source = String(loaded.source);
+      const source = readFileSync(new URL(url), 'utf8');
       const parts = source.split(mutant.from);
       if (parts.length !== 2) throw new Error(`${mutant.file} doesn't say this once any more: ${mutant.from}`);
       return { ...loaded, source: parts.join(mutant.to) };

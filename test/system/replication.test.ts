@@ -180,7 +180,9 @@ stage(
 
     const healed = performance.now();
     await a.host.heal();
-    const stepped = await a.waitFor(VM, 'stepped down', ({ state }) => state === 'SteppedDown', 3 * STEP_DOWN_MS);
+    const isDown = (view: { state: string; vmState: string | null }) =>
+      view.state === 'SteppedDown' && view.vmState === 'paused';
+    const stepped = await a.waitFor(VM, 'stepped down', isDown, 3 * STEP_DOWN_MS);
     const took = performance.now() - healed;
     assert.ok(took < STEP_DOWN_MS, `stepped down after ${Math.round(took)} ms`);
     assert.equal(stepped.vmState, 'paused');
