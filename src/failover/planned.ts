@@ -87,7 +87,8 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
         await services.hypervisor.shutdown(recordOf(services, plan.relationship).vmId, args(plan).shutdownTimeoutMs);
       },
       undo: async (services, plan) => {
-        if (args(plan).wasRunning && !handedOver(services, plan)) await startAgain(services, plan.relationship);
+        if (!args(plan).wasRunning || handedOver(services, plan)) return;
+        await startAgain(services, plan.relationship, plan.failure?.code === 'stale-epoch');
       },
     },
     {

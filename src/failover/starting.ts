@@ -34,16 +34,18 @@ export async function markStarting<T>(
 /**
  * Starts a VM again that this host had shut down, unless the other side has taken over meanwhile. A silent peer doesn't keep it
  * from that: the guest ran here a moment ago. Failure `busy` while a failover is under way there.
+ * @param told the other side has refused our epoch: then its silence does keep it.
  */
-export async function startAgain(services: FailoverServices, id: string): Promise<void> {
+export async function startAgain(services: FailoverServices, id: string, told: boolean): Promise<void> {
   await markStarting(services, id, async () => {
     const { vmId, vmName, peer } = recordOf(services, id);
     const status = await services
       .peer(peer)
       .status(id)
       .catch(() => undefined);
-    const judged = judgeStart(recordOf(services, id), status, { policy: 'when-known', waitedMs: 0, patienceMs: 0 });
-    if (judged === 'wait') throw new Failure('busy', `a failover of ${vmName} is under way on ${peer}`);
+    const policy = told ? 'never-alone' : 'when-known';
+    const judged = judgeStart(recordOf(services, id), status, { policy, waitedMs: 0, patienceMs: 0 });
+    if (judged === 'wait') throw new Failure('busy', `a failover of ${vmName} has begun on ${peer}`);
     if (judged === 'start' || judged === 'start-unknowing') await services.hypervisor.start(vmId);
   });
 }
