@@ -148,7 +148,7 @@ void test('taking up ends what is ready to end, and one that fails does not keep
   world.trouble = [new Failure('bad-request', 'never so')];
   await open();
   await actions.takeUp();
-  assert.deepEqual(plans.map(({ id }) => journal.plan(id)?.state).toSorted(), ['done', 'undone']);
+  assert.deepEqual(new Set(plans.map(({ id }) => journal.plan(id)?.state)), new Set(['done', 'undone']));
 });
 
 void test('an action of an unknown kind is refused', async () => {

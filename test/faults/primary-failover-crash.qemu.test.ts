@@ -60,7 +60,7 @@ async function begin(t: TestContext): Promise<ReplicatedVm> {
 void test('killed at any step of a planned failover: it is finished, nothing is lost, nothing compared', async (t) => {
   const vm = await begin(t);
   let where: HostName = 'a';
-  for (const crash of sample(vm, [...forward('planned-failover'), ...forward('take-over')], 5)) {
+  for (const crash of sample(vm, [...forward('planned-failover'), ...forward('take-over')], 3)) {
     t.diagnostic(crash);
     await vm.vms.change(where, 4);
     await vm.crashAt(crash, { kind: 'planned-failover', on: where });
@@ -78,7 +78,7 @@ void test('killed at any step of a planned failover: it is finished, nothing is 
 void test('killed while a planned failover is taken back: the guest runs on where it was, and is replicated', async (t) => {
   const vm = await begin(t);
   const points = [...backward('planned-failover', 'hand over'), ...backward('take-over', 'start the VM')];
-  for (const crash of sample(vm, points, 3)) {
+  for (const crash of sample(vm, points, 2)) {
     t.diagnostic(crash);
     await vm.vms.change('a', 4);
     vm.vms.hypervisors.b.refuses = true;
@@ -96,8 +96,8 @@ void test('killed while a planned failover is taken back: the guest runs on wher
 
 void test('killed at any step of an unplanned failover and of its cancelling: all points stay, the old primary goes on', async (t) => {
   const vm = await begin(t);
-  const cancels = sample(vm, forward('cancel-failover'), 2);
-  for (const crash of sample(vm, forward('unplanned-failover'), 2)) {
+  const cancels = sample(vm, forward('cancel-failover'), 1);
+  for (const crash of sample(vm, forward('unplanned-failover'), 1)) {
     const cancel = cancels.pop();
     t.diagnostic(`${crash}, ${cancel}`);
     const older = await vm.replicated('a');

@@ -43,7 +43,7 @@ void test('calls that fail at random, while the guest writes: all is there in th
     const code = (['unreachable', 'interrupted', 'timeout', 'busy'] as const)[guest.below(4)]!;
     return { call, when, code };
   };
-  for (let round = 0; round < 6; round++) {
+  for (let round = 0; round < 4; round++) {
     link.chooser = unlucky;
     const before = link.happened.length;
     await vm.wait('bad luck', async () => {
