@@ -34,6 +34,7 @@ import { serveApi } from '../server/http.ts';
 import { SqliteStore } from '../store/sqlite/store.ts';
 import { Actions } from './actions.ts';
 import type { Config } from './config/read.ts';
+import { Contact } from './contact.ts';
 import { EventFeed } from './event-feed.ts';
 import { failoverOperations } from './operations/failovers.ts';
 import { hostOperations } from './operations/host.ts';
@@ -140,7 +141,17 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const takenUp = actions.takeUp();
   const api = await serveApi({ socketPath: config.socket, operations: operations(all), log });
   // Loops begin when plans have had their try: a plan may be about to move the role.
-  const begun = takenUp.then(() => roles.begin());
+  const contact = new Contact({
+    store,
+    peer: services.peer,
+    inAction: (id) => journal.holder(id) !== undefined,
+    onRoleLost: (id) => roles.roleLost(id),
+    log,
+  });
+  const begun = takenUp.then(async () => {
+    await roles.begin();
+    contact.begin();
+  });
   begun.catch((error: unknown) => log.error({ err: error }, 'relationships could not be taken up'));
   const renewal = setInterval(
     () =>
@@ -154,6 +165,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   return {
     close: async () => {
       clearInterval(renewal);
+      await contact.close();
       await roles.close();
       await services.primaries.stopAll();
       await actions.close();

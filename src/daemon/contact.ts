@@ -1,0 +1,88 @@
+/**
+ * Contact with the peers of the VMs that this host is the primary of, whatever their replication is doing. Without it a primary
+ * whose peer has failed over learns of it only when replication next gets through: at the end of its interval, never while it
+ * is suspended, and after a cut when TCP tries the old connection again, which takes about as long as the cut did. All that
+ * time two copies would run.
+ */
+import { sleep } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import { asFailure, Failure } from '../model/failure.ts';
+import { judgePeer } from '../model/role.ts';
+import type { ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
+import type { RelationshipRecord, Store } from '../store/store.ts';
+
+export interface ContactOptions {
+  readonly store: Pick<Store, 'relationships' | 'relationship'>;
+  readonly peer: (name: string) => Pick<ReplicaEndpoint, 'status'>;
+  /** Whether an action is about to change who holds the role: then its own steps ask. */
+  readonly inAction: (id: string) => boolean;
+  readonly onRoleLost: (id: string) => void;
+  readonly log: Log;
+  /** Pause between two rounds of questions, ms; 4 s unless told. Together with `patienceMs` well below 10 s. */
+  readonly everyMs?: number;
+  /** For so long an answer is waited for, ms; 3 s unless told. A connection may be dead without knowing: the next question takes another. */
+  readonly patienceMs?: number;
+}
+
+const EVERY_MS = 4000;
+const PATIENCE_MS = 3000;
+
+export class Contact {
+  readonly #options: ContactOptions;
+  readonly #stop = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: ContactOptions) {
+    this.#options = options;
+  }
+
+  begin(): void {
+    this.#running = this.#run(this.#stop.signal);
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    const { store, everyMs = EVERY_MS } = this.#options;
+    while (!signal.aborted) {
+      await Promise.all(store.relationships().map((record) => this.#look(record, signal)));
+      await sleep(everyMs, signal).catch(() => undefined); // closed: the loop ends
+    }
+  }
+
+  async #look({ id }: RelationshipRecord, signal: AbortSignal): Promise<void> {
+    const { store, onRoleLost } = this.#options;
+    const mine = () => {
+      const record = store.relationship(id);
+      return record?.role === 'primary' && record.state !== 'SteppedDown' && !this.#options.inAction(id)
+        ? record
+        : undefined;
+    };
+    const before = mine();
+    if (before === undefined) return;
+    const status = await this.#ask(before, signal);
+    const record = mine(); // much may have happened meanwhile
+    if (record !== undefined && status !== undefined && judgePeer(record, status) === 'lost') onRoleLost(id);
+  }
+
+  /** Undefined when the peer can't be asked now. */
+  async #ask(record: RelationshipRecord, signal: AbortSignal): Promise<ReplicaStatus | undefined> {
+    const { peer, log, patienceMs = PATIENCE_MS } = this.#options;
+    const answered = new AbortController();
+    const late = sleep(patienceMs, AbortSignal.any([signal, answered.signal])).then(() => {
+      throw new Failure('timeout', `${record.peer} did not answer within ${patienceMs} ms`);
+    });
+    try {
+      return await Promise.race([peer(record.peer).status(record.id), late]);
+    } catch (error) {
+      log.debug({ relationship: record.id, err: asFailure(error) }, 'no contact with the peer');
+      return undefined;
+    } finally {
+      answered.abort();
+      late.catch(() => undefined);
+    }
+  }
+}
