@@ -81,8 +81,8 @@ export interface UnplannedFailover {
   readonly recordsLostBeforeInstant: number;
   /** killedAt − instant. */
   readonly rpoMs: number;
-  /** From the command to the agent's answer, and to the first new record. */
-  readonly rtoAgentMs: number;
+  /** From the command to the agent's answer (null: libvirt lost it), and to the first new record. */
+  readonly rtoAgentMs: number | null;
   readonly rtoRecordMs: number;
 }
 
@@ -107,8 +107,8 @@ export interface PlannedFailover {
   readonly recordsWritten: number;
   readonly recordsKept: number;
   readonly recordsLost: number;
-  /** From the command to the agent's answer, and to the first new record. */
-  readonly rtoAgentMs: number;
+  /** From the command to the agent's answer (null: libvirt lost it), and to the first new record. */
+  readonly rtoAgentMs: number | null;
   readonly rtoRecordMs: number;
 }
 

@@ -35,6 +35,10 @@ export class Screen {
     for (const line of wrap(text, WIDTH - 3)) this.line(`   ${line}`);
   }
 
+  warn(text: string): void {
+    for (const line of wrap(text, WIDTH - 5)) this.line(`   ${this.paint('yellow', `! ${line}`)}`);
+  }
+
   /** Lines that keep their columns. */
   columns(text: string): void {
     for (const line of text.split('\n')) this.line(`   ${line}`);

@@ -80,5 +80,5 @@ export async function comparison(scene: Scene): Promise<void> {
       scene.check(code === 0, `qemu-img compare, ${target}, with ${what}: ${words}`);
     }
   }
-  if (scene.options.keep) await onA.start();
+  if (scene.options.keep) await a.host.virsh('start', VM);
 }

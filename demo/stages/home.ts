@@ -40,7 +40,7 @@ export async function plannedFailover(scene: Scene): Promise<void> {
   scene.beginLife(onA, from);
   const recovered = await scene.recovered(onA, witnessA, decidedAt);
   await cycles.follow(a);
-  screen.step('the guest is up at home, its agent answers', recovered.rtoAgentMs);
+  screen.step('the guest is up at home and writes its first record', recovered.rtoRecordMs);
 
   witnessB.poll();
   const failedOver = report.unplannedFailover!.decidedAt;
@@ -59,7 +59,7 @@ export async function plannedFailover(scene: Scene): Promise<void> {
   const [total, ours] = [records.vda.length, holdsOnly(records, scene.now())];
   scene.check(ours && total > kept, `the guest writes on at A, from record ${kept + 1}`);
   screen.note(
-    `RTO ${duration(recovered.rtoAgentMs)}: from the command to the agent’s answer (shutdown and an emulated boot included)`,
+    `RTO ${duration(recovered.rtoRecordMs)}: from the command to the first new record (shutdown and an emulated boot included)`,
   );
   const quiet = tellCycles(scene);
   await cycles.more(1);

@@ -24,7 +24,7 @@ export async function unplannedFailover(scene: Scene): Promise<void> {
   const { result, decidedAt } = await scene.act(b, 'unplannedFailover', { ref: VM });
   screen.step('libvirt has started the VM at B', Date.now() - decidedAt);
   const recovered = await scene.recovered(onB, witnessB, decidedAt);
-  screen.step('the guest is up at B, its agent answers', recovered.rtoAgentMs);
+  screen.step('the guest is up at B and writes its first record', recovered.rtoRecordMs);
 
   const records = await scene.records(onB);
   const kept = inherited(records, scene.past());
@@ -59,7 +59,7 @@ export async function unplannedFailover(scene: Scene): Promise<void> {
   const [total, ours] = [records.vda.length, holdsOnly(records, scene.now())];
   scene.check(ours && total > kept, `the guest writes on at B, from record ${kept + 1}`);
   screen.note(
-    `RTO ${duration(recovered.rtoAgentMs)}: from the command to the agent’s answer (asking the dead host and an emulated boot included)`,
+    `RTO ${duration(recovered.rtoRecordMs)}: from the command to the first new record (asking the dead host and an emulated boot included)`,
   );
 }
 
