@@ -69,8 +69,12 @@ export const takeOver: PlanDefinition<FailoverServices> = {
         const targets = disks.map(({ target }) => target);
         await services.hypervisor.startBitmap(vmId, targets, bitmap(plan));
       },
-      undo: (services, plan) =>
-        services.hypervisor.dropBitmap(recordOf(services, plan.relationship).vmId, bitmap(plan)),
+      undo: async (services, plan) => {
+        // After a crash the definition may be locked already: then the hypervisor wouldn't find the images.
+        const record = recordOf(services, plan.relationship);
+        await defineRunnable(services, record);
+        await services.hypervisor.dropBitmap(record.vmId, bitmap(plan));
+      },
     },
     {
       name: 'take the role',
