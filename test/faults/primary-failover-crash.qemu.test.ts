@@ -127,6 +127,28 @@ void test('killed at any step of an unplanned failover and of its cancelling: al
   }
 });
 
+void test('killed while an unplanned failover is taken back: all points stay, replication goes on', async (t) => {
+  const vm = await begin(t);
+  for (const crash of sample(vm, backward('unplanned-failover', 'start the VM'), 1)) {
+    t.diagnostic(crash);
+    await vm.vms.change('a', 4);
+    const point = await vm.replicated('a');
+    vm.hosts.cut = true;
+    await vm.vms.machines.a.crash(VM);
+    vm.vms.hypervisors.b.refuses = true;
+    await vm.crashAt(crash, { kind: 'unplanned-failover', on: 'b', point });
+    await ended(vm.hosts, vm.id);
+    vm.vms.hypervisors.b.refuses = false;
+    checkEnd(vm, 'b', 'unplanned-failover', 'undone');
+    await assert.rejects(vm.vms.hypervisors.b.start(VM), 'its definition is locked');
+    await vm.checkAllPoints('b');
+    await startAgain(vm.vms);
+    vm.hosts.cut = false;
+    await vm.replicated('a');
+    await checkRuns(vm, 'a');
+  }
+});
+
 void test('killed at any step of completing and of reversing: the guest goes on, both sides are equal', async (t) => {
   const vm = await begin(t);
   let where: HostName = 'a';
