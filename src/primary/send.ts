@@ -37,12 +37,12 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
     try {
       const name = { sequence: log.sequence, logId: log.logId };
       const offset = fresh ? 0 : await endpoint.durableOffset(options.relationship, name);
-      progress.resent += Math.max(0, highest - offset);
       let at = offset;
       const body = async function* (): AsyncGenerator<Buffer> {
         for await (const chunk of log.from(offset)) {
           signal.throwIfAborted();
           yield chunk;
+          progress.resent += Math.max(0, Math.min(highest, at + chunk.length) - at);
           at += chunk.length;
           progress.sent += chunk.length;
           if (at > highest) {
