@@ -140,8 +140,8 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
   };
 }
 
-function settingsOf({ epoch, intervalSeconds, history, thin = [] }: PrepareReplica) {
-  return { epoch, intervalSeconds, history, thin };
+function settingsOf({ epoch, intervalSeconds, history, thin = [], autostart }: PrepareReplica) {
+  return { epoch, intervalSeconds, history, thin, ...(autostart === undefined ? {} : { autostart }) };
 }
 
 async function rememberNew(
@@ -164,7 +164,7 @@ async function rememberNew(
     intervalSeconds: request.intervalSeconds,
     history: request.history,
     thin: request.thin ?? [],
-    autostart: false,
+    autostart: request.autostart ?? false,
     position: request.start!,
     protectedUntil: null,
     bitmap: null,

@@ -52,6 +52,7 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
           intervalSeconds: record.intervalSeconds,
           history: record.history,
           thin: record.thin ?? [],
+          autostart: record.autostart,
           base: 'compare',
           start: argsSchema.parse(plan.args).start,
         });

@@ -21,6 +21,8 @@ export interface PrepareReplica {
   readonly history: number;
   /** Which older ones are kept besides; none if left out. */
   readonly thin?: readonly ThinningRule[];
+  /** Whether the VM starts with its host: also with this one, once it is the primary. Left out: as it was. */
+  readonly autostart?: boolean;
   /**
    * How the first logs will come about.
    * - `empty`: onto new, empty disks (initial copy). Refused with `already-exists` if the replica has data.

@@ -201,7 +201,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
 
 /** What the peer has to know of a relationship. */
 function prepareOf(record: RelationshipRecord) {
-  const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [] } = record;
+  const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [], autostart } = record;
   const disks = record.disks.map(({ target, size }) => ({ target, size }));
-  return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history, thin };
+  return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history, thin, autostart };
 }

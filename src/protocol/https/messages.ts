@@ -62,6 +62,7 @@ export const PrepareShape: z.ZodType<PrepareReplica> = z.strictObject({
     .positive()
     .max(30 * 24 * 3600),
   history: z.int().min(0).max(10_000),
+  autostart: z.boolean().exactOptional(),
   thin: z
     .array(z.strictObject({ everySeconds: counter.min(1), count: z.int().min(1).max(10_000) }))
     .max(16)
