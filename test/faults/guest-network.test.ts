@@ -17,7 +17,7 @@ const MOST_RESENT = 2 * MIB;
 
 const SLOW_MBIT = 2;
 const CHANGED_MIB = 50;
-const SLOW_FOR_MS = 25_000;
+const SLOW_FOR_MS = 18_000;
 const LONGEST_JOB_MS = 10_000;
 /** At 5 records a second nothing of the guest may stand still for longer: job, load of the machine, and all. */
 const LONGEST_SILENCE_MS = 3000;
@@ -111,7 +111,7 @@ stage(
     assert.ok(during.lagMs! > SLOW_FOR_MS - 2000 * INTERVAL_SECONDS, `the lag grows: ${during.lagMs} ms`);
     assert.ok(during.inFlight !== null, 'what has changed is still being sent');
     assert.equal((await pointsOf(b))[0]!.confirmed, during.protectedUntil, 'the lag counts from the latest point');
-    assert.ok(looks > 20);
+    assert.ok(looks > 10);
     assert.deepEqual([...states], ['running']);
     assert.ok(silence < LONGEST_SILENCE_MS, `the guest stood still for ${silence} ms`);
 

@@ -88,7 +88,11 @@ stage('initial copy, then cycles: the replica is byte-equal', async () => {
   await protectedNow(a);
   const { state, health, healthReasons } = await look(a);
   assert.deepEqual({ state, health, healthReasons }, { state: 'Replicating', health: 'normal', healthReasons: [] });
-  assert.ok((await pointsOf(b)).length >= 3);
+  // acknowledged comes first, applied a moment later
+  await until(async () => (await pointsOf(b)).length >= 3, {
+    timeoutMs: 30_000,
+    onTimeout: () => new Error(`fewer than three points\n${b.lastWords()}`),
+  });
   await assertByteEqual(a, b, scratch);
   assert.equal(await hosts.guest.state(), 'running');
 });
@@ -188,7 +192,11 @@ stage(
     assert.equal(stepped.vmState, 'paused');
     assert.equal(await guest.state(), 'paused');
     assert.equal(stepped.health, 'critical');
-    assert.match((await eventsOf(a)).join('\n'), /^stepped-down: /m);
+    console.log(`stepped down ${Math.round(took)} ms after the cut`);
+    await until(async () => /^stepped-down: /m.test((await eventsOf(a)).join('\n')), {
+      timeoutMs: 10_000,
+      onTimeout: () => new Error(`nobody is told\n${a.lastWords()}`),
+    });
 
     await b.act('cancelFailover', { ref: VM });
     await a.waitFor(VM, 'replicating', ({ state, vmState }) => state === 'Replicating' && vmState === 'running');
