@@ -8,6 +8,7 @@ import { after, before } from 'node:test';
 import fc from 'fast-check';
 import type { HostDaemon } from '../../lab/daemons/host-daemon.ts';
 import { sleep, until } from '../../src/lib/clock.ts';
+import { Failure } from '../../src/model/failure.ts';
 import { assertByteEqual } from '../system/equality.ts';
 import { stages } from '../system/stages.ts';
 import { TwoHosts, VM, eventsOf, hurry, look, protectedNow } from '../system/two-hosts.ts';
@@ -114,11 +115,11 @@ stage("the primary's daemon dies at each step of a cycle", async () => {
 
 stage('a clean restart of the primary takes replication up again', async () => {
   const { a } = hosts;
-  const { cycles } = (await look(a)).statistics;
+  const { sequence } = (await look(a)).position;
   await a.stop();
   await a.start();
   await goesOn();
-  assert.ok((await look(a)).statistics.cycles > cycles);
+  assert.ok((await look(a)).position.sequence > sequence);
 });
 
 stage("the Replica server's daemon dies at each step of receiving and applying", async () => {
@@ -129,7 +130,10 @@ stage("the Replica server's daemon dies at each step of receiving and applying",
     await b.kill();
     const death = b.startToDieAt(step);
     await until(() => b.answers(), { timeoutMs: 20_000, onTimeout: () => new Error(b.lastWords()) });
-    await hurry(a);
+    await hurry(a).catch((error: unknown) => {
+      // a cycle that was due anyway may have killed it first
+      assert.ok(error instanceof Failure && ['interrupted', 'unreachable'].includes(error.code), String(error));
+    });
     await death;
     await b.start();
     await goesOn();
