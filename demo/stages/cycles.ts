@@ -7,6 +7,8 @@ import type { Cycle } from '../report.ts';
 import { VM, INTERVAL_MS, type Scene } from '../scene.ts';
 
 const LIVE_CYCLES = 4;
+/** A guest that goes off while a backup job is open: libvirt waits 30 s at each of its last events. */
+const SHUTDOWN_MS = 150_000;
 
 /** One line a cycle, from now on, until it is called off. */
 export function tellCycles({ cycles, screen }: Scene): () => void {
@@ -42,7 +44,7 @@ export async function liveCycles(scene: Scene): Promise<void> {
 export async function comparison(scene: Scene): Promise<void> {
   const { a, b, onA, screen, report } = scene;
   screen.underWay('the power button is pressed …');
-  await onA.shutdown(60_000);
+  await onA.shutdown(SHUTDOWN_MS);
   const offAt = Date.now();
   screen.underWay('waiting for the cycle that carries the last change …');
   const primary = await a.waitFor(VM, 'quiet', ({ vmState, protectedUntil, inFlight }) => {
