@@ -183,7 +183,7 @@ stage("the replica's qemu-storage-daemon dies while it applies", async () => {
 stage('libvirtd dies in the middle of a cycle', async () => {
   const { a, guest } = hosts;
   await writeMuch();
-  const script = `until virsh -q -c qemu:///system domjobinfo ${VM} | grep -q Backup; do :; done; kill -9 "$(cat /run/libvirt/libvirtd.pid)"`;
+  const script = `until virsh -q -c qemu:///system domjobinfo ${VM} | grep -q Backup; do :; done; read -r pid </run/libvirt/libvirtd.pid; kill -9 "$pid"; while kill -0 "$pid" 2>/dev/null; do :; done`;
   const killed = a.host.succeed(['sh', '-c', script]);
   await hurry(a);
   await killed;
