@@ -47,6 +47,19 @@ export class GuestDisks {
     }
   }
 
+  /** Writes data that can't be compressed at the beginning of the first disk; flushed. */
+  async overwrite(socketPath: string, length: number): Promise<void> {
+    const client = await NbdClient.connect({ socketPath, exportName: this.disks[0]!.target });
+    try {
+      const data = randomBytes(length);
+      await client.write(0, data);
+      await client.flush();
+      data.copy(this.bytes[0]!);
+    } finally {
+      await client.close();
+    }
+  }
+
   async #change(client: NbdClient, bytes: Buffer): Promise<void> {
     const unit = this.below(3) === 0 ? 512 : CLUSTER;
     const offset = this.below(Math.floor(bytes.length / unit)) * unit;

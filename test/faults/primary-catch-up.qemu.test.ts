@@ -8,9 +8,10 @@ import { VM } from './vm-hosts.ts';
 
 const LIMIT = 300_000;
 
-/** The guest has changed more than a log may hold. */
+/** The guest has changed much more than a log may hold, which is noticed each MiB. */
 async function changeMuch(vm: ReplicatedVm): Promise<void> {
-  await vm.vms.change('a', 60);
+  await vm.vms.change('a', 20);
+  await vm.vms.guest.overwrite(vm.vms.machines.a.writableSocket(VM), 3 * 2 ** 20);
 }
 
 void test('what does not fit one log goes in slices while the guest writes; older points stay, one point closes it', async (t) => {
