@@ -19,6 +19,10 @@ const shape = (device: string, mbitPerSecond: number | null): string =>
     ? `qdisc del dev ${device} root`
     : `qdisc replace dev ${device} root tbf rate ${Math.round(mbitPerSecond * 1000)}kbit burst 32kb latency 200ms`;
 
+/** A network card keeps its address over a boot: or the others would go on sending to the one before, for seconds. */
+const macOf = (address: string): string =>
+  ['02', '00', ...address.split('.').map((byte) => Number(byte).toString(16).padStart(2, '0'))].join(':');
+
 /** The network between a lab's hosts: a bridge in a network namespace of its own, one port each. */
 export class Switch {
   readonly #namespace: Namespace;
@@ -40,7 +44,7 @@ export class Switch {
   /** Gives a host its network: a bridge `br0` with its address (guests join it) behind the cable `eth0`. */
   async plug(port: string, host: Namespace, address: string): Promise<void> {
     await batch(this.#namespace, 'ip', [
-      `link add name ${port} type veth peer name eth0 netns ${host.init.pid}`,
+      `link add name ${port} type veth peer name eth0 address ${macOf(address)} netns ${host.init.pid}`,
       `link set dev ${port} master switch up`,
     ]);
     await batch(host, 'ip', [
