@@ -17,7 +17,6 @@ import { takeOver } from '../failover/take-over.ts';
 import { testFailoverStart, testFailoverStop } from '../failover/test.ts';
 import { TestViews } from '../failover/test-views.ts';
 import { unplannedFailover } from '../failover/unplanned.ts';
-import { LibvirtHypervisor } from '../hypervisor/libvirt/libvirt.ts';
 import { Journal } from '../journal/journal.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
@@ -36,6 +35,7 @@ import { Actions } from './actions.ts';
 import type { Config } from './config/read.ts';
 import { Contact } from './contact.ts';
 import { EventFeed } from './event-feed.ts';
+import { openHypervisor } from './hypervisor.ts';
 import { failoverOperations } from './operations/failovers.ts';
 import { hostOperations } from './operations/host.ts';
 import { peerOperations } from './operations/peers.ts';
@@ -78,12 +78,8 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const enrolment = new Enrolment({ authority, address: config.advertise, peers });
   const endpoints = new PeerEndpoints(authority, peers, (name) => services.primaries.wake(name));
   const events = new EventFeed(store, log);
-  const { pointDirectory, libvirtSocket } = config;
-  const hypervisor = new LibvirtHypervisor({
-    pointDirectory,
-    log,
-    ...(libvirtSocket === undefined ? {} : { socketPath: libvirtSocket }),
-  });
+  const machine = await openHypervisor(config, log);
+  const { hypervisor } = machine;
   const replicas = await Replicas.open({
     directory: config.replicaDirectory,
     runDirectory: join(config.runDirectory, 'replicas'),
@@ -110,7 +106,6 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   let peerServer: PeerServer | undefined;
   const all: DaemonServices = {
     ...services,
-    hypervisor,
     config,
     log,
     authority,
@@ -174,7 +169,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       await services.testViews.closeAll();
       await replicas.close();
       await endpoints.close();
-      await hypervisor.close();
+      await machine.close();
       store.close();
       log.info('understudyd has ended');
     },

@@ -1,6 +1,5 @@
 /** What the daemon's own parts and the API's operations work with. */
 import type { FailoverServices } from '../failover/services.ts';
-import type { LibvirtHypervisor } from '../hypervisor/libvirt/libvirt.ts';
 import type { Log } from '../lib/log.ts';
 import type { PeerServer } from '../protocol/https/server.ts';
 import type { Authority } from '../security/authority.ts';
@@ -12,7 +11,6 @@ import type { EventFeed } from './event-feed.ts';
 import type { PeerEndpoints } from './peers.ts';
 
 export interface DaemonServices extends FailoverServices {
-  readonly hypervisor: LibvirtHypervisor;
   readonly config: Config;
   readonly log: Log;
   readonly authority: Authority;

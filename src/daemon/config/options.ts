@@ -57,6 +57,13 @@ export const options = z.strictObject({
   pointDirectory: path
     .default('/var/lib/libvirt/understudy')
     .describe("Sockets and scratch files of a point in time; QEMU's user must be able to reach it."),
+  hypervisor: z
+    .enum(['libvirt', 'qsd'])
+    .default('libvirt')
+    .describe(
+      'Whose VMs are replicated. `qsd`: disks without guests, which this daemon itself opens by qemu-storage-daemon and offers ' +
+        'by NBD in `runDirectory`/vms; they are defined by files in `stateDirectory`/vms.',
+    ),
   libvirtSocket: path
     .optional()
     .describe('Socket of libvirtd or virtqemud. Default: found where either of them has it.'),

@@ -28,7 +28,7 @@ export class QsdHypervisor implements Hypervisor {
   }
 
   async vmStatus(vmId: string): Promise<VmStatus> {
-    return await this.getVm(vmId);
+    return this.#status(await this.#host.files.find(vmId));
   }
 
   /** VMs of this hypervisor are our own processes. */
@@ -167,19 +167,16 @@ export class QsdHypervisor implements Hypervisor {
     // VMs, bitmaps and open points are the host's
   }
 
-  async #describe({ definition, autostart }: VmFile): Promise<Vm> {
-    const { id, name } = definition;
-    const running = this.#host.running.get(id);
+  #status({ definition, autostart }: VmFile): VmStatus {
+    const running = this.#host.running.get(definition.id);
     const state = running === undefined ? 'off' : running.paused ? 'paused' : 'running';
-    const pausedByIoError = false; // its guests are tests, which see their own errors
-    return {
-      id,
-      name,
-      state,
-      pausedByIoError,
-      autostart,
-      disks: await Promise.all(definition.disks.map(describeDisk)),
-    };
+    // whoever writes the disks sees the errors there
+    return { state, pausedByIoError: false, autostart };
+  }
+
+  async #describe(file: VmFile): Promise<Vm> {
+    const { id, name, disks } = file.definition;
+    return { id, name, ...this.#status(file), disks: await Promise.all(disks.map(describeDisk)) };
   }
 }
 
