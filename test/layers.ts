@@ -7,12 +7,13 @@ import { dirname, join, normalize } from 'node:path';
 
 const GROUND = ['lib', 'model'];
 const PORTS = ['hypervisor', 'store', 'protocol', 'journal'];
-const ENGINE = [...GROUND, 'deltalog', 'qemu', ...PORTS];
+const ENGINE = [...GROUND, 'lanes', 'deltalog', 'qemu', ...PORTS];
 
 /** Room → rooms that it may import, besides itself. An adapter (`store/sqlite`) is a room of its own. */
 export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   lib: [],
   model: [],
+  lanes: GROUND,
   deltalog: GROUND,
   qemu: GROUND,
   hypervisor: GROUND,
@@ -24,7 +25,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   journal: GROUND,
   security: GROUND,
   protocol: [...GROUND, 'deltalog'],
-  'protocol/https': [...GROUND, 'deltalog', 'protocol', 'security'],
+  'protocol/https': [...GROUND, 'lanes', 'deltalog', 'protocol', 'security'],
   primary: ENGINE,
   replica: ENGINE,
   failover: [...ENGINE, 'primary', 'replica'],
