@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,7 +16,7 @@ class World {
   readonly log: string[] = [];
   /** Failures that the second step meets, try by try. */
   trouble: Failure[] = [];
-  /** The second step waits for it. */
+  /** The second step waits for it, or until it is told to end. */
   gate: Promise<void> = Promise.resolve();
 }
 
@@ -30,9 +31,10 @@ const definition: PlanDefinition<World> = {
     {
       name: 'second',
       onFailure: ({ code }) => (code === 'bad-request' ? 'undo' : 'stay'),
-      run: async (world) => {
+      run: async (world, _plan, signal) => {
         world.log.push('second');
-        await world.gate;
+        const told = once(signal, 'abort').then(() => Promise.reject(new Error('told to end')));
+        await Promise.race([world.gate, told]);
         const failure = world.trouble.shift();
         if (failure !== undefined) throw failure;
       },
@@ -48,15 +50,23 @@ let directory: string;
 let world: World;
 let journal: Journal;
 let actions: Actions<World>;
+let events: string[];
 
 const open = async () => {
   journal = await Journal.open(directory);
-  actions = new Actions({ journal, definitions: [definition], context: world, log: silentLog() });
+  actions = new Actions({
+    journal,
+    definitions: [definition],
+    context: world,
+    log: silentLog(),
+    event: (_relationship, _severity, kind, message) => events.push(`${kind}: ${message}`),
+  });
 };
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'us-actions-'));
   world = new World();
+  events = [];
   await open();
 });
 afterEach(async () => {
@@ -74,7 +84,6 @@ void test('an action goes on by itself, and holds its relationship until it ends
   const plan = await actions.begin('two-steps', R, {});
   await wait('second', () => world.log.includes('second'));
   await assert.rejects(actions.begin('two-steps', R, {}), { code: 'busy' });
-  await assert.rejects(actions.giveUp(R), { code: 'busy' });
   const elsewhere = actions.finish('two-steps', 'another', {});
   resolve();
   assert.equal((await elsewhere).state, 'done');
@@ -92,15 +101,17 @@ void test('the same id is the same action: begun once, with one end for all who 
 });
 
 void test('an obstacle is shown, tried again later and later, and gone when it is overcome', async () => {
-  world.trouble = [UNREACHABLE(), UNREACHABLE(), new Failure('wrong-state', 'a person has to act')];
+  const person = () => new Failure('wrong-state', 'a person has to act', { hint: 'Do it.' });
+  world.trouble = [UNREACHABLE(), UNREACHABLE(), person(), person()];
   const started = performance.now();
   const finishing = actions.finish('two-steps', R, {});
   await wait('an obstacle', () => (journal.holder(R)?.obstacle?.code ?? '') === 'unreachable');
   const plan = await finishing;
   assert.equal(plan.state, 'done');
   assert.equal(plan.obstacle, null);
-  assert.deepEqual(world.log, ['first', 'second', 'second', 'second', 'second']);
-  assert.ok(performance.now() - started > 250 + 500 + 1000 - 50);
+  assert.deepEqual(world.log, ['first', 'second', 'second', 'second', 'second', 'second']);
+  assert.ok(performance.now() - started > 250 + 500 + 1000 + 2000 - 50);
+  assert.deepEqual(events, ['action-held-up: two-steps waits: a person has to act. Do it.']);
 });
 
 void test('an action that fails for good is taken back, and says why to whoever waits', async () => {
@@ -121,6 +132,47 @@ void test('an action that waits can be given up', async () => {
   await finishing; // its next try finds that it has ended
   assert.equal(world.log.length, after);
   await assert.rejects(actions.giveUp(R), { code: 'wrong-state' });
+});
+
+void test('an action is given up in the middle of a step that waits: it is told, and all is taken back', async () => {
+  world.gate = new Promise(() => undefined);
+  const finishing = assert.rejects(actions.finish('two-steps', R, {}), { message: /cancelled/ });
+  await wait('second', () => world.log.includes('second'));
+  const started = performance.now();
+  const plan = await actions.giveUp(R);
+  assert.equal(plan.state, 'undone');
+  assert.match(plan.failure?.message ?? '', /cancelled/);
+  assert.deepEqual(world.log, ['first', 'second', 'undo second', 'undo first']);
+  assert.ok(performance.now() - started < 5000);
+  await finishing;
+  assert.deepEqual(events, [], 'nothing waits for a person');
+});
+
+void test('closing ends a step that waits for others; the plan stays where it is, and goes on in the next run', async () => {
+  world.gate = new Promise(() => undefined);
+  const plan = await actions.begin('two-steps', R, {});
+  await wait('second', () => world.log.includes('second'));
+  const started = performance.now();
+  await actions.close();
+  assert.ok(performance.now() - started < 5000);
+  const { state, obstacle, failure } = journal.plan(plan.id)!;
+  assert.deepEqual({ state, obstacle, failure }, { state: 'running', obstacle: null, failure: null });
+  world.gate = Promise.resolve();
+  await open();
+  await actions.takeUp();
+  assert.equal(journal.plan(plan.id)?.state, 'done');
+  assert.deepEqual(world.log, ['first', 'second', 'second']);
+});
+
+void test('what was begun before a former run is taken up is not taken up with it', async () => {
+  world.trouble = [new Failure('wrong-state', 'a person has to act', { hint: 'Do it.' })];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  world.gate = promise;
+  const plan = await actions.begin('two-steps', R, {});
+  await actions.takeUp(); // without waiting for it
+  resolve();
+  await wait('the end', () => journal.plan(plan.id)?.state === 'done');
+  assert.equal(events.length, 1, 'one who carries it out, and tells');
 });
 
 void test('closing ends the waiting for another try, and the next run takes up what is left', async () => {

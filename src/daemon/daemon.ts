@@ -101,7 +101,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   await services.testViews.disconnect();
   const roles = new Roles({ services, log, runDirectory, startPolicy, startPolicyMinutes });
   const journal = await Journal.open(join(config.stateDirectory, 'journal'));
-  const actions = new Actions({ journal, definitions: PLANS, context: services, log });
+  const actions = new Actions({ journal, definitions: PLANS, context: services, log, event: services.event });
 
   let peerServer: PeerServer | undefined;
   const all: DaemonServices = {
@@ -162,8 +162,9 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       clearInterval(renewal);
       await contact.close();
       await roles.close();
-      await services.primaries.stopAll();
+      // Before the loops: what an action does last may be to begin one.
       await actions.close();
+      await services.primaries.stopAll();
       await api.close();
       await peerServer.close();
       await services.testViews.closeAll();

@@ -60,11 +60,11 @@ export class PeerEndpoints {
     const ask = async <T>(call: (endpoint: HttpsEndpoint) => Promise<T>) => await this.#watched(name, call);
     return {
       prepare: (request) => ask((peer) => peer.prepare(request)),
-      status: (id) => ask((peer) => peer.status(id)),
-      durableOffset: (id, log) => ask((peer) => peer.durableOffset(id, log)),
+      status: (id, signal) => ask((peer) => peer.status(id, signal)),
+      durableOffset: (id, log, signal) => ask((peer) => peer.durableOffset(id, log, signal)),
       put: (id, log, offset, body, signal) => ask((peer) => peer.put(id, log, offset, body, signal)),
-      confirm: (id, position, instant) => ask((peer) => peer.confirm(id, position, instant)),
-      digests: (id, target, from, count) => ask((peer) => peer.digests(id, target, from, count)),
+      confirm: (id, position, instant, signal) => ask((peer) => peer.confirm(id, position, instant, signal)),
+      digests: (id, target, from, count, signal) => ask((peer) => peer.digests(id, target, from, count, signal)),
       takeOver: (id, request) => ask((peer) => peer.takeOver(id, request)),
       remove: (id, options) => ask((peer) => peer.remove(id, options)),
       // A peer that answers (that it is full, say) won't be back.

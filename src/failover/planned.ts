@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { positionSchema } from '../deltalog/header.ts';
+import { within } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
 import { rememberPeer } from '../replica/record.ts';
 import { samePosition } from '../model/relationship.ts';
@@ -12,6 +13,7 @@ import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
 import { removeBitmapsFromDisks } from './bitmaps.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
+import { stepDown } from './fence.ts';
 import { move, recordOf, update, type FailoverServices } from './services.ts';
 import { startAgain } from './starting.ts';
 
@@ -59,8 +61,6 @@ export async function checkPlanned(services: FailoverServices, id: string, reque
 }
 
 const args = (plan: Plan) => argsSchema.parse(plan.args);
-const cycle = (services: FailoverServices, plan: Plan, kind: 'crash-consistent' | 'planned') =>
-  services.primaries.loop(plan.relationship).cycleNow(kind, AbortSignal.timeout(CYCLE_MS));
 /** How long a cycle of a planned failover may take before the plan is taken back. */
 const CYCLE_MS = 60 * 60 * 1000;
 
@@ -72,10 +72,10 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
   steps: [
     {
       name: 'send what has changed',
-      run: async (services, plan) => {
+      run: async (services, plan, signal) => {
         // While the guest still runs: what is left to send after its shutdown is small.
         await services.primaries.stop(plan.relationship);
-        await cycle(services, plan, 'crash-consistent');
+        await cycle(services, plan, 'crash-consistent', signal);
       },
       undo: async (services, plan) => {
         if (!handedOver(services, plan)) services.primaries.start(plan.relationship);
@@ -88,15 +88,16 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
       },
       undo: async (services, plan) => {
         if (!args(plan).wasRunning || handedOver(services, plan)) return;
-        await startAgain(services, plan.relationship, plan.failure?.code === 'stale-epoch');
+        const told = plan.failure?.code === 'stale-epoch' || plan.obstacle?.code === 'busy';
+        await startAgain(services, plan.relationship, told);
       },
     },
     {
       name: 'send the last change',
-      run: async (services, plan) => {
+      run: async (services, plan, signal) => {
         // After a crash the loop may not have been stopped yet in this process: stopping twice is harmless.
         await services.primaries.stop(plan.relationship);
-        await cycle(services, plan, 'planned');
+        await cycle(services, plan, 'planned', signal);
       },
     },
     {
@@ -110,7 +111,7 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
         move(services, plan.relationship, 'prepared');
       },
       undo: async (services, plan) => {
-        if (handedOver(services, plan)) return;
+        if (handedOver(services, plan) || recordOf(services, plan.relationship).state === 'SteppedDown') return;
         const record = move(services, plan.relationship, 'preparation-undone');
         await defineRunnable(services, record);
       },
@@ -123,16 +124,17 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
         const { peer, position } = recordOf(services, plan.relationship);
         await services.peer(peer).takeOver(plan.relationship, { planId: takeOver, epoch, position, start });
       },
-      undo: async (services, plan) => {
+      undo: async (services, plan, signal) => {
         // A request may still be on its way: a higher epoch at the replica makes it worthless, or we learn that it was heard.
         const record = recordOf(services, plan.relationship);
         if (handedOver(services, plan)) return;
         const { epoch } = args(plan);
         const endpoint = services.peer(record.peer);
-        const status = await endpoint.status(record.id);
+        const status = await endpoint.status(record.id, signal);
         if (status.role === 'primary') {
-          // By a failover of its own: then we step down at the next cycle. Else it took over after all, and we follow.
-          if (!status.state.startsWith('FailedOver')) await becomeReplica(services, plan);
+          // By a failover of its own: then we step down, before it is silent. Else it took over after all, and we follow.
+          if (status.state.startsWith('FailedOver')) await stepDown(services, record.id);
+          else await becomeReplica(services, plan);
           return;
         }
         if (status.state === 'RecoveryInProgress') {
@@ -160,6 +162,24 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
     },
   ],
 };
+
+/** Sends all that has changed, until it is acknowledged. Failure `timeout` when that takes too long. */
+async function cycle(
+  services: FailoverServices,
+  plan: Plan,
+  kind: 'crash-consistent' | 'planned',
+  signal: AbortSignal,
+): Promise<void> {
+  const { vmName, peer } = recordOf(services, plan.relationship);
+  const late = () => {
+    const text = `what has changed of ${vmName} was not on ${peer} within ${CYCLE_MS / 60_000} min`;
+    const hint =
+      'Let replication catch up first: `understudy replication show` says how far it is and what holds it up.';
+    return new Failure('timeout', text, { hint });
+  };
+  const loop = services.primaries.loop(plan.relationship);
+  await within(CYCLE_MS, late, (stop) => loop.cycleNow(kind, AbortSignal.any([signal, stop])));
+}
 
 function handedOver(services: FailoverServices, plan: Plan): boolean {
   return recordOf(services, plan.relationship).role === 'replica';

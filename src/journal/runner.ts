@@ -9,9 +9,13 @@ import { frontier, hasEnded, withDone, type Plan } from './plan.ts';
 
 export interface PlanStep<C> {
   readonly name: string;
-  run(context: C, plan: Plan): Promise<void>;
-  /** Takes back what `run` did, wholly, in part or not at all. Absent: there is nothing to take back. */
-  undo?(context: C, plan: Plan): Promise<void>;
+  /** @param signal aborts when the plan is given up, or the process ends: a step that waits for others listens to it. */
+  run(context: C, plan: Plan, signal: AbortSignal): Promise<void>;
+  /**
+   * Takes back what `run` did, wholly, in part or not at all. Absent: there is nothing to take back.
+   * @param signal aborts when the process ends.
+   */
+  undo?(context: C, plan: Plan, signal: AbortSignal): Promise<void>;
   /**
    * When it fails: `undo` takes the plan back (the default), `stay` leaves it where it is, to be run again; or a choice by
    * what failed.
@@ -30,7 +34,8 @@ export interface PlanDefinition<C> {
 /**
  * Carries a plan on from where it is, to its end. Resolves with the plan when it is done. Throws
  * - the Failure that undid it, once all is taken back (the plan is `undone`), now or in an earlier run;
- * - the Failure that stands in the way (`plan.obstacle`): a step that stays, or an undo that failed. Run it again later.
+ * - the Failure that stands in the way (`plan.obstacle`): a step that stays, or an undo that failed. Run it again later;
+ * - the reason of `signal`, or of the plan's being given up: it stays where it is.
  *
  * Crash points, for step S of kind K: `K:begun`, `K:S:before`, `K:S:after`, `K:S:written`, and, when undone,
  * `K:undoing`, `K:S:undo-before`, `K:S:undo-after`, `K:S:undo-written`.
@@ -40,15 +45,18 @@ export async function runPlan<C>(
   definition: PlanDefinition<C>,
   plan: Plan,
   context: C,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<Plan> {
-  return await (underWay(journal).get(plan.id) ??
-    alone(journal, plan, (now) => carryOn(journal, definition, now, context)));
+  return await (underWay(journal).get(plan.id)?.run ??
+    alone(journal, plan, (now, givenUp) =>
+      carryOn({ journal, definition, context, stop: signal, halt: AbortSignal.any([signal, givenUp]) }, now),
+    ));
 }
 
 /**
- * Takes back a plan that stays before an obstacle, because somebody gave it up; `reason` becomes its failure. Resolves
- * when it is `undone`. Failures: `wrong-state` when it has ended or a final step has begun, `busy` while it runs, or
- * what stands in the way of undoing.
+ * Takes back a plan because somebody gave it up; `reason` becomes its failure. A step that is under way is told, and waited
+ * for. Resolves when the plan is `undone`. Failures: `wrong-state` when it has ended or a final step has begun, or what stands in the
+ * way of undoing.
  */
 export async function cancelPlan<C>(
   journal: Journal,
@@ -56,30 +64,46 @@ export async function cancelPlan<C>(
   plan: Plan,
   context: C,
   reason: Failure,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<Plan> {
-  if (underWay(journal).has(plan.id)) throw new Failure('busy', `${title(plan)} is running`);
-  return await alone(journal, plan, async (now) => {
-    if (hasEnded(now)) throw new Failure('wrong-state', `${title(now)} has ended: ${now.state}`);
-    requireSameSteps(definition, now);
-    if (now.state === 'running' && beyondFinal(definition, frontier(now))) {
-      throw new Failure('wrong-state', `${title(now)} can only go forward now`);
-    }
-    return await goBack(journal, definition, now.state === 'running' ? await turn(journal, now, reason) : now, context);
+  const present = underWay(journal).get(plan.id);
+  if (present !== undefined) {
+    requireWayBack(definition, journal.plan(plan.id) ?? plan);
+    present.giveUp(reason);
+    await present.run.catch(() => undefined); // the plan says what came of it
+    const now = journal.plan(plan.id);
+    if (now?.state === 'undone') return now;
+  }
+  return await alone(journal, plan, async (now, halt) => {
+    requireWayBack(definition, now);
+    const turned = now.state === 'running' ? await turn(journal, now, reason) : now;
+    return await goBack({ journal, definition, context, stop: signal, halt }, turned);
   });
 }
 
-const runs = new WeakMap<Journal, Map<string, Promise<Plan>>>();
+/** A plan that is being carried out now, or taken back. */
+interface Run {
+  readonly run: Promise<Plan>;
+  readonly giveUp: (reason: Failure) => void;
+}
+
+const runs = new WeakMap<Journal, Map<string, Run>>();
 
 /** Plans of a journal that are being carried out now: whoever asks a second time waits for the same run. */
-function underWay(journal: Journal): Map<string, Promise<Plan>> {
-  const known = runs.get(journal) ?? new Map<string, Promise<Plan>>();
+function underWay(journal: Journal): Map<string, Run> {
+  const known = runs.get(journal) ?? new Map<string, Run>();
   runs.set(journal, known);
   return known;
 }
 
-async function alone(journal: Journal, plan: Plan, work: (now: Plan) => Promise<Plan>): Promise<Plan> {
-  const run = work(journal.plan(plan.id) ?? plan);
-  underWay(journal).set(plan.id, run);
+async function alone(
+  journal: Journal,
+  plan: Plan,
+  work: (now: Plan, givenUp: AbortSignal) => Promise<Plan>,
+): Promise<Plan> {
+  const givenUp = new AbortController();
+  const run = work(journal.plan(plan.id) ?? plan, givenUp.signal);
+  underWay(journal).set(plan.id, { run, giveUp: (reason) => givenUp.abort(reason) });
   try {
     return await run;
   } finally {
@@ -87,25 +111,37 @@ async function alone(journal: Journal, plan: Plan, work: (now: Plan) => Promise<
   }
 }
 
-async function carryOn<C>(journal: Journal, definition: PlanDefinition<C>, plan: Plan, context: C): Promise<Plan> {
+interface Way<C> {
+  readonly journal: Journal;
+  readonly definition: PlanDefinition<C>;
+  readonly context: C;
+  /** Aborts when the process ends. */
+  readonly stop: AbortSignal;
+  /** Aborts when the process ends, or the plan is given up. */
+  readonly halt: AbortSignal;
+}
+
+async function carryOn<C>(way: Way<C>, plan: Plan): Promise<Plan> {
   let now = plan;
-  if (!hasEnded(now)) requireSameSteps(definition, now);
+  if (!hasEnded(now)) requireSameSteps(way.definition, now);
   crashPoint(`${now.kind}:begun`);
-  if (now.state === 'running') now = await goForward(journal, definition, now, context);
-  if (now.state === 'undoing') now = await goBack(journal, definition, now, context);
+  if (now.state === 'running') now = await goForward(way, now);
+  if (now.state === 'undoing') now = await goBack(way, now);
   if (now.failure !== null) throw Failure.fromJson(now.failure);
   return now;
 }
 
-async function goForward<C>(journal: Journal, definition: PlanDefinition<C>, plan: Plan, context: C): Promise<Plan> {
+async function goForward<C>({ journal, definition, context, halt }: Way<C>, plan: Plan): Promise<Plan> {
   let now = plan;
   for (let index = frontier(now); index < definition.steps.length; index++) {
     const step = definition.steps[index]!;
     const point = `${plan.kind}:${step.name}`;
+    halt.throwIfAborted();
     crashPoint(`${point}:before`);
     try {
-      await step.run(context, now);
+      await step.run(context, now, halt);
     } catch (error) {
+      if (halt.aborted) throw halt.reason; // what it failed of is that
       const failure = asFailure(error);
       const choice = typeof step.onFailure === 'function' ? step.onFailure(failure) : step.onFailure;
       if (choice === 'stay' || beyondFinal(definition, index)) return await stay(journal, now, failure);
@@ -118,16 +154,18 @@ async function goForward<C>(journal: Journal, definition: PlanDefinition<C>, pla
   return await journal.put({ ...now, state: 'done' });
 }
 
-async function goBack<C>(journal: Journal, definition: PlanDefinition<C>, plan: Plan, context: C): Promise<Plan> {
+async function goBack<C>({ journal, definition, context, stop }: Way<C>, plan: Plan): Promise<Plan> {
   let now = plan;
   // The step that failed may be half done: it comes first.
   for (let index = Math.min(frontier(now), definition.steps.length - 1); index >= 0; index--) {
     const step = definition.steps[index]!;
     const point = `${plan.kind}:${step.name}`;
+    stop.throwIfAborted();
     crashPoint(`${point}:undo-before`);
     try {
-      await step.undo?.(context, now);
+      await step.undo?.(context, now, stop);
     } catch (error) {
+      if (stop.aborted) throw stop.reason;
       return await stay(journal, now, asFailure(error));
     }
     crashPoint(`${point}:undo-after`);
@@ -151,6 +189,14 @@ async function turn(journal: Journal, plan: Plan, failure: Failure): Promise<Pla
 /** Whether a final step is begun, when the step at `index` is. */
 function beyondFinal<C>(definition: PlanDefinition<C>, index: number): boolean {
   return definition.steps.some((step, at) => step.final === true && at <= index);
+}
+
+function requireWayBack<C>(definition: PlanDefinition<C>, plan: Plan): void {
+  if (hasEnded(plan)) throw new Failure('wrong-state', `${title(plan)} has ended: ${plan.state}`);
+  requireSameSteps(definition, plan);
+  if (plan.state === 'running' && beyondFinal(definition, frontier(plan))) {
+    throw new Failure('wrong-state', `${title(plan)} can only go forward now`);
+  }
 }
 
 function title(plan: Plan): string {

@@ -23,3 +23,18 @@ export async function until(
     await sleep(options.everyMs ?? 50, options.signal);
   }
 }
+
+/** Gives `work` a signal that aborts with `onTimeout()` after `ms`. What it gives or throws is its own. */
+export async function within<T>(
+  ms: number,
+  onTimeout: () => Error,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(onTimeout()), ms);
+  try {
+    return await work(late.signal);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -96,7 +96,7 @@ async function digests(replication: Replication, copy: CopyProgress, to: number,
   const count = Math.ceil(to / DIGEST_BLOCK) - from;
   for (;;) {
     try {
-      const bytes = Buffer.from(await endpoint.digests(replication.id, target, from, count));
+      const bytes = Buffer.from(await endpoint.digests(replication.id, target, from, count, signal));
       if (bytes.length === count * DIGEST_BYTES) return bytes;
       throw new Failure('bad-log', `the replica answered ${bytes.length} bytes for ${count} digests of ${target}`);
     } catch (error) {

@@ -52,7 +52,7 @@ export async function runCycle(
   const { statistics } = replication.record;
   if (result.sending === undefined) {
     await replication.discard(inFlight);
-    await endpoint.confirm(replication.id, position, result.instant);
+    await endpoint.confirm(replication.id, position, result.instant, signal);
     replication.update({
       protectedUntil: result.instant,
       failure: null,

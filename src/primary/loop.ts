@@ -119,7 +119,7 @@ export class ReplicationLoop {
     }
     const began = now();
     if (this.#quiet !== undefined && (await this.#rest()) === this.#quiet) {
-      await this.#confirm(began);
+      await this.#confirm(began, signal);
       return began;
     }
     const { idle } = await this.#close('crash-consistent', signal);
@@ -171,9 +171,9 @@ export class ReplicationLoop {
     );
   }
 
-  async #confirm(instant: number): Promise<void> {
+  async #confirm(instant: number, signal: AbortSignal): Promise<void> {
     const { services, record, id } = this.replication;
-    await services.endpoint.confirm(id, record.position, instant);
+    await services.endpoint.confirm(id, record.position, instant, signal);
     this.replication.update({ protectedUntil: instant, failure: null });
     this.replication.count({ idleCycles: record.statistics.idleCycles + 1 });
   }

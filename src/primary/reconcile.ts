@@ -16,7 +16,7 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
   // A cycle that failed although its log was whole has left it being sent.
   replication.endSending();
   await hypervisor.closePoint(vmId);
-  const status = await endpoint.status(replication.id);
+  const status = await endpoint.status(replication.id, signal);
   const judged = judgePeer(replication.record, status);
   if (judged === 'lost') {
     throw new Failure('stale-epoch', `${replication.record.peer} has taken the role over (epoch ${status.epoch})`);
@@ -53,14 +53,14 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
       await replication.discard(inFlight);
     }
   }
-  await settle(replication);
+  await settle(replication, signal);
 }
 
 /** Without a log in flight: is the replica where we think, and is there a bitmap since then? If not, compare. */
-async function settle(replication: Replication): Promise<void> {
+async function settle(replication: Replication, signal: AbortSignal): Promise<void> {
   const { hypervisor, endpoint, event } = replication.services;
   const { vmId, vmName, position, copy, bitmap, peer, state } = replication.record;
-  const { received } = await endpoint.status(replication.id);
+  const { received } = await endpoint.status(replication.id, signal);
   const bitmaps = await hypervisor.listBitmaps(vmId);
   const needed = [bitmap, copy?.since ?? null].filter((name) => name !== null);
   for (const { name } of bitmaps) {

@@ -36,7 +36,7 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
     let moved = false;
     try {
       const name = { sequence: log.sequence, logId: log.logId };
-      const offset = fresh ? 0 : await endpoint.durableOffset(options.relationship, name);
+      const offset = fresh ? 0 : await endpoint.durableOffset(options.relationship, name, signal);
       let at = offset;
       const body = async function* (): AsyncGenerator<Buffer> {
         for await (const chunk of log.from(offset)) {

@@ -2,7 +2,8 @@
  * PORT: the Replica server, as a primary server sees it.
  *
  * Implementations: `../replica/endpoint.ts` (in this process) and `https/client.ts` (over the network). Tests wrap
- * either to make faults. All calls are idempotent: an answer may get lost, so every one may be asked again.
+ * either to make faults. All calls are idempotent: an answer may get lost, so every one may be asked again. A `signal` ends
+ * the waiting for an answer, which may last a minute when the peer says nothing; its reason is thrown then.
  */
 import type { ThinningRule } from '../model/retention.ts';
 import type { Position, ReplicatedDisk, ReplicationState, Role } from '../model/relationship.ts';
@@ -74,9 +75,9 @@ export interface ReplicaEndpoint {
   /** Creates the replica of a VM, or changes it; see `PrepareReplica.base`. */
   prepare(request: PrepareReplica): Promise<ReplicaStatus>;
   /** Failure `not-found` when that host knows no such relationship. */
-  status(id: string): Promise<ReplicaStatus>;
+  status(id: string, signal?: AbortSignal): Promise<ReplicaStatus>;
   /** Bytes of that log which are durable and verified at the replica: where sending goes on. 0 for an unknown log. */
-  durableOffset(id: string, log: LogName): Promise<number>;
+  durableOffset(id: string, log: LogName, signal?: AbortSignal): Promise<number>;
   /**
    * Sends a log from `offset` (as `durableOffset` gave it) to its end. Resolves when the whole log is verified and
    * durable: that is the acknowledgement. Failures: `interrupted` (ask for the offset, go on there), `bad-log`,
@@ -90,12 +91,12 @@ export interface ReplicaEndpoint {
     signal?: AbortSignal,
   ): Promise<ReplicaStatus>;
   /** Nothing has changed: at `instant` (ms, primary's clock) the primary was still at `position`. */
-  confirm(id: string, position: Position, instant: number): Promise<ReplicaStatus>;
+  confirm(id: string, position: Position, instant: number, signal?: AbortSignal): Promise<ReplicaStatus>;
   /**
    * Digests of the replica's blocks: BLAKE3, cut to DIGEST_BYTES, of each DIGEST_BLOCK bytes (the disk's last block as
    * short as it is), `count` blocks from block `from`. Only while nothing waits to be applied.
    */
-  digests(id: string, target: string, from: number, count: number): Promise<Uint8Array>;
+  digests(id: string, target: string, from: number, count: number, signal?: AbortSignal): Promise<Uint8Array>;
   /** Planned failover: the replica becomes the primary. Resolves when it has (and, if asked, runs). */
   takeOver(id: string, request: TakeOver): Promise<ReplicaStatus>;
   /** Ends the relationship at the replica: its VM definition, points and disks go, unless `keepDisks`. */

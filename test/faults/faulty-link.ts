@@ -1,4 +1,5 @@
 /** The way from one host to the other, which a test may break at any call, before it arrives, midway, or on the way back. */
+import { sleep } from '../../src/lib/clock.ts';
 import { Failure, type FailureCode } from '../../src/model/failure.ts';
 import type { ReplicaEndpoint } from '../../src/protocol/endpoint.ts';
 
@@ -9,9 +10,14 @@ export interface Fault {
   readonly code: FailureCode;
 }
 
+/** What a real one takes to say that nobody answers, ms. */
+const SILENCE_MS = 60_000;
+
 export class FaultyLink {
   /** While it is cut, every call fails with `unreachable`. */
   cut = false;
+  /** A call that is begun while it is silent is never answered: it ends when its signal does. */
+  silent = false;
   /** Asked at every call; the default takes what `once` was given. */
   chooser: (call: keyof ReplicaEndpoint) => Fault | undefined;
   /** Faults that have happened. */
@@ -36,25 +42,39 @@ export class FaultyLink {
   over(endpoint: ReplicaEndpoint): ReplicaEndpoint {
     return {
       prepare: (request) => this.#pass('prepare', () => endpoint.prepare(request)),
-      status: (id) => this.#pass('status', () => endpoint.status(id)),
-      durableOffset: (id, log) => this.#pass('durableOffset', () => endpoint.durableOffset(id, log)),
+      status: (id, signal) => this.#pass('status', () => endpoint.status(id), signal),
+      durableOffset: (id, log, signal) => this.#pass('durableOffset', () => endpoint.durableOffset(id, log), signal),
       put: (id, log, offset, body, signal) =>
-        this.#pass('put', async (fault) => {
-          this.mostPuts = Math.max(this.mostPuts, ++this.#puts);
-          try {
-            return await endpoint.put(id, log, offset, this.#broken(body, fault), signal);
-          } finally {
-            this.#puts--;
-          }
-        }),
-      confirm: (id, position, instant) => this.#pass('confirm', () => endpoint.confirm(id, position, instant)),
-      digests: (id, target, from, count) => this.#pass('digests', () => endpoint.digests(id, target, from, count)),
+        this.#pass(
+          'put',
+          async (fault) => {
+            this.mostPuts = Math.max(this.mostPuts, ++this.#puts);
+            try {
+              return await endpoint.put(id, log, offset, this.#broken(body, fault), signal);
+            } finally {
+              this.#puts--;
+            }
+          },
+          signal,
+        ),
+      confirm: (id, position, instant, signal) =>
+        this.#pass('confirm', () => endpoint.confirm(id, position, instant), signal),
+      digests: (id, target, from, count, signal) =>
+        this.#pass('digests', () => endpoint.digests(id, target, from, count), signal),
       takeOver: (id, request) => this.#pass('takeOver', () => endpoint.takeOver(id, request)),
       remove: (id, options) => this.#pass('remove', () => endpoint.remove(id, options)),
     };
   }
 
-  async #pass<T>(call: keyof ReplicaEndpoint, work: (fault: Fault | undefined) => Promise<T>): Promise<T> {
+  async #pass<T>(
+    call: keyof ReplicaEndpoint,
+    work: (fault: Fault | undefined) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    if (this.silent) {
+      await sleep(SILENCE_MS, signal);
+      throw new Failure('timeout', `${call}: no answer`);
+    }
     if (this.cut) throw new Failure('unreachable', `${call}: the link is cut`);
     const fault = this.chooser(call);
     if (fault?.when === 'before') throw this.#fail(fault);

@@ -7,7 +7,7 @@ import { checkRuns, startReplication } from './primary-world.ts';
 import { difference, readDisks } from './replica-primary.ts';
 import type { ReplicatedVm } from './replicated-vm.ts';
 import { carryOut, ended } from './two-hosts-process.ts';
-import { other, type HostName } from './two-hosts.ts';
+import { other, TwoHosts, type HostName } from './two-hosts.ts';
 import { DISKS, VM } from './vm-hosts.ts';
 
 /** Both hosts' disks, powered off, read as the same bytes. */
@@ -252,4 +252,85 @@ void test('the old primary that fails half way to becoming the Replica server do
   assert.ok(failures > 0);
   await vm.replicated('b');
   await checkRuns(vm, 'b');
+});
+
+/** The next planned failover of host a finds the link silent in the middle of what it sends. */
+async function fallSilent(vm: ReplicatedVm): Promise<void> {
+  const { link, services } = vm.hosts.a;
+  await services.primaries.stop(vm.id);
+  await vm.vms.change('a', 6);
+  const choose = link.chooser;
+  link.chooser = (call) => {
+    if (call !== 'put') return choose(call);
+    link.silent = true;
+    link.chooser = choose;
+    return { call, when: 'before', code: 'interrupted' };
+  };
+  await vm.hosts.a.ask('plannedFailover', { ref: vm.id, start: true, shutdownTimeoutSeconds: 10 });
+  await vm.wait('silence', () => link.silent);
+  link.silent = false; // who waits for an answer gets none; who asks anew does
+}
+
+void test('a planned failover whose peer falls silent is cancelled at once, or waits for the next start of the daemon', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  await fallSilent(vm);
+  const asked = performance.now();
+  await vm.hosts.a.ask('cancelFailover', { ref: vm.id });
+  assert.ok(performance.now() - asked < 5000, 'nobody waits for an answer');
+  assert.equal(vm.hosts.a.services.actions.journal.plans().at(-1)?.state, 'undone');
+  await vm.replicated('a');
+  await checkRuns(vm, 'a');
+
+  await fallSilent(vm);
+  const closed = performance.now();
+  await vm.hosts.close();
+  assert.ok(performance.now() - closed < 5000, 'nobody waits for an answer');
+  vm.hosts = await TwoHosts.open(vm.vms.directory, vm.vms.hypervisors);
+  await vm.hosts.begin();
+  await ended(vm.hosts, vm.id);
+  await checkRuns(vm, 'b');
+  await vm.replicated('b');
+  assert.equal(vm.count('a', 'comparing') + vm.count('b', 'comparing'), 0);
+});
+
+void test('a primary that waits for an answer hears at once that it has lost the role', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  await vm.hosts.a.services.primaries.stop(vm.id);
+  vm.hosts.a.link.silent = true;
+  vm.hosts.a.services.primaries.start(vm.id); // asks where the replica stands, in vain
+  await failOverBesides(vm);
+  vm.hosts.a.link.silent = false;
+  const told = performance.now();
+  vm.hosts.a.roleLost(vm.id);
+  await vm.wait('stepped down', () => vm.count('a', 'stepped-down') > 0);
+  assert.ok(performance.now() - told < 5000);
+});
+
+void test('a log that was received, but not acknowledged, when the role was lost is known again after the failover is cancelled', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  const { link, services } = vm.hosts.a;
+  // The acknowledgement gets lost, and with it the link.
+  const choose = link.chooser;
+  link.chooser = (call) => {
+    if (call === 'durableOffset') vm.hosts.cut = true;
+    return call === 'put' || call === 'durableOffset' ? { call, when: 'after', code: 'interrupted' } : choose(call);
+  };
+  await vm.vms.change('a', 6);
+  await vm.wait('a log in flight', () => vm.hosts.cut && vm.record('a').inFlight?.makes != null);
+  await services.primaries.stop(vm.id);
+  link.chooser = choose;
+  const { received } = vm.hosts.b.services.replicas.get(vm.id).status();
+  assert.deepEqual(received, vm.record('a').inFlight?.makes, 'the replica has it');
+  await failOverBesides(vm);
+  await reviveA(vm);
+  await vm.wait('stepped down', () => vm.count('a', 'stepped-down') > 0);
+  await carryOut(vm.hosts, vm.id, { kind: 'cancel-failover', on: 'b' });
+  await vm.wait('regained', () => vm.count('a', 'role-regained') === 1);
+  await vm.vms.change('a', 3);
+  await vm.replicated('a');
+  await vm.checkGuest('a');
+  assert.equal(vm.count('a', 'comparing'), 0);
 });

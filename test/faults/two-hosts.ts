@@ -117,7 +117,7 @@ export class Host {
     const policy = { startPolicy: 'when-known', startPolicyMinutes: 5 } as const;
     const roles = new Roles({ services: context, log, runDirectory: at('run'), ...policy });
     const journal = await Journal.open(at('journal'));
-    const actions = new Actions({ journal, definitions: PLANS, context, log });
+    const actions = new Actions({ journal, definitions: PLANS, context, log, event: context.event });
     // What is left out is the network's and libvirt's: nothing of it is asked for here.
     const services = { ...context, actions, events, log, config: { name } } as unknown as DaemonServices;
     const made = new Host(name, services, roles, store);
@@ -136,10 +136,15 @@ export class Host {
     await this.#roles.begin();
   }
 
+  /** The peer holds the role: told by whoever hears it first. */
+  roleLost(id: string): void {
+    this.#roles.roleLost(id);
+  }
+
   async close(): Promise<void> {
     await this.#roles.close();
-    await this.services.primaries.stopAll();
     await this.services.actions.close();
+    await this.services.primaries.stopAll();
     await this.services.testViews.closeAll();
     await this.services.replicas.close();
     this.#store.close();
@@ -192,11 +197,11 @@ export class TwoHosts {
 function following(now: () => ReplicaEndpoint): ReplicaEndpoint {
   return {
     prepare: (request) => now().prepare(request),
-    status: (id) => now().status(id),
-    durableOffset: (id, log) => now().durableOffset(id, log),
+    status: (id, signal) => now().status(id, signal),
+    durableOffset: (id, log, signal) => now().durableOffset(id, log, signal),
     put: (id, log, offset, body, signal) => now().put(id, log, offset, body, signal),
-    confirm: (id, position, instant) => now().confirm(id, position, instant),
-    digests: (id, target, from, count) => now().digests(id, target, from, count),
+    confirm: (id, position, instant, signal) => now().confirm(id, position, instant, signal),
+    digests: (id, target, from, count, signal) => now().digests(id, target, from, count, signal),
     takeOver: (id, request) => now().takeOver(id, request),
     remove: (id, options) => now().remove(id, options),
   };

@@ -15,7 +15,12 @@ export function linkFrom(life: Life, answering: Answering): ReplicaEndpoint {
   const call =
     <T>(method: Method) =>
     async (...args: unknown[]): Promise<T> =>
-      (await exchange(life, answering, method, args)) as T;
+      (await exchange(
+        life,
+        answering,
+        method,
+        args.filter((arg) => !(arg instanceof AbortSignal)),
+      )) as T;
   const put = call<ReplicaStatus>('put');
   return {
     prepare: call('prepare'),

@@ -92,12 +92,12 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     return this.#status({ method: 'PUT', path: paths.replica(request.id), json: request });
   }
 
-  status(id: string): Promise<ReplicaStatus> {
-    return this.#status({ method: 'GET', path: paths.replica(id) });
+  status(id: string, signal?: AbortSignal): Promise<ReplicaStatus> {
+    return this.#status({ method: 'GET', path: paths.replica(id), ...until(signal) });
   }
 
-  async durableOffset(id: string, log: LogName): Promise<number> {
-    const answer = jsonOf(await this.#ask({ method: 'GET', path: paths.log(id, log) }));
+  async durableOffset(id: string, log: LogName, signal?: AbortSignal): Promise<number> {
+    const answer = jsonOf(await this.#ask({ method: 'GET', path: paths.log(id, log), ...until(signal) }));
     return read(DurableShape, answer, 'durable offset', 'format-unknown').durable;
   }
 
@@ -113,16 +113,18 @@ export class HttpsEndpoint implements ReplicaEndpoint {
       path: paths.log(id, log),
       query: { offset },
       upload: body,
-      ...(signal === undefined ? {} : { signal }),
+      ...until(signal),
     });
   }
 
-  confirm(id: string, position: Position, instant: number): Promise<ReplicaStatus> {
-    return this.#status({ method: 'POST', path: paths.confirm(id), json: { position, instant } });
+  confirm(id: string, position: Position, instant: number, signal?: AbortSignal): Promise<ReplicaStatus> {
+    const json = { position, instant };
+    return this.#status({ method: 'POST', path: paths.confirm(id), json, ...until(signal) });
   }
 
-  async digests(id: string, target: string, from: number, count: number): Promise<Uint8Array> {
-    const { body } = await this.#ask({ method: 'GET', path: paths.digests(id, target), query: { from, count } });
+  async digests(id: string, target: string, from: number, count: number, signal?: AbortSignal): Promise<Uint8Array> {
+    const path = paths.digests(id, target);
+    const { body } = await this.#ask({ method: 'GET', path, query: { from, count }, ...until(signal) });
     if (body.length > count * DIGEST_BYTES || body.length % DIGEST_BYTES !== 0) {
       throw new Failure(
         'format-unknown',
@@ -285,6 +287,10 @@ async function orAbort<T>(shared: Promise<T>, signal: AbortSignal | undefined): 
   } finally {
     signal.removeEventListener('abort', giveUp);
   }
+}
+
+function until(signal: AbortSignal | undefined): Pick<Ask, 'signal'> {
+  return signal === undefined ? {} : { signal };
 }
 
 /** @param wire none: for `hello`, which is the same in every version. */
