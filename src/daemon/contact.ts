@@ -57,12 +57,11 @@ export class Contact {
     const { store, onRoleLost } = this.#options;
     const mine = () => {
       const record = store.relationship(id);
-      return record?.role === 'primary' && record.state !== 'SteppedDown' && !this.#options.inAction(id)
-        ? record
-        : undefined;
+      return record?.role === 'primary' && !this.#options.inAction(id) ? record : undefined;
     };
     const before = mine();
     if (before === undefined) return;
+    if (before.state === 'SteppedDown') return onRoleLost(id); // by a plan: its return is to be waited for
     const status = await this.#ask(before, signal);
     const record = mine(); // much may have happened meanwhile
     if (record !== undefined && status !== undefined && judgePeer(record, status) === 'lost') onRoleLost(id);

@@ -3,15 +3,15 @@
  */
 import { removeBitmapsFromDisks } from '../failover/bitmaps.ts';
 import { defineLocked } from '../failover/definition.ts';
+import { stepDown } from '../failover/fence.ts';
 import { move, recordOf, update } from '../failover/services.ts';
-import { isStarting } from '../failover/starting.ts';
+import { isStarting, mayStart } from '../failover/starting.ts';
 import { checkTakeOver } from '../failover/take-over.ts';
 import { Failure } from '../model/failure.ts';
 import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import { LocalEndpoint, type ReplicaHost } from '../replica/endpoint.ts';
 import { rememberPeer } from '../replica/record.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
-import { stepDown } from './roles.ts';
 import type { DaemonServices } from './services.ts';
 
 /** The endpoint that a peer talks to. */
@@ -37,7 +37,9 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
     status: async (id) => {
       const record = own(id);
       if (record.role === 'replica') return await local.status(id);
-      const running = isStarting(services, id) || (await vmRunning(services, record.vmId));
+      const plan = services.actions.journal.holder(id);
+      const starting = isStarting(services, id) || (plan !== undefined && mayStart(plan));
+      const running = starting || (await vmRunning(services, record.vmId));
       return { ...primaryStatus(record), vmRunning: running };
     },
     durableOffset: async (id, log) => await local.durableOffset(own(id).id, log),

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { sleep } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
-import { defineLocked, defineRunnable } from '../failover/definition.ts';
+import { defineRunnable } from '../failover/definition.ts';
+import { stepDown } from '../failover/fence.ts';
 import { move, recordOf, type FailoverServices } from '../failover/services.ts';
 import { markStarting } from '../failover/starting.ts';
 import { judgeAfterStepDown, judgePeer, judgeStart, type StartPolicy } from '../model/role.ts';
@@ -57,14 +58,15 @@ export class Roles {
     });
   }
 
-  /** Told when the peer refused our epoch: it holds the role, or held it and gave it back. */
+  /** Told when the peer refused our epoch: it holds the role, or held it and gave it back; or when a plan has stepped down. */
   roleLost(id: string): void {
     void this.#watch(id, async (signal) => {
       const { services } = this.#options;
       await services.primaries.stop(id);
       for (;;) {
         const record = recordOf(services, id);
-        const status = await this.#ask(record);
+        if (record.state === 'SteppedDown') return await this.#stepDown(id, signal);
+        const status = await this.#ask(record, signal);
         if (status !== undefined && judgePeer(record, status) === 'lost') return await this.#stepDown(id, signal);
         if (status !== undefined) return services.primaries.start(id); // it takes the higher epoch over
         await sleep(ASK_EVERY_MS, signal);
@@ -114,7 +116,7 @@ export class Roles {
       const record = services.store.relationship(id);
       if (record === undefined || record.state !== 'SteppedDown') return;
       const regained = await markStarting(services, id, async () => {
-        const status = await this.#ask(record);
+        const status = await this.#ask(record, signal);
         if (status === undefined || judgeAfterStepDown(record, status) === 'stay') return false;
         await this.#regain(record, status.epoch);
         return true;
@@ -143,7 +145,7 @@ export class Roles {
     for (let told = false; ; told = true) {
       const judged = await markStarting(services, id, async () => {
         const record = recordOf(services, id);
-        const status = await this.#ask(record);
+        const status = await this.#ask(record, signal);
         const waitedMs = services.now() - asked;
         const judgement = judgeStart(record, status, { policy, waitedMs, patienceMs: startPolicyMinutes * 60_000 });
         if (judgement === 'start') {
@@ -173,33 +175,15 @@ export class Roles {
   }
 
   /** Undefined when the peer can't be asked now. */
-  async #ask(record: RelationshipRecord): Promise<ReplicaStatus | undefined> {
+  async #ask(record: RelationshipRecord, signal: AbortSignal): Promise<ReplicaStatus | undefined> {
     try {
-      return await this.#options.services.peer(record.peer).status(record.id);
+      return await this.#options.services.peer(record.peer).status(record.id, signal);
     } catch (error) {
+      signal.throwIfAborted();
       this.#options.log.debug({ relationship: record.id, err: asFailure(error) }, 'the peer could not be asked');
       return undefined;
     }
   }
-}
-
-/**
- * Remembers that the role is lost, pauses a running VM, locks its definition. Idempotent; remembered first, so that a daemon that
- * dies in the middle does the rest when it starts, and resumes what it has paused when the role comes back.
- */
-export async function stepDown(services: FailoverServices, id: string): Promise<void> {
-  const record = recordOf(services, id);
-  const wasKnown = record.state === 'SteppedDown';
-  const vm = await services.hypervisor.vmStatus(record.vmId);
-  const wasRunning = vm.state === 'running';
-  move(services, id, 'role-lost', { inFlight: null });
-  if (wasRunning) await services.hypervisor.suspend(record.vmId);
-  await defineLocked(services, record);
-  if (wasKnown && !wasRunning) return;
-  const text = wasRunning
-    ? `${record.peer} has taken over while ${record.vmName} ran here: it is paused, its disks are kept`
-    : `${record.peer} has taken over: ${record.vmName} can't be started here any more, its disks are kept`;
-  services.event(id, wasRunning ? 'critical' : 'warning', 'stepped-down', text);
 }
 
 /** Of the marker in the run directory, which a boot empties. */

@@ -6,6 +6,8 @@
 import { Failure } from '../model/failure.ts';
 import { judgeStart } from '../model/role.ts';
 import type { Store } from '../store/store.ts';
+import type { Plan } from '../journal/plan.ts';
+import { stepDown } from './fence.ts';
 import { recordOf, type FailoverServices } from './services.ts';
 
 const marks = new WeakMap<Store, Map<string, number>>();
@@ -32,9 +34,19 @@ export async function markStarting<T>(
 }
 
 /**
- * Starts a VM again that this host had shut down, unless the other side has taken over meanwhile. A silent peer doesn't keep it
- * from that: the guest ran here a moment ago. Failure `busy` while a failover is under way there.
- * @param told the other side has refused our epoch: then its silence does keep it.
+ * Whether a plan of this host may still start the VM, in the end or when it is taken back: for the other side as good as running.
+ * Otherwise a failover there that hears that the VM is off, and this plan, which hears nothing any more, would each start it.
+ */
+export function mayStart({ kind, args }: Plan): boolean {
+  if (kind === 'planned-failover') return args['wasRunning'] === true;
+  return kind === 'unplanned-failover' || (kind === 'take-over' && args['start'] === true);
+}
+
+/**
+ * Starts a VM again that this host had shut down, unless the other side has taken over meanwhile: then this one steps down at once, so
+ * that what it has learnt isn't forgotten by the next try. A silent peer doesn't keep it from that: the guest ran here a moment ago.
+ * Failure `busy` while a failover is under way there.
+ * @param told the other side has refused our epoch, or was seen failing over: then its silence does keep it.
  */
 export async function startAgain(services: FailoverServices, id: string, told: boolean): Promise<void> {
   await markStarting(services, id, async () => {
@@ -46,6 +58,7 @@ export async function startAgain(services: FailoverServices, id: string, told: b
     const policy = told ? 'never-alone' : 'when-known';
     const judged = judgeStart(recordOf(services, id), status, { policy, waitedMs: 0, patienceMs: 0 });
     if (judged === 'wait') throw new Failure('busy', `a failover of ${vmName} has begun on ${peer}`);
+    if (judged === 'step-down') await stepDown(services, id);
     if (judged === 'start' || judged === 'start-unknowing') await services.hypervisor.start(vmId);
   });
 }

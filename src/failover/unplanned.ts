@@ -15,7 +15,13 @@ import { defineLocked, defineRunnable } from './definition.ts';
 import { failoverOverlays, move, recordOf, replicaOf, update, type FailoverServices } from './services.ts';
 import { beginFailover, requireEpoch } from './fence.ts';
 
-const argsSchema = z.object({ point: z.number().nullable(), epoch: z.number(), force: z.boolean() });
+const argsSchema = z.object({
+  point: z.number().nullable(),
+  epoch: z.number(),
+  force: z.boolean(),
+  /** The old primary answered when it was asked first: that it doesn't run the VM is what the person relies on. */
+  answered: z.boolean().default(false),
+});
 
 export interface UnplannedRequest {
   /** Sequence of the recovery point; undefined = the latest. */
@@ -49,23 +55,27 @@ export async function checkUnplanned(services: FailoverServices, id: string, req
     });
   }
   choosePoint(services, record, request.point ?? null);
-  if (!request.force) await refuseWhileRunning(services, record);
-  return { point: request.point ?? null, epoch: record.epoch + 1, force: request.force };
+  const { point = null, force } = request;
+  const answered = !force && (await refuseWhileRunning(services, record));
+  return { point, epoch: record.epoch + 1, force, answered };
 }
 
-/** UFO-02: with contact, two running copies are refused. Without contact it is the person's decision. */
-async function refuseWhileRunning(services: FailoverServices, record: RelationshipRecord): Promise<void> {
+/**
+ * UFO-02: with contact, two running copies are refused (`vm-running`). Without contact it is the person's decision.
+ * @returns whether the primary answered.
+ */
+async function refuseWhileRunning(services: FailoverServices, record: RelationshipRecord): Promise<boolean> {
   let running: boolean;
   try {
     const status = await answerOf(services, record);
     running = status.role === 'primary' && status.vmRunning;
   } catch (error) {
     const { code } = asFailure(error);
-    if (code === 'unreachable' || code === 'timeout' || code === 'interrupted') return;
-    if (code === 'not-found') return;
+    if (code === 'unreachable' || code === 'timeout' || code === 'interrupted') return false;
+    if (code === 'not-found') return true;
     throw error;
   }
-  if (!running) return;
+  if (!running) return true;
   throw new Failure('vm-running', `${record.peer} answers that ${record.vmName} is running there`, {
     hint: `Run a planned failover on ${record.peer}, which loses nothing; or add --force, then ${record.peer} pauses its copy at the next contact.`,
   });
@@ -112,7 +122,14 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
       // Asked before, but it may have been about to start the VM. Now it sees that a failover is under way, and waits.
       name: 'ask the old primary once more',
       run: async (services, plan) => {
-        if (!args(plan).force) await refuseWhileRunning(services, recordOf(services, plan.relationship));
+        const { force, answered } = args(plan);
+        if (force) return;
+        const record = recordOf(services, plan.relationship);
+        if ((await refuseWhileRunning(services, record)) || !answered) return;
+        // It may have started the VM since. To go on without contact is a decision that nobody has taken yet.
+        throw new Failure('unreachable', `${record.peer} answered when the failover began, and is silent now`, {
+          hint: `Begin again: as long as ${record.peer} is silent, that is a failover without contact.`,
+        });
       },
     },
     {

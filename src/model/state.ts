@@ -94,6 +94,7 @@ const ROWS: Partial<Record<Situation, Row>> = {
     prepared: 'primary/PreparedForFailover',
     'preparation-undone': 'primary/Replicating',
     'handed-over': 'replica/Replicating',
+    'role-lost': 'primary/SteppedDown',
   },
   'primary/FailedOverWaitingCompletion': {
     'failed-over': 'primary/FailedOverWaitingCompletion',

@@ -54,7 +54,11 @@ function byItself(world: World, host: HostName): Activity[] {
       });
     }
   }
-  if (memory.watching === 'role-lost') add('roles', 'asks who holds the role', (run) => roleLost(run, host));
+  // A plan may have stepped down: `Contact` sees that.
+  const unwatched = memory.begun && memory.watching === null && here.record?.state === 'SteppedDown';
+  if (memory.watching === 'role-lost' || (unwatched && here.plans.every(hasEnded))) {
+    add('roles', 'asks who holds the role', (run) => roleLost(run, host));
+  }
   if (replica !== null && !replica.frozen && replica.waiting.length > 0) {
     add('apply', 'applies what it received', (run) => hostOf(run, host).services.replicas.get(ID).drained());
   }

@@ -59,11 +59,14 @@ class Exploration {
   }
 
   async #expand(id: number, text: string): Promise<string[] | undefined> {
-    for (const [index] of activities(JSON.parse(text) as World).entries()) {
+    for (let index = 0, count = 1; index < count; index++) {
       const pending: number[][] = [[]];
       for (let choices = pending.pop(); choices !== undefined; choices = pending.pop()) {
         const world = JSON.parse(text) as World;
-        const activity = activities(world)[index]!;
+        const possible = activities(world);
+        count = possible.length;
+        const activity = possible[index];
+        if (activity === undefined) return undefined;
         const run = await carryOut(world, activity, choices);
         for (let at = choices.length; at < run.chosen.length; at++) {
           const before = run.chosen.slice(0, at).map(({ taken }) => taken);
@@ -84,7 +87,8 @@ class Exploration {
 
   #meet(world: World, from: number, words: string): number {
     tidy(world);
-    const key = hash('md5', canonical(world), 'base64');
+    const text = JSON.stringify(world);
+    const key = hash('md5', canonical(text), 'base64');
     const known = this.#ids.get(key);
     if (known !== undefined) return known;
     const id = this.#ids.size;
@@ -94,7 +98,7 @@ class Exploration {
     this.#depths.push(from < 0 ? 0 : this.#depths[from]! + 1);
     this.#normal.push(isNormal(world));
     this.#twice.push(running(world).length > 1);
-    this.#queue.push({ id, world: JSON.stringify(world) });
+    this.#queue.push({ id, world: text });
     return id;
   }
 

@@ -26,7 +26,7 @@ import { ModelOutbox } from './outbox.ts';
 import { ModelReplicas } from './replica.ts';
 import { Life, type Run } from './run.ts';
 import { onStage } from './stage.ts';
-import { ID, other, uuid, type HostName } from './world.ts';
+import { ID, other, uuid, type HostName, type ModelRecord } from './world.ts';
 
 const PLANS = new Map(
   [unplannedFailover, cancelFailover, completeFailover, plannedFailover, takeOver, reverseReplication].map(
@@ -55,13 +55,14 @@ export class ModelHost {
     const store = {
       relationship: () => {
         life.live();
-        return life.here.record ?? undefined;
+        return shown(life.here.record);
       },
-      relationships: () => (life.here.record === null ? [] : [life.here.record]),
+      relationships: () => (life.here.record === null ? [] : [shown(life.here.record)]),
       peer: () => undefined,
       putRelationship: (record: RelationshipRecord) => {
         // What is only shown makes no other state.
-        const next = { ...record, statistics: NO_STATISTICS, failure: null, protectedUntil: null };
+        const { statistics: _shown, ...rest } = record;
+        const next = { ...rest, failure: null, protectedUntil: null };
         if (JSON.stringify(next) === JSON.stringify(life.here.record)) return;
         life.effect('write its record');
         life.here.record = next;
@@ -119,6 +120,10 @@ export class ModelHost {
       this.journal.stepwise = false;
     }
   }
+}
+
+function shown(record: ModelRecord | null): RelationshipRecord | undefined {
+  return record === null ? undefined : { ...record, statistics: NO_STATISTICS };
 }
 
 class ModelActions {

@@ -84,6 +84,7 @@ export function tidy(world: World): void {
     const here = world.hosts[host];
     here.plans = here.plans.filter((plan) => !hasEnded(plan) || named.includes(plan.id));
     here.memory.tried = here.memory.tried.filter((id) => here.plans.some((plan) => plan.id === id && !hasEnded(plan)));
+    here.boot = 0; // of a life that is over by now, as far as anybody asks
     here.memory.answered = 0;
     here.memory.asleep = false;
     here.memory.patient = true;

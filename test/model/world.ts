@@ -5,7 +5,7 @@
  */
 import type { Plan } from '../../src/journal/plan.ts';
 import type { RecoveryPoint, Position } from '../../src/model/relationship.ts';
-import { NO_STATISTICS, type RelationshipRecord } from '../../src/store/store.ts';
+import type { RelationshipRecord } from '../../src/store/store.ts';
 
 export type HostName = 'a' | 'b';
 export const HOSTS: readonly HostName[] = ['a', 'b'];
@@ -74,13 +74,16 @@ export interface Memory {
   answered: number;
 }
 
+/** Without what is only shown. */
+export type ModelRecord = Omit<RelationshipRecord, 'statistics'>;
+
 export interface HostWorld {
   up: boolean;
   /** How often its daemon died: whoever belongs to an earlier life does nothing any more. */
   boot: number;
   /** The marker in the run directory. */
   started: boolean;
-  record: RelationshipRecord | null;
+  record: ModelRecord | null;
   plans: Plan[];
   vm: VmWorld | null;
   images: Record<string, Blocks>;
@@ -160,7 +163,7 @@ export function initialWorld(budget: Partial<Budget>): World {
   const instant = 0;
   const point: RecoveryPoint = { sequence: 1, epoch: 1, instant, confirmed: instant, kind: 'crash-consistent' };
   const bitmap = `understudy-${ID.slice(0, 8)}-1-1`;
-  const record = (host: HostName): RelationshipRecord => ({
+  const record = (host: HostName): ModelRecord => ({
     id: ID,
     vmId: VM_ID,
     vmName: 'vm',
@@ -182,7 +185,6 @@ export function initialWorld(budget: Partial<Budget>): World {
     failure: null,
     failover: null,
     test: null,
-    statistics: NO_STATISTICS,
     created: 0,
   });
   const host = (name: HostName): HostWorld => ({
@@ -242,13 +244,13 @@ export function initialWorld(budget: Partial<Budget>): World {
   };
 }
 
-/** A canonical text: equal for worlds that differ only in names and in how far their numbers have grown. */
-export function canonical(world: World): string {
+/** A canonical text of a world in JSON: equal for worlds that differ only in names and in how far their numbers have grown. */
+export function canonical(text: string): string {
   const names = new Map<string, string>();
-  const text = JSON.stringify({ ...world, nextName: 0 }, (key, value: unknown) => (key === 'boot' ? 0 : value));
-  const renamed = text.replace(/c0de[0-9a-f]{20}|c0dec0de-0000-4000-8000-[0-9a-f]{12}/g, (name) => {
-    const known = names.get(name) ?? `name${names.size}`;
-    names.set(name, known);
+  const renamed = text.replace(/c0de[0-9a-f]{20}|c0dec0de-0000-4000-8000-[0-9a-f]{12}|"nextName":\d+/g, (name) => {
+    if (name.startsWith('"')) return '';
+    let known = names.get(name);
+    if (known === undefined) names.set(name, (known = `name${names.size}`));
     return known;
   });
   return closeGaps(renamed);
@@ -256,23 +258,31 @@ export function canonical(world: World): string {
 
 /** Numbers of logs and epochs matter only by their order, and by whether one is right after another. */
 function closeGaps(text: string): string {
-  const sequences = ranks(text, /"(?:sequence|point)":(\d+)/g);
-  const epochs = ranks(text, /"(?:epoch|licensed|knows)":(\d+)/g);
+  const numbers = { s: new Set<number>(), e: new Set<number>() };
+  for (const [, key, n] of text.matchAll(NUMBER)) numbers[kindOf(key!)].add(Number(n));
+  const ranked = { s: ranks(numbers.s), e: ranks(numbers.e) };
   return text
-    .replace(/"(sequence|point)":(\d+)/g, (_all, key: string, n: string) => `"${key}":${sequences.get(n)}`)
-    .replace(/"(epoch|licensed|knows)":(\d+)/g, (_all, key: string, n: string) => `"${key}":${epochs.get(n)}`)
+    .replace(NUMBER, (_all, key: string, n: string) => `"${key}":${ranked[kindOf(key)].get(Number(n))}`)
     .replace(/(understudy-0e0e0e0e)-(\d+)-(\d+)/g, (_all, prefix: string, epoch: string, sequence: string) => {
-      return `${prefix}-${epochs.get(epoch) ?? `e${epoch}`}-${sequences.get(sequence) ?? `s${sequence}`}`;
+      const [e, s] = [ranked.e.get(Number(epoch)), ranked.s.get(Number(sequence))];
+      return `${prefix}-${e ?? `e${epoch}`}-${s ?? `s${sequence}`}`;
     });
 }
 
-function ranks(text: string, pattern: RegExp): Map<string, number> {
-  const found = [...new Set([...text.matchAll(pattern)].map(([, n]) => n!))].map(Number).toSorted((x, y) => x - y);
-  const ranked = new Map<string, number>();
+const NUMBER = /"(sequence|point|epoch|licensed|knows)":(\d+)/g;
+
+function kindOf(key: string): 's' | 'e' {
+  return key === 'sequence' || key === 'point' ? 's' : 'e';
+}
+
+function ranks(numbers: Set<number>): Map<number, number> {
+  const ranked = new Map<number, number>();
   let rank = 0;
-  for (const [index, n] of found.entries()) {
-    if (index > 0) rank += n - found[index - 1]! > 1 ? 2 : 1;
-    ranked.set(String(n), rank);
+  let last: number | undefined;
+  for (const n of [...numbers].toSorted((x, y) => x - y)) {
+    if (last !== undefined) rank += n - last > 1 ? 2 : 1;
+    ranked.set(n, rank);
+    last = n;
   }
   return ranked;
 }
