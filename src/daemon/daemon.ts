@@ -18,6 +18,7 @@ import { testFailoverStart, testFailoverStop } from '../failover/test.ts';
 import { TestViews } from '../failover/test-views.ts';
 import { unplannedFailover } from '../failover/unplanned.ts';
 import { Journal } from '../journal/journal.ts';
+import { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
 import { runsHere } from '../model/role.ts';
@@ -80,9 +81,11 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const events = new EventFeed(store, log);
   const machine = await openHypervisor(config, log);
   const { hypervisor } = machine;
+  const lanes = new Lanes();
   const replicas = await Replicas.open({
     directory: config.replicaDirectory,
     runDirectory: join(config.runDirectory, 'replicas'),
+    lanes,
     log,
   });
   const services: FailoverServices = {
@@ -172,6 +175,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       await endpoints.close();
       await machine.close();
       store.close();
+      await lanes.close();
       log.info('understudyd has ended');
     },
   };

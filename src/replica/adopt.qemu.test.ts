@@ -18,6 +18,7 @@ void describe('disks that are there already', () => {
   const options = () => ({
     directory: join(place.directory, 'replicas'),
     runDirectory: join(place.directory, 'run'),
+    lanes: place.options.lanes,
     log: silentLog(),
   });
 

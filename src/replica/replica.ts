@@ -4,6 +4,7 @@
  * crash are in inbox.ts and applier.ts.
  */
 import { chmod, mkdir, rm } from 'node:fs/promises';
+import type { Lanes } from '../lanes/lanes.ts';
 import { Gate } from '../lib/gate.ts';
 import type { Log } from '../lib/log.ts';
 import { Failure } from '../model/failure.ts';
@@ -32,6 +33,8 @@ export interface ReplicaOptions {
   readonly directory: string;
   /** For sockets and pid files; short (sockets have at most 107 bytes), and reachable for QEMU's user. */
   readonly runDirectory: string;
+  /** Where the bulk work is done. */
+  readonly lanes: Lanes;
   readonly log: Log;
   /** Told when applying fails, and null when it goes on. */
   readonly onFailure?: (failure: Failure | null) => void;

@@ -3,6 +3,7 @@
  */
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import type { NewReplica } from './create.ts';
@@ -12,6 +13,8 @@ export interface ReplicasOptions {
   readonly directory: string;
   /** Each replica gets a directory below it for its sockets. */
   readonly runDirectory: string;
+  /** Where the bulk work is done. */
+  readonly lanes: Lanes;
   readonly log: Log;
   /** Told when a replica can't apply what it has received, and null when it goes on. */
   readonly onFailure?: (id: string, failure: Failure | null) => void;
@@ -98,10 +101,11 @@ export class Replicas {
   }
 
   #replicaOptions(id: string) {
-    const { directory, runDirectory, log, onFailure } = this.#options;
+    const { directory, runDirectory, lanes, log, onFailure } = this.#options;
     return {
       directory: join(directory, id),
       runDirectory: join(runDirectory, id),
+      lanes,
       log: log.child({ replica: id }),
       onFailure: (failure: Failure | null) => onFailure?.(id, failure),
     };

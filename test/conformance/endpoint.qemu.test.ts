@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Lanes } from '../../src/lanes/lanes.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import type { ReplicaEndpoint, ReplicaStatus, TakeOver } from '../../src/protocol/endpoint.ts';
 import { Loopback } from '../../src/protocol/https/loopback.fixture.ts';
@@ -11,9 +12,11 @@ import { runEndpointConformance, type EndpointUnderTest } from './endpoint.ts';
 
 async function makeLocal(): Promise<EndpointUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), 'us-e-'));
+  const lanes = new Lanes();
   const replicas = await Replicas.open({
     directory: join(directory, 'replicas'),
     runDirectory: join(directory, 'run'),
+    lanes,
     log: silentLog(),
   });
   const takeOvers: TakeOver[] = [];
@@ -45,6 +48,7 @@ async function makeLocal(): Promise<EndpointUnderTest> {
     removed,
     close: async () => {
       await replicas.close();
+      await lanes.close();
       await rm(directory, { recursive: true });
     },
   };

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { open, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Lanes } from '../../src/lanes/lanes.ts';
 import { until } from '../../src/lib/clock.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { Replica } from '../../src/replica/replica.ts';
@@ -22,8 +23,9 @@ async function fill(leave: number): Promise<void> {
 }
 
 const primary = new TestPrimary(21);
+const lanes = new Lanes();
 const replica = await Replica.create(
-  { directory: join(place, 'r'), runDirectory: join(place, 'run'), log: silentLog() },
+  { directory: join(place, 'r'), runDirectory: join(place, 'run'), lanes, log: silentLog() },
   newReplica(primary),
 );
 try {
@@ -56,4 +58,5 @@ try {
   assert.equal(replica.points().length, 3);
 } finally {
   await replica.close();
+  await lanes.close();
 }

@@ -2,6 +2,7 @@
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Lanes } from '../../src/lanes/lanes.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { digest } from '../../src/lib/digest.ts';
 import { DIGEST_BLOCK, DIGEST_BYTES } from '../../src/protocol/endpoint.ts';
@@ -18,8 +19,13 @@ export interface Place {
 
 export async function newPlace(): Promise<Place> {
   const directory = await mkdtemp(join(tmpdir(), 'us-r-'));
-  const options = { directory: join(directory, 'r'), runDirectory: join(directory, 'run'), log: silentLog() };
-  return { directory, options, clear: () => rm(directory, { recursive: true, force: true }) };
+  const lanes = new Lanes();
+  const options = { directory: join(directory, 'r'), runDirectory: join(directory, 'run'), lanes, log: silentLog() };
+  const clear = async (): Promise<void> => {
+    await lanes.close();
+    await rm(directory, { recursive: true, force: true });
+  };
+  return { directory, options, clear };
 }
 
 export function newReplica(primary: TestPrimary, more: Partial<NewReplica> = {}): NewReplica {

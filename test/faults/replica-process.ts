@@ -3,15 +3,18 @@
  * Usage: replica-process.ts DIRECTORY RUN-DIRECTORY LOG SEQUENCE LOG-ID
  */
 import { readFile } from 'node:fs/promises';
+import { Lanes } from '../../src/lanes/lanes.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { Replica } from '../../src/replica/replica.ts';
 import { inPieces } from './replica-primary.ts';
 
 const [directory = '', runDirectory = '', path = '', sequence = '', logId = ''] = process.argv.slice(2);
-const replica = await Replica.open({ directory, runDirectory, log: silentLog() });
+const lanes = new Lanes();
+const replica = await Replica.open({ directory, runDirectory, lanes, log: silentLog() });
 const log = { sequence: Number(sequence), logId };
 const offset = await replica.durableOffset(log);
 await replica.receive(log, offset, inPieces((await readFile(path)).subarray(offset)));
 await replica.drained();
 await replica.merged();
 await replica.close();
+await lanes.close();

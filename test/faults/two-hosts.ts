@@ -26,6 +26,7 @@ import { unplannedFailover } from '../../src/failover/unplanned.ts';
 import type { Hypervisor } from '../../src/hypervisor/hypervisor.ts';
 import { Journal } from '../../src/journal/journal.ts';
 import type { PlanDefinition } from '../../src/journal/runner.ts';
+import { Lanes } from '../../src/lanes/lanes.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { Outbox } from '../../src/primary/outbox.ts';
 import { POINT_LIMITS } from '../../src/primary/open-point.ts';
@@ -67,12 +68,14 @@ export class Host {
   readonly link = new FaultyLink();
   readonly #roles: Roles;
   readonly #store: SqliteStore;
+  readonly #lanes: Lanes;
 
-  private constructor(name: HostName, services: DaemonServices, roles: Roles, store: SqliteStore) {
+  private constructor(name: HostName, services: DaemonServices, roles: Roles, store: SqliteStore, lanes: Lanes) {
     this.name = name;
     this.services = services;
     this.#roles = roles;
     this.#store = store;
+    this.#lanes = lanes;
     this.#operations = { ...replicationOperations(services), ...failoverOperations(services) };
     this.endpoint = endpointFor(services, other(name));
   }
@@ -82,9 +85,10 @@ export class Host {
     const at = (...path: string[]) => join(directory, name, ...path);
     await mkdir(at('run'), { recursive: true });
     const log = silentLog();
+    const lanes = new Lanes();
     const store = SqliteStore.open(at('understudy.sqlite'));
     const events = new EventFeed(store, log);
-    const replicas = await Replicas.open({ directory: at('replicas'), runDirectory: at('run'), log });
+    const replicas = await Replicas.open({ directory: at('replicas'), runDirectory: at('run'), lanes, log });
     const endpoint = following(() => made.link.over(peer().endpoint));
     const context: FailoverServices = {
       hypervisor,
@@ -120,7 +124,7 @@ export class Host {
     const actions = new Actions({ journal, definitions: PLANS, context, log, event: context.event });
     // What is left out is the network's and libvirt's: nothing of it is asked for here.
     const services = { ...context, actions, events, log, config: { name } } as unknown as DaemonServices;
-    const made = new Host(name, services, roles, store);
+    const made = new Host(name, services, roles, store, lanes);
     return made;
   }
 
@@ -148,6 +152,7 @@ export class Host {
     await this.services.testViews.closeAll();
     await this.services.replicas.close();
     this.#store.close();
+    await this.#lanes.close();
   }
 }
 
