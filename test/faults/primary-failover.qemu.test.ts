@@ -319,7 +319,7 @@ void test('a log that was received, but not acknowledged, when the role was lost
     return call === 'put' || call === 'durableOffset' ? { call, when: 'after', code: 'interrupted' } : choose(call);
   };
   await vm.vms.change('a', 6);
-  await vm.wait('a log in flight', () => vm.hosts.cut && vm.record('a').inFlight?.makes != null);
+  await vm.wait('a log in flight', () => vm.hosts.cut && (vm.record('a').inFlight?.makes ?? null) !== null);
   await services.primaries.stop(vm.id);
   link.chooser = choose;
   const { received } = vm.hosts.b.services.replicas.get(vm.id).status();

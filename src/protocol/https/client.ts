@@ -15,12 +15,13 @@ import {
   type TakeOver,
 } from '../endpoint.ts';
 import { dialer, type Dial } from './dial.ts';
+import { DOUBT_PATIENCE_MS, isDead } from './doubt.ts';
 import { DurableShape, HelloShape, read, StatusShape, type Hello } from './messages.ts';
 import { failureOf, jsonOf, receive, type Received } from './receive.ts';
 import { Sending } from './sending.ts';
 import { Silence } from './silence.ts';
 import { commonWire } from './wire-version.ts';
-import { HELLO, paths, SILENCE_MS, WIRE_HEADER, WIRES } from './wire.ts';
+import { DOUBT_AFTER_SIGNS, HELLO, paths, SIGNS_OF_LIFE, SILENCE_MS, WIRE_HEADER, WIRES } from './wire.ts';
 
 export interface HttpsEndpointOptions {
   readonly authority: Authority;
@@ -184,9 +185,21 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     ask.signal?.throwIfAborted();
     const silenceMs = this.#options.silenceMs ?? SILENCE_MS;
     const giveUp = new AbortController();
-    const silence = new Silence(silenceMs, () => {
-      giveUp.abort(new Failure('timeout', `${peer.name} gave no sign of life for ${silenceMs / 1000} s`));
-    });
+    const silence = new Silence(
+      {
+        ms: (DOUBT_AFTER_SIGNS * silenceMs) / SIGNS_OF_LIFE,
+        act: () =>
+          void isDead(silence, (over) => this.#answersAnew(over)).then((dead) => {
+            if (!dead) return;
+            const text = `The connection to ${peer.name} (${peer.address}) is dead: it answers on another`;
+            giveUp.abort(new Failure('interrupted', text));
+          }),
+      },
+      {
+        ms: silenceMs,
+        act: () => giveUp.abort(new Failure('timeout', `${peer.name} gave no sign of life for ${silenceMs / 1000} s`)),
+      },
+    );
     const sending = ask.upload === undefined ? undefined : new Sending(ask.upload, silence);
     let received: Received;
     try {
@@ -205,6 +218,20 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     }
     if (received.status !== 200) throw failureOf(received, peer.name);
     return received;
+  }
+
+  /** Whether the peer answers on a connection of its own. */
+  async #answersAnew(over: AbortSignal): Promise<boolean> {
+    const client = new Client(this.#origin, this.#connection(DOUBT_PATIENCE_MS));
+    try {
+      const signal = AbortSignal.any([over, AbortSignal.timeout(DOUBT_PATIENCE_MS)]);
+      await receive(client, { ...request({ method: 'GET', path: HELLO }), signal, heard: () => undefined });
+      return true;
+    } catch {
+      return false; // why is told by the request that is in doubt
+    } finally {
+      await client.destroy();
+    }
   }
 
   async #explain(error: unknown): Promise<Failure> {
@@ -250,9 +277,9 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     return true;
   }
 
-  #connection(): Client.Options {
+  #connection(connectMs?: number): Client.Options {
     return {
-      connect: dialer(() => this.#dial()),
+      connect: dialer(() => this.#dial(connectMs)),
       allowH2: false,
       pipelining: 1,
       headersTimeout: 0, // `Silence` watches, and knows that 102 is a sign of life
@@ -262,14 +289,14 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     };
   }
 
-  #dial(): Dial {
-    const { authority, peer, connectMs } = this.#options;
+  #dial(connectMs = this.#options.connectMs ?? 5000): Dial {
+    const { authority, peer } = this.#options;
     const { chain, key } = authority.credentials;
     return {
       name: peer.name,
       address: peer.address,
       servername: peer.name,
-      timeoutMs: connectMs ?? 5000,
+      timeoutMs: connectMs,
       identity: { ca: [peer.caCertificate], cert: chain, key, rejectUnauthorized: true },
       check: (socket) => requirePeer(socket.getPeerX509Certificate(), peer, Date.now()),
     };

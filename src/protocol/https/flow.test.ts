@@ -100,6 +100,26 @@ test('a peer that accepts and then says nothing ends in `timeout`, a source that
   assert.equal(b.replica.size, 2);
 });
 
+test('a connection that died without a word is given up once the peer answers on another', async () => {
+  const [a, b] = await loopback.pair({ silenceMs: 3000 });
+  const relay = await loopback.relay(b.address);
+  const endpoint = a.to(b, { peer: b.asPeer({ address: relay.address }), silenceMs: 3000 });
+  const { promise: arrived, resolve: arrive } = Promise.withResolvers<void>();
+  b.replica.put = async (_id, _log, _offset, body) => {
+    for await (const chunk of body) if (chunk.length > 0) arrive();
+    return b.replica.answer;
+  };
+  async function* endless(): AsyncGenerator<Uint8Array> {
+    for (;;) yield new Uint8Array(MiB);
+  }
+  const put = assert.rejects(endpoint.put('r1', LOG, 0, endless()), isFailure('interrupted', /answers on another/));
+  await arrived;
+  relay.die();
+  const died = performance.now();
+  await put;
+  assert.ok(performance.now() - died < 2500, 'before anybody has lost patience');
+});
+
 test('the server gives up an upload that brings nothing, but not one that the replica is slow to take', async () => {
   const [a, b] = await loopback.pair({ silenceMs: 300 });
   b.replica.put = async (_id, _log, _offset, body) => {

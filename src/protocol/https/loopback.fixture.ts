@@ -180,8 +180,8 @@ export class Loopback {
     return [a, b];
   }
 
-  /** A TCP relay to `address`, whose connections can be cut. */
-  async relay(address: string): Promise<{ address: string; cut(): void; readonly open: number }> {
+  /** A TCP relay to `address`, whose connections can be cut, or die without a word: new ones go through. */
+  async relay(address: string): Promise<{ address: string; cut(): void; die(): void; readonly open: number }> {
     const port = Number(address.split(':')[1]);
     const sockets = new Set<Socket>();
     const relay = createServer((from) => {
@@ -201,6 +201,9 @@ export class Loopback {
     const cut = (): void => {
       for (const socket of sockets) socket.resetAndDestroy();
     };
+    const die = (): void => {
+      for (const socket of sockets) socket.unpipe().pause();
+    };
     this.#endings.push(async () => {
       cut();
       relay.close();
@@ -209,6 +212,7 @@ export class Loopback {
     return {
       address: `127.0.0.1:${(relay.address() as AddressInfo).port}`,
       cut,
+      die,
       get open() {
         return sockets.size / 2;
       },

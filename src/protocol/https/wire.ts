@@ -10,7 +10,12 @@ export const ENROLMENT_NAME = 'enrolment.understudy.invalid';
 /** After this long without any sign of life of the other end it is given up, ms. */
 export const SILENCE_MS = 60_000;
 /** A request in progress gives this many signs of life (`102 Processing`) in that time. */
-export const SIGNS_OF_LIFE = 6;
+export const SIGNS_OF_LIFE = 12;
+
+/**
+ * So many signs of life, at their pace, may be missing before the connection is doubted: then the peer is asked on a new one.
+ */
+export const DOUBT_AFTER_SIGNS = 1.5;
 /** TCP asks a silent peer after this long whether it is still there, ms. */
 export const TCP_KEEP_ALIVE_MS = 15_000;
 
