@@ -1,6 +1,6 @@
 #!/bin/sh
 # Does what has to be done before a command can run, and runs it. The first thing after `git clone` may be any of
-#   npm run demo | test | check | build      (arguments behind --)
+#   npm run demo | test | bench | check | build      (arguments behind --)
 # Needs Debian 12 or 13, Node ≥ 18 and npm to begin with; the rest it brings: Debian packages (as root), npm packages,
 # Node 24 among them, the build, the test guest. Quick when everything is there.
 set -eu
@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 # what the daemon, the tests and the demo call; mount, unshare, nsenter (util-linux) and dpkg-deb are always there
 debian_packages='qemu-system-x86 qemu-system-common qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu
   libvirt-clients iproute2 e2fsprogs procps xz-utils'
+# what the bench measures us beside, and what it loads disks with
+bench_packages='fio rsync libnbd-bin python3 python3-libnbd python3-lz4 zstd'
 
 say() { echo "understudy: $*" >&2; }
 fail() {
@@ -49,8 +51,8 @@ install_npm_packages() {
 
 command=${1:-}
 case $command in
-demo | test | check | build) shift ;;
-*) fail 'usage: scripts/run.sh demo|test|check|build [ARGUMENTS]' ;;
+demo | test | bench | check | build) shift ;;
+*) fail 'usage: scripts/run.sh demo|test|bench|check|build [ARGUMENTS]' ;;
 esac
 
 mkdir -p .cache
@@ -60,6 +62,11 @@ if command -v flock >/dev/null; then # two commands at once: the second waits fo
 fi
 case $command in demo | test)
   [ "$(id -u)" = 0 ] || fail "$command makes isolated hosts with namespaces: run it as root."
+  install_debian_packages
+  ;;
+bench)
+  debian_packages="$debian_packages $bench_packages"
+  [ "$(id -u)" = 0 ] || fail "$command installs packages and starts storage daemons: run it as root."
   install_debian_packages
   ;;
 esac
@@ -72,10 +79,11 @@ demo | test)
   "$node" scripts/build.ts --if-changed
   "$node" scripts/guest.ts
   ;;
+bench) "$node" scripts/build.ts --if-changed ;;
 esac
 exec 9>&-
 
 case $command in
-demo) exec "$node" demo/main.ts "$@" ;;
+demo | bench) exec "$node" "$command/main.ts" "$@" ;;
 *) exec "$node" "scripts/$command.ts" "$@" ;;
 esac

@@ -1,0 +1,116 @@
+/** understudyd as an administrator runs it, on a port of this machine, with disks of its own instead of guests. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import { createClient, type Client } from '../../src/cli/client.ts';
+import type { ConfigFile } from '../../src/daemon/config/options.ts';
+import { until } from '../../src/lib/clock.ts';
+import { Failure } from '../../src/model/failure.ts';
+
+const PROGRAM = fileURLToPath(new URL('../../bin/understudyd', import.meta.url));
+const START_TIMEOUT_MS = 30_000;
+
+export interface DaemonPlace {
+  readonly name: string;
+  /** For disks, logs and the database. */
+  readonly data: string;
+  /** For sockets: a short path. */
+  readonly run: string;
+}
+
+export class BenchDaemon {
+  readonly place: DaemonPlace;
+  readonly port: number;
+  readonly client: Client;
+  #child: ChildProcess | undefined;
+
+  private constructor(place: DaemonPlace, port: number) {
+    this.place = place;
+    this.port = port;
+    this.client = createClient(join(place.run, 'api.sock'));
+  }
+
+  /** @param advertise port that peers are given instead of its own: of a proxy before it. */
+  static async prepare(place: DaemonPlace, config: ConfigFile = {}, advertise?: number): Promise<BenchDaemon> {
+    const { name, data, run } = place;
+    mkdirSync(join(data, 'vms'), { recursive: true });
+    mkdirSync(run, { recursive: true });
+    const port = await freePort();
+    const whole: ConfigFile = {
+      name,
+      listen: { address: '127.0.0.1', port },
+      advertise: `127.0.0.1:${advertise ?? port}`,
+      socket: join(run, 'api.sock'),
+      stateDirectory: data,
+      runDirectory: run,
+      pointDirectory: join(run, 'points'),
+      hypervisor: 'qsd',
+      logLevel: 'info',
+      ...config,
+    };
+    writeFileSync(join(data, 'understudyd.yaml'), stringify(whole));
+    return new BenchDaemon(place, port);
+  }
+
+  get pid(): number {
+    if (this.#child?.pid === undefined)
+      throw new Failure('wrong-state', `understudyd ${this.place.name} is not started`);
+    return this.#child.pid;
+  }
+
+  async start(): Promise<void> {
+    const log = openSync(this.#logFile, 'a');
+    const child = spawn(PROGRAM, ['--config', join(this.place.data, 'understudyd.yaml')], {
+      stdio: ['ignore', log, log],
+    });
+    closeSync(log);
+    this.#child = child;
+    const words = () => readFileSync(this.#logFile, 'utf8').trimEnd().split('\n').slice(-10).join('\n');
+    await until(() => child.exitCode !== null || this.#answers(), {
+      timeoutMs: START_TIMEOUT_MS,
+      everyMs: 20,
+      onTimeout: () => new Failure('timeout', `understudyd ${this.place.name} does not answer:\n${words()}`),
+    });
+    if (child.exitCode !== null) {
+      throw new Failure('internal', `understudyd ${this.place.name} ended at its start:\n${words()}`);
+    }
+  }
+
+  async stop(): Promise<void> {
+    const child = this.#child;
+    this.#child = undefined;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, 'exit');
+    child.kill('SIGTERM');
+    await ended;
+  }
+
+  get #logFile(): string {
+    return join(this.place.data, 'understudyd.log');
+  }
+
+  async #answers(): Promise<boolean> {
+    try {
+      await this.client.call('daemonStatus', {});
+      return true;
+    } catch (error) {
+      if (error instanceof Failure && error.code === 'unreachable') return false;
+      throw error;
+    }
+  }
+}
+
+/** A port on which nobody listens now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (address === null || typeof address === 'string') throw new Failure('internal', 'no port was given');
+  return address.port;
+}

@@ -1,0 +1,198 @@
+/** Two paired daemons and the disks that go from one to the other; steered and watched by the API only. */
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Result } from '../../src/api/contract.ts';
+import type { ConfigFile } from '../../src/daemon/config/options.ts';
+import { sleep } from '../../src/lib/clock.ts';
+import { Failure } from '../../src/model/failure.ts';
+import { convertImage, createImage } from '../../src/qemu/image.ts';
+import { NbdClient } from '../../src/qemu/nbd/client.ts';
+import { cpuSeconds } from '../measure/processes.ts';
+import type { Sample } from '../measure/samples.ts';
+import { BenchDaemon } from './daemon.ts';
+import type { Place } from './place.ts';
+
+type Replication = Result<'replicationShow'>;
+type Point = Result<'pointList'>[number];
+
+export interface PairOptions {
+  readonly name: string;
+  /** Of the primary and of the Replica server alike. */
+  readonly config?: ConfigFile;
+  /** Names of VMs, one disk each. */
+  readonly vms: readonly string[];
+  readonly diskBytes: number;
+  /** Raw image that the disks begin with; empty ones if left out. */
+  readonly source?: string;
+  readonly history?: number;
+  /** Seconds from cycle to cycle; left out: only when told to. */
+  readonly interval?: number;
+  /** What peers are to connect to instead of the Replica server: gets its port, gives its own. */
+  readonly before?: (port: () => number) => Promise<number>;
+}
+
+/** Long enough that no cycle begins by itself. */
+const NEVER_SECONDS = 86_400;
+const PATIENCE_MS = 600_000;
+export const TARGET = 'vda';
+
+export class Pair {
+  readonly primary: BenchDaemon;
+  readonly replica: BenchDaemon;
+  readonly #options: PairOptions;
+  readonly #ids: ReadonlyMap<string, string>;
+  readonly #directory: string;
+
+  private constructor(
+    options: PairOptions,
+    daemons: { primary: BenchDaemon; replica: BenchDaemon },
+    ids: ReadonlyMap<string, string>,
+    directory: string,
+  ) {
+    this.#options = options;
+    this.primary = daemons.primary;
+    this.replica = daemons.replica;
+    this.#ids = ids;
+    this.#directory = directory;
+  }
+
+  /** Both daemons run and are paired, disks are open; nothing is replicated yet. */
+  static async open(place: Place, options: PairOptions): Promise<Pair> {
+    const { name, config = {}, vms, diskBytes, source, before } = options;
+    const directory = join(place.data, name);
+    mkdirSync(directory, { recursive: true });
+    const at = (side: string) => ({
+      name: `${name}-${side}`,
+      data: join(directory, side),
+      run: join(place.run, `${name}-${side}`),
+    });
+    let replica: BenchDaemon | undefined;
+    const advertised = await before?.(() => replica!.port);
+    replica = await BenchDaemon.prepare(at('b'), config, advertised);
+    const primary = await BenchDaemon.prepare(at('a'), config);
+    const ids = new Map<string, string>();
+    for (const vm of vms) {
+      const path = join(directory, `${vm}.qcow2`);
+      if (source === undefined) await createImage(path, diskBytes, { format: 'qcow2' });
+      else await convertImage({ path: source, format: 'raw' }, { path, format: 'qcow2' });
+      const id = randomUUID();
+      const definition = { id, name: vm, network: 'connected', disks: [{ target: TARGET, path, format: 'qcow2' }] };
+      const file = { definition, autostart: true, bitmaps: {} };
+      writeFileSync(join(primary.place.data, 'vms', `${id}.json`), JSON.stringify(file));
+      ids.set(vm, id);
+    }
+    const pair = new Pair(options, { primary, replica }, ids, directory);
+    try {
+      await replica.start();
+      await primary.start();
+      const { token } = await replica.client.call('peerToken', {});
+      await primary.client.call('peerJoin', { token });
+    } catch (error) {
+      await pair.close();
+      throw error;
+    }
+    return pair;
+  }
+
+  /** Begins replication of a VM. */
+  async enable(vm: string): Promise<void> {
+    const { history = 2, interval = NEVER_SECONDS } = this.#options;
+    const peer = this.replica.place.name;
+    await this.primary.client.call('replicationEnable', { vm, peer, intervalSeconds: interval, history });
+  }
+
+  /** Begins replication of every VM and waits until each has a recovery point. */
+  async establish(): Promise<void> {
+    for (const vm of this.#options.vms) {
+      await this.enable(vm);
+      await this.#until(`the first point of ${vm}`, async () => (await this.latest(vm)) !== undefined);
+    }
+  }
+
+  /** The guest's side of a VM's disk. */
+  async disk(vm: string): Promise<NbdClient> {
+    return await NbdClient.connect({ socketPath: this.socket(vm), exportName: TARGET });
+  }
+
+  socket(vm: string): string {
+    return join(this.primary.place.run, 'vms', `${this.#ids.get(vm)!}.nbd`);
+  }
+
+  /** Image of a VM on the primary. */
+  image(vm: string): string {
+    return join(this.#directory, `${vm}.qcow2`);
+  }
+
+  /** The relationship as the primary sees it, without asking the other side. */
+  async view(vm: string): Promise<Replication> {
+    const views = await this.primary.client.call('replicationList', {});
+    const found = views.find(({ vmName }) => vmName === vm);
+    if (found === undefined) throw new Failure('not-found', `${vm} is not replicated`);
+    return found;
+  }
+
+  /** Newest point on the Replica server: applied and flushed. */
+  async latest(vm: string): Promise<Point | undefined> {
+    return (await this.replica.client.call('pointList', { ref: vm })).find(({ latest }) => latest);
+  }
+
+  /** From now on nothing is sent until `cycle`. */
+  async hold(vm: string): Promise<void> {
+    await this.primary.client.call('replicationSuspend', { ref: vm });
+  }
+
+  /**
+   * With replication held: lets it go on, which begins a cycle, and waits for its acknowledgement and its application. `seconds` and
+   * CPU are until applied and flushed.
+   */
+  async cycle(vm: string): Promise<Sample> {
+    const before = (await this.view(vm)).statistics;
+    const sequence = (await this.latest(vm))!.sequence;
+    const cpu = this.cpuSeconds();
+    const started = performance.now();
+    await this.primary.client.call('replicationResume', { ref: vm });
+    const ended = (now: Replication['statistics']) =>
+      now.cycles + now.idleCycles > before.cycles + before.idleCycles ? now : undefined;
+    let after: Replication['statistics'] | undefined;
+    await this.#until(`a cycle of ${vm}`, async () => (after = ended((await this.view(vm)).statistics)) !== undefined);
+    const acknowledged = (performance.now() - started) / 1000;
+    const cpuAcknowledged = this.cpuSeconds() - cpu;
+    if (after!.cycles > before.cycles) {
+      await this.#until(`the point of ${vm}`, async () => (await this.latest(vm))!.sequence > sequence);
+    }
+    const seconds = (performance.now() - started) / 1000;
+    return {
+      seconds,
+      cpuSeconds: this.cpuSeconds() - cpu,
+      figures: {
+        acknowledged,
+        cpuAcknowledged,
+        applySeconds: seconds - acknowledged,
+        wireBytes: after!.sentBytes - before.sentBytes,
+        changedBytes: after!.changedBytes - before.changedBytes,
+        jobSeconds: after!.lastJobMs / 1000,
+      },
+    };
+  }
+
+  /** Of both daemons and of their storage daemons. */
+  cpuSeconds(): number {
+    return cpuSeconds([this.primary.pid, this.replica.pid]);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.primary.stop(), this.replica.stop()]);
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  /** Asks often at first, then less: 3 % exact, and cheap. */
+  async #until(what: string, holds: () => Promise<boolean>): Promise<void> {
+    const started = performance.now();
+    while (!(await holds())) {
+      const waited = performance.now() - started;
+      if (waited > PATIENCE_MS) throw new Failure('timeout', `${what} did not come in ${PATIENCE_MS / 1000} s`);
+      await sleep(Math.max(5, waited / 33));
+    }
+  }
+}
