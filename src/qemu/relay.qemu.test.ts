@@ -18,7 +18,7 @@ async function serve(fill: number): Promise<NbdServer> {
   const listening = await NbdServer.listen({ socketPath: relay.source, mode: 0o600, onError: () => undefined });
   listening.addExport('vda', {
     size: SIZE,
-    readInto: async (bytes) => void (await Promise.resolve(bytes.fill(fill))),
+    read: async (_, length) => await Promise.resolve({ parts: [Buffer.alloc(length, fill)] }),
     extents: async (offset, length) => await Promise.resolve([{ offset, length, hole: false, zero: false }]),
   });
   return listening;

@@ -62,7 +62,11 @@ export class Views {
     for (const [disk, { target, size }] of view.disks.entries()) {
       server.addExport(target, {
         size,
-        readInto: (bytes, offset) => view.readInto(disk, bytes, offset),
+        read: async (offset, length) => {
+          const bytes = Buffer.allocUnsafe(length);
+          await view.readInto(disk, bytes, offset);
+          return { parts: [bytes] };
+        },
         extents: (offset, length) => view.extents(disk, offset, length),
       });
     }

@@ -17,7 +17,10 @@ async function clientOf(t: TestContext, answer: (handle: Buffer, socket: Socket)
   const directory = await mkdtemp(join(tmpdir(), 'understudy-'));
   t.after(() => rm(directory, { recursive: true }));
   const socketPath = join(directory, 's');
-  const source = { size: SIZE, readInto: (target: Uint8Array) => Promise.resolve(void target.fill(7)) };
+  const source = {
+    size: SIZE,
+    read: (_: number, length: number) => Promise.resolve({ parts: [Buffer.alloc(length, 7)] }),
+  };
   const server = createServer((socket) => {
     socket.on('error', () => undefined);
     const inbound = new Inbound(socket);

@@ -94,7 +94,7 @@ export class ServerSession {
 
   async #serve(inbound: Inbound, reception: Reception): Promise<void> {
     for (;;) {
-      const head = await inbound.take(REQUEST_BYTES);
+      const head = inbound.takeNow(REQUEST_BYTES) ?? (await inbound.take(REQUEST_BYTES));
       if (head === undefined) return;
       if (head.readUInt32BE(0) !== MAGIC_REQUEST)
         throw new Failure('io', 'NBD client sent something else than a request');
@@ -161,13 +161,15 @@ export class ServerSession {
     const offset = within(asked, source);
     if (length > MAX_PAYLOAD) throw new Refusal(ERRNO.EOVERFLOW, `reads are of at most ${MAX_PAYLOAD} bytes`);
     if (length === 0) return await this.#acknowledge(asked, structured);
-    const data = Buffer.allocUnsafe(length);
-    await source.readInto(data, offset);
-    if (!structured) return await this.#send(simpleReply(asked.handle, 0), data);
-    const head = Buffer.allocUnsafe(CHUNK_HEADER_BYTES + 8);
-    chunkHeader(CHUNK.offsetData, asked.handle, 8 + length).copy(head);
-    head.writeBigUInt64BE(BigInt(offset), CHUNK_HEADER_BYTES);
-    await this.#send(head, data);
+    const bytes = await source.read(offset, length);
+    try {
+      const found = bytes.parts.reduce((sum, part) => sum + part.length, 0);
+      if (found !== length) throw new Failure('internal', `a source gave ${found} of ${length} bytes at ${offset}`);
+      const head = structured ? dataHeader(asked.handle, offset, length) : simpleReply(asked.handle, 0);
+      await this.#send(head, ...bytes.parts);
+    } finally {
+      bytes.release?.();
+    }
   }
 
   async #blockStatus(asked: Asked, source: NbdSource): Promise<void> {
@@ -236,6 +238,14 @@ function simpleReply(handle: Buffer, errno: number): Buffer {
   head.writeUInt32BE(MAGIC_SIMPLE_REPLY, 0);
   head.writeUInt32BE(errno, 4);
   handle.copy(head, 8);
+  return head;
+}
+
+/** Header of a reply's only chunk, which holds data. */
+function dataHeader(handle: Buffer, offset: number, length: number): Buffer {
+  const head = Buffer.allocUnsafe(CHUNK_HEADER_BYTES + 8);
+  chunkHeader(CHUNK.offsetData, handle, 8 + length).copy(head);
+  head.writeBigUInt64BE(BigInt(offset), CHUNK_HEADER_BYTES);
   return head;
 }
 

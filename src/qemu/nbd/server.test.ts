@@ -19,7 +19,7 @@ function bytesAt(offset: number, length: number): Buffer {
 
 const plain: NbdSource = {
   size: SIZE,
-  readInto: (target, offset) => Promise.resolve(void bytesAt(offset, target.length).copy(target)),
+  read: (offset, length) => Promise.resolve({ parts: [bytesAt(offset, length)] }),
 };
 
 interface Place {
@@ -66,9 +66,9 @@ async function rawClient(t: TestContext, place: Place): Promise<Socket> {
 test('many reads in flight each get their own bytes, whatever the order of the answers', async (t) => {
   const place = await serve(t, {
     size: SIZE,
-    async readInto(target, offset) {
+    async read(offset, length) {
       for (let turns = offset % 7; turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
-      bytesAt(offset, target.length).copy(target);
+      return { parts: [bytesAt(offset, length)] };
     },
   });
   const client = await clientOf(t, place);
@@ -88,7 +88,10 @@ test('a client that takes no answers is read for no further than its allowance',
   let asked = 0;
   const place = await serve(t, {
     ...plain,
-    readInto: (target) => Promise.resolve(void ((asked += target.length), target.fill(1))),
+    read: async (_, length) => {
+      asked += length;
+      return await Promise.resolve({ parts: [Buffer.alloc(length, 1)] });
+    },
   });
   const socket = await rawClient(t, place);
   socket.pause();
@@ -104,11 +107,32 @@ test('a client that takes no answers is read for no further than its allowance',
 test('an error of the source is told to the client, which goes on', async (t) => {
   const place = await serve(t, {
     size: SIZE,
-    readInto: (target, offset) => (offset < 512 ? Promise.reject(new Error('torn')) : plain.readInto(target, offset)),
+    read: (offset, length) => (offset < 512 ? Promise.reject(new Error('torn')) : plain.read(offset, length)),
   });
   const client = await clientOf(t, place);
   await assert.rejects(client.read(0, 100), { code: 'io', message: /EIO, Error: torn/ });
   assert.ok((await client.read(512, 100)).equals(bytesAt(512, 100)));
+  assert.equal(place.errors.length, 1);
+});
+
+test('the pieces of a source are given back once each when they are sent, also when they are too few', async (t) => {
+  let lent = 0;
+  const place = await serve(t, {
+    size: SIZE,
+    async read(offset, length) {
+      lent++;
+      const bytes = bytesAt(offset, offset === 7 ? length - 1 : length);
+      const parts = [bytes.subarray(0, 10), bytes.subarray(10, 10), bytes.subarray(10)];
+      return await Promise.resolve({ parts, release: () => void (bytes.fill(0), lent--) });
+    },
+  });
+  const client = await clientOf(t, place);
+  const reads = Array.from({ length: 20 }, async (_, i) => {
+    assert.ok((await client.read(100 + i, 100_000)).equals(bytesAt(100 + i, 100_000)));
+  });
+  await Promise.all(reads);
+  await assert.rejects(client.read(7, 100), { code: 'io', message: /99 of 100 bytes/ });
+  assert.equal(lent, 0);
   assert.equal(place.errors.length, 1);
 });
 
@@ -209,10 +233,11 @@ test('removing an export ends its connections once nothing reads the source any 
   let reading = 0;
   const place = await serve(t, {
     size: SIZE,
-    async readInto() {
+    async read(_, length) {
       reading++;
       await gate.promise;
       reading--;
+      return { parts: [Buffer.alloc(length)] };
     },
   });
   place.server.addExport('other', plain);

@@ -11,12 +11,19 @@ export interface SourceExtent {
   readonly zero: boolean;
 }
 
+/** Bytes of a source in pieces, so that they can be sent from where they are. */
+export interface SourceBytes {
+  readonly parts: readonly Uint8Array[];
+  /** Called once, when the bytes have been sent or are not wanted any more: until then they must not change. */
+  release?(): void;
+}
+
 /** Something that can be read like a disk. */
 export interface NbdSource {
   /** Bytes. */
   readonly size: number;
-  /** Fills the whole target with the bytes at `offset`; both lie in the size. Many calls may be under way. */
-  readInto(target: Uint8Array, offset: number): Promise<void>;
+  /** Exactly `length` bytes (at least one) at `offset`; the range lies in the size. Many calls may be under way. */
+  read(offset: number, length: number): Promise<SourceBytes>;
   /** Runs that cover the range from its first byte on, in order, without gaps; left out: everything is data. */
   extents?(offset: number, length: number): Promise<readonly SourceExtent[]>;
 }
