@@ -5,7 +5,8 @@ import { DIGEST_SIZE, digestOf } from '../lib/digest.ts';
 import { Failure } from '../model/failure.ts';
 
 export const FRAME_HEAD_SIZE = 48;
-const CHECKED_HEAD = FRAME_HEAD_SIZE - DIGEST_SIZE;
+/** Bytes of a head that its digest stands for, with the stored bytes. */
+export const CHECKED_HEAD = FRAME_HEAD_SIZE - DIGEST_SIZE;
 
 /** Most bytes of disk in one data frame; also bounds what a reader must hold. */
 export const MAX_DATA_LENGTH = 4 * 1024 * 1024;
@@ -91,13 +92,21 @@ function mostStored(kind: number): number {
  * frame that is whole, but of a kind or codec of a later version: a flipped bit is never taken for one.
  */
 export function verifyFrame(headBytes: Buffer, head: UnverifiedHead, payload: Buffer): asserts head is FrameHead {
-  const where = `frame at disk ${head.disk}+${head.offset}`;
   if (payload.length !== head.stored) {
-    throw new Failure('bad-log', `${where} has ${payload.length} of ${head.stored} bytes`);
+    throw new Failure('bad-log', `${whereIs(head)} has ${payload.length} of ${head.stored} bytes`);
   }
-  if (!digestOf(headBytes.subarray(0, CHECKED_HEAD), payload).equals(head.digest)) {
-    throw new Failure('bad-log', `${where} does not match its digest`);
-  }
+  requireDigest(head, digestOf(headBytes.subarray(0, CHECKED_HEAD), payload));
+  checkFrameSense(head);
+}
+
+/** The first half of `verifyFrame`: `found` is the digest of what is there. */
+export function requireDigest(head: UnverifiedHead, found: Buffer): void {
+  if (!found.equals(head.digest)) throw new Failure('bad-log', `${whereIs(head)} does not match its digest`);
+}
+
+/** The second half of `verifyFrame`, for a head whose digest fits. */
+export function checkFrameSense(head: UnverifiedHead): asserts head is FrameHead {
+  const where = whereIs(head);
   const { kind, codec, length, stored } = head;
   if (!KNOWN_KINDS.has(kind)) throw new Failure('format-unknown', `frame kind ${kind} is not known to this version`);
   if (codec !== Codec.none && codec !== Codec.zstd) {
@@ -110,6 +119,10 @@ export function verifyFrame(headBytes: Buffer, head: UnverifiedHead, payload: Bu
     throw new Failure('bad-log', `plain ${where} of ${length} bytes stores ${stored}`);
   }
   if (kind === FrameKind.zero && length === 0) throw new Failure('bad-log', `${where} is empty`);
+}
+
+function whereIs(head: UnverifiedHead): string {
+  return `frame at disk ${head.disk}+${head.offset}`;
 }
 
 const KNOWN_KINDS: ReadonlySet<number> = new Set([FrameKind.data, FrameKind.zero, FrameKind.index, FrameKind.end]);

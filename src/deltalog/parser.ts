@@ -1,11 +1,20 @@
 /**
- * Takes the bytes of a delta log as they arrive, in pieces of any size, and gives back whole, verified frames.
- * Holds at most one frame. What it has accepted (`accepted`) ends at a frame boundary, so that a broken
- * transmission costs at most one frame.
+ * Verifies the bytes of a delta log as they arrive, in pieces of any size, without keeping them: a frame's stored bytes
+ * are hashed where they lie. What it has accepted (`accepted`) ends at the end of a part (header, frame, trailer), so that
+ * a broken transmission costs at most one frame.
  */
+import { RunningDigest } from '../lib/digest.ts';
 import { Failure } from '../model/failure.ts';
-import { digest, RunningDigest } from '../lib/digest.ts';
-import { decodeFrameHead, FRAME_HEAD_SIZE, FrameKind, verifyFrame, type FrameHead } from './frame.ts';
+import {
+  checkFrameSense,
+  CHECKED_HEAD,
+  decodeFrameHead,
+  FRAME_HEAD_SIZE,
+  FrameKind,
+  requireDigest,
+  type FrameHead,
+  type UnverifiedHead,
+} from './frame.ts';
 import {
   chainState,
   decodeHeader,
@@ -18,14 +27,32 @@ import {
 } from './header.ts';
 import { INDEX_ENTRY_SIZE, indexEntry, TRAILER_MAGIC, TRAILER_SIZE } from './writer.ts';
 
+/** Called for each good data and zero frame; `payload` are its stored bytes. While it runs, `accepted` is where the frame begins. */
+export type OnFrame = (head: FrameHead, payload: Buffer) => void;
+
+/** A frame whose stored bytes are still coming. */
+interface OpenFrame {
+  readonly bytes: Buffer;
+  readonly head: UnverifiedHead;
+  readonly digest: RunningDigest;
+  /** Of the stored bytes alone: of the index. */
+  readonly content: RunningDigest | undefined;
+  /** The stored bytes, where somebody needs them as one. */
+  readonly kept: Buffer[] | undefined;
+  left: number;
+}
+
 export class LogParser {
-  #buffer: Buffer[] = [];
-  #buffered = 0;
+  /** Bytes of something small that isn't whole yet. */
+  #pieces: Buffer[] = [];
+  #gathered = 0;
+  #frame: OpenFrame | undefined;
   #accepted = 0;
   #digest = new RunningDigest();
   /** Digest of the index that the frames so far make. */
   #indexDigest = new RunningDigest();
   #header: LogHeader | undefined;
+  #headerSize: number | undefined;
   #footer: LogFooter | undefined;
   #complete = false;
   #frames = 0;
@@ -53,86 +80,133 @@ export class LogParser {
   }
 
   /**
-   * Takes some bytes; returns those (earlier ones included) that have become whole and verified by them, in order.
-   * @param onFrame called for each data and zero frame with its stored payload.
-   * Throws `bad-log` or `format-unknown`; the parser is of no use afterwards.
+   * Takes some bytes. Gives the ends of the parts that became whole by them. Without `onFrame` no stored byte is copied or kept.
+   * Throws `bad-log` or `format-unknown`; the parser is of no use afterwards, but for `accepted`.
    */
-  push(chunk: Buffer, onFrame?: (head: FrameHead, payload: Buffer) => void): Buffer[] {
-    const out: Buffer[] = [];
-    this.#buffer.push(chunk);
-    this.#buffered += chunk.length;
-    for (;;) {
-      const part = this.#next(onFrame);
-      if (part === undefined) return out;
-      out.push(part);
-      this.#accepted += part.length;
+  push(chunk: Buffer, onFrame?: OnFrame): number[] {
+    const ends: number[] = [];
+    let at = 0;
+    while (at < chunk.length) {
+      if (this.#complete) throw new Failure('bad-log', `${chunk.length - at} bytes follow the end of the delta log`);
+      const before = this.#accepted;
+      at = this.#take(chunk, at, onFrame);
+      if (this.#accepted > before) ends.push(this.#accepted);
     }
+    return ends;
   }
 
-  #next(onFrame: ((head: FrameHead, payload: Buffer) => void) | undefined): Buffer | undefined {
-    if (this.#complete) {
-      if (this.#buffered > 0) throw new Failure('bad-log', `${this.#buffered} bytes follow the end of the delta log`);
-      return undefined;
+  /** Takes what the part under way needs of the chunk from `at` on; gives how far that is. */
+  #take(chunk: Buffer, at: number, onFrame: OnFrame | undefined): number {
+    const frame = this.#frame;
+    if (frame !== undefined) {
+      const piece = chunk.subarray(at, at + frame.left);
+      frame.digest.update(piece);
+      frame.content?.update(piece);
+      frame.kept?.push(piece);
+      frame.left -= piece.length;
+      if (frame.left === 0) this.#endFrame(frame, onFrame);
+      return at + piece.length;
     }
-    if (this.#header === undefined) return this.#takeHeader();
-    if (this.#footer !== undefined) return this.#takeTrailer();
-    return this.#takeFrame(onFrame);
+    const size = this.#sizeOfNext();
+    const before = this.#gathered;
+    const bytes = this.#gather(chunk, at, size);
+    const taken = bytes === undefined ? chunk.length : at + size - before;
+    if (bytes === undefined) return taken;
+    if (this.#footer !== undefined) this.#trailer(bytes);
+    else if (this.#header !== undefined) this.#beginFrame(bytes, onFrame);
+    else if (this.#headerSize !== undefined) this.#takeHeader(bytes);
+    else {
+      this.#headerSize = headerSize(bytes);
+      this.#pieces = [Buffer.from(bytes)];
+      this.#gathered = bytes.length;
+    }
+    return taken;
   }
 
-  #takeHeader(): Buffer | undefined {
-    const prelude = this.#peek(PRELUDE_SIZE);
-    if (prelude === undefined) return undefined;
-    const bytes = this.#take(headerSize(prelude));
-    if (bytes === undefined) return undefined;
-    const decoded = decodeHeader(bytes);
-    this.#header = decoded.header;
-    this.#digest.update(decoded.digest);
+  #sizeOfNext(): number {
+    if (this.#footer !== undefined) return TRAILER_SIZE;
+    if (this.#header !== undefined) return FRAME_HEAD_SIZE;
+    return this.#headerSize ?? PRELUDE_SIZE;
+  }
+
+  /** `size` bytes as one piece of memory, those gathered before included; undefined while they aren't all there. */
+  #gather(chunk: Buffer, at: number, size: number): Buffer | undefined {
+    const piece = chunk.subarray(at, at + size - this.#gathered);
+    if (this.#gathered === 0 && piece.length === size) return piece;
+    this.#pieces.push(Buffer.from(piece)); // small, and a piece of it must not hold the whole chunk
+    this.#gathered += piece.length;
+    if (this.#gathered < size) return undefined;
+    const bytes = Buffer.concat(this.#pieces);
+    this.#pieces = [];
+    this.#gathered = 0;
     return bytes;
   }
 
-  #takeFrame(onFrame: ((head: FrameHead, payload: Buffer) => void) | undefined): Buffer | undefined {
-    const headBytes = this.#peek(FRAME_HEAD_SIZE);
-    if (headBytes === undefined) return undefined;
-    const head = decodeFrameHead(headBytes);
-    if (head.kind === FrameKind.index && head.stored !== this.#frames * INDEX_ENTRY_SIZE) {
+  #takeHeader(bytes: Buffer): void {
+    const decoded = decodeHeader(bytes);
+    this.#header = decoded.header;
+    this.#digest.update(decoded.digest);
+    this.#accepted += bytes.length;
+  }
+
+  #beginFrame(bytes: Buffer, onFrame: OnFrame | undefined): void {
+    const head = decodeFrameHead(bytes);
+    const isIndex = head.kind === FrameKind.index;
+    if (isIndex && head.stored !== this.#frames * INDEX_ENTRY_SIZE) {
       throw new Failure('bad-log', 'the index of the delta log does not fit its frames'); // before it is waited for
     }
+    const checked = new RunningDigest();
+    checked.update(bytes.subarray(0, CHECKED_HEAD));
+    const isKept = head.kind === FrameKind.end || (onFrame !== undefined && !isIndex);
+    const frame: OpenFrame = {
+      bytes: Buffer.from(bytes),
+      head,
+      digest: checked,
+      content: isIndex ? new RunningDigest() : undefined,
+      kept: isKept ? [] : undefined,
+      left: head.stored,
+    };
+    if (frame.left === 0) this.#endFrame(frame, onFrame);
+    else this.#frame = frame;
+  }
+
+  #endFrame(frame: OpenFrame, onFrame: OnFrame | undefined): void {
+    this.#frame = undefined;
+    const { head } = frame;
+    requireDigest(head, frame.digest.finish());
+    checkFrameSense(head);
+    const size = FRAME_HEAD_SIZE + head.stored;
     const at = this.#accepted;
-    const bytes = this.#take(FRAME_HEAD_SIZE + head.stored);
-    if (bytes === undefined) return undefined;
-    const payload = bytes.subarray(FRAME_HEAD_SIZE);
-    verifyFrame(bytes, head, payload);
     if (head.kind === FrameKind.end) {
       this.#endAt = at;
-      this.#footer = this.#checkFooter(parseJson(payload, footerSchema, 'footer'));
-      return bytes;
+      this.#footer = this.#checkFooter(parseJson(Buffer.concat(frame.kept ?? []), footerSchema, 'footer'));
+      this.#accepted += size;
+      return;
     }
     if (this.#indexAt >= 0) throw new Failure('bad-log', 'a frame follows the index of the delta log');
     this.#digest.update(head.digest);
     if (head.kind === FrameKind.index) {
-      if (!digest(payload).equals(this.#indexDigest.finish())) {
+      if (!frame.content!.finish().equals(this.#indexDigest.finish())) {
         throw new Failure('bad-log', 'the index of the delta log does not fit its frames');
       }
       this.#indexAt = at;
     } else {
       this.#checkRange(head);
-      this.#indexDigest.update(indexEntry(bytes, at));
+      this.#indexDigest.update(indexEntry(frame.bytes, at));
       this.#frames++;
       if (head.kind === FrameKind.data) this.#dataBytes += head.length;
       else this.#zeroBytes += head.length;
-      onFrame?.(head, payload);
+      if (onFrame !== undefined) onFrame(head, oneOf(frame.kept ?? []));
     }
-    return bytes;
+    this.#accepted += size;
   }
 
-  #takeTrailer(): Buffer | undefined {
-    const bytes = this.#take(TRAILER_SIZE);
-    if (bytes === undefined) return undefined;
+  #trailer(bytes: Buffer): void {
     if (Number(bytes.readBigUInt64LE(0)) !== this.#endAt || !bytes.subarray(8).equals(TRAILER_MAGIC)) {
       throw new Failure('bad-log', 'the trailer of the delta log is wrong');
     }
+    this.#accepted += bytes.length;
     this.#complete = true;
-    return bytes;
   }
 
   #checkRange(head: FrameHead): void {
@@ -159,21 +233,8 @@ export class LogParser {
     }
     return footer;
   }
+}
 
-  /** The next `size` bytes as one piece of memory, left where they are; undefined while they aren't all there. */
-  #peek(size: number): Buffer | undefined {
-    if (this.#buffered < size) return undefined;
-    if (this.#buffer[0]!.length < size) this.#buffer = [Buffer.concat(this.#buffer, this.#buffered)];
-    return this.#buffer[0]!.subarray(0, size);
-  }
-
-  #take(size: number): Buffer | undefined {
-    const bytes = this.#peek(size);
-    if (bytes === undefined) return undefined;
-    const first = this.#buffer[0]!;
-    if (first.length === size) this.#buffer.shift();
-    else this.#buffer[0] = first.subarray(size);
-    this.#buffered -= size;
-    return bytes;
-  }
+function oneOf(pieces: readonly Buffer[]): Buffer {
+  return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
 }

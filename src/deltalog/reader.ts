@@ -15,7 +15,7 @@ import {
   type LogHeader,
 } from './header.ts';
 import { LogParser } from './parser.ts';
-import { INDEX_ENTRY_SIZE, TRAILER_MAGIC, TRAILER_SIZE } from './writer.ts';
+import { INDEX_ENTRY_SIZE, TRAILER_MAGIC, TRAILER_SIZE } from './ending.ts';
 
 /** One data or zero frame, as the index names it. */
 export interface FrameEntry {
@@ -158,7 +158,7 @@ export async function resumeParser(path: string): Promise<LogParser> {
       if (bytesRead === 0) break;
       at += bytesRead;
       try {
-        parser.push(Buffer.from(buffer.subarray(0, bytesRead)));
+        parser.push(buffer.subarray(0, bytesRead));
       } catch (error) {
         // After a power loss the tail may hold anything, what looks like a later version's too: what was accepted
         // before it is good.
@@ -167,14 +167,14 @@ export async function resumeParser(path: string): Promise<LogParser> {
       }
     }
     if (parser.accepted === at) return parser;
-    // A torn frame is in the parser's memory: start again and give it the good part only.
+    // The parser is in the middle of a torn frame: start again and give it the good part only.
     const good = parser.accepted;
     parser = new LogParser();
     for (at = 0; at < good;) {
       const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, good - at), at);
       if (bytesRead === 0) break;
       at += bytesRead;
-      parser.push(Buffer.from(buffer.subarray(0, bytesRead)));
+      parser.push(buffer.subarray(0, bytesRead));
     }
     return parser;
   } finally {

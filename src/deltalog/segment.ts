@@ -1,0 +1,90 @@
+/**
+ * Segments: runs of whole frames that several threads put into one log at the same time. Each takes a place in the file
+ * from a counter that all share, so that the segments lie there without gaps, in whatever order they were ready.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { Codec, encodeFrameHead, FrameKind } from './frame.ts';
+import { Packer } from './pack.ts';
+import { writeAll } from './write-all.ts';
+
+/** A segment in its place: what whoever ends the log has to know of it. Plain data, for another thread. */
+export interface WrittenSegment {
+  /** Where in the file it begins, and its bytes. */
+  readonly at: number;
+  readonly bytes: number;
+  /** Heads of its frames, FRAME_HEAD_SIZE each, in order. */
+  readonly heads: Uint8Array;
+}
+
+/** Where the next segment goes, for all threads. */
+export class Place {
+  readonly #next: BigUint64Array;
+
+  /** @param shared 8 bytes. */
+  constructor(shared: SharedArrayBuffer) {
+    this.#next = new BigUint64Array(shared);
+  }
+
+  /** @param at bytes that the file has already. */
+  static startAt(at: number): SharedArrayBuffer {
+    const shared = new SharedArrayBuffer(8);
+    new BigUint64Array(shared)[0] = BigInt(at);
+    return shared;
+  }
+
+  /** Takes the next `bytes` of the file; gives where they begin. */
+  take(bytes: number): number {
+    return Number(Atomics.add(this.#next, 0, BigInt(bytes)));
+  }
+}
+
+export class Segment {
+  readonly #packer = new Packer();
+  #buffers: Buffer[] = [];
+  #heads: Buffer[] = [];
+  #bytes = 0;
+
+  /** Bytes gathered. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /**
+   * Adds bytes of a disk, packed with zstd's `level` (0: as they are) where that is worth it.
+   * @returns whether `data` itself has to stay as it is until the segment is written.
+   */
+  data(disk: number, offset: number, data: Buffer, level: number): boolean {
+    const packed = this.#packer.pack(data, level);
+    const codec = packed === undefined ? Codec.none : Codec.zstd;
+    const payload = packed ?? data;
+    const head = { kind: FrameKind.data, codec, disk, stored: payload.length, offset, length: data.length };
+    this.#add(encodeFrameHead(head, payload), payload);
+    return packed === undefined;
+  }
+
+  /** Adds a run that reads as zeros. */
+  zero(disk: number, offset: number, length: number): void {
+    const head = { kind: FrameKind.zero, codec: Codec.none, disk, stored: 0, offset, length };
+    this.#add(encodeFrameHead(head, NOTHING));
+  }
+
+  /** Writes what was gathered into its place and begins anew. */
+  async write(file: FileHandle, place: Place): Promise<WrittenSegment> {
+    const { buffers, heads, bytes } = { buffers: this.#buffers, heads: Buffer.concat(this.#heads), bytes: this.#bytes };
+    this.#buffers = [];
+    this.#heads = [];
+    this.#bytes = 0;
+    const at = place.take(bytes);
+    await writeAll(file, buffers, at);
+    return { at, bytes, heads };
+  }
+
+  #add(head: Buffer, payload?: Buffer): void {
+    this.#heads.push(head);
+    this.#buffers.push(head);
+    if (payload !== undefined) this.#buffers.push(payload);
+    this.#bytes += head.length + (payload?.length ?? 0);
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
