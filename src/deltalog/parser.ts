@@ -87,7 +87,10 @@ export class LogParser {
     const ends: number[] = [];
     let at = 0;
     while (at < chunk.length) {
-      if (this.#complete) throw new Failure('bad-log', `${chunk.length - at} bytes follow the end of the delta log`);
+      if (this.#complete) {
+        this.#accepted = this.#endAt; // with something behind it, it was no end
+        throw new Failure('bad-log', `${chunk.length - at} bytes follow the end of the delta log`);
+      }
       const before = this.#accepted;
       at = this.#take(chunk, at, onFrame);
       if (this.#accepted > before) ends.push(this.#accepted);

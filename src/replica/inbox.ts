@@ -6,16 +6,17 @@
  */
 import { open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { land, newProgress, type Admit, type Landed, type Landing } from '../deltalog/landing.ts';
+import { resume } from '../deltalog/part.ts';
 import { LogReader } from '../deltalog/reader.ts';
 import { syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import { samePosition, type Position, type RecoveryPoint } from '../model/relationship.ts';
+import { isArrival } from '../protocol/arrival.ts';
 import type { LogName } from '../protocol/endpoint.ts';
 import { admit, admitName, describe, notFollowing, type Expected } from './admission.ts';
-import { abortable } from './abortable.ts';
 import { parseInboxName, type ReplicaLayout } from './layout.ts';
-import { Part, resume } from './part.ts';
 
 /** A log that is whole and durable, and waits to be applied. */
 export interface ReceivedLog {
@@ -37,7 +38,12 @@ export interface AppliedState {
 interface Upload {
   readonly abort: AbortController;
   readonly ended: Promise<void>;
-  part: Part | undefined;
+}
+
+/** How much of an unfinished log is good: known of the last one that was offered since the start. */
+interface Unfinished {
+  readonly path: string;
+  readonly progress: Landing['progress'];
 }
 
 export class Inbox {
@@ -45,6 +51,7 @@ export class Inbox {
   readonly #waiting: ReceivedLog[];
   #last: { position: Position; logId: string | undefined; bytes: number };
   #upload: Upload | undefined;
+  #unfinished: Unfinished | undefined;
   /** Where the last damaged frame was met: twice at the same place means that what was received is not to be trusted. */
   #damaged: { logId: string; at: number } | undefined;
 
@@ -104,8 +111,8 @@ export class Inbox {
     if (log.sequence !== this.received.sequence + 1) return 0;
     const path = this.#layout.part(log.sequence, log.logId);
     try {
-      const current = this.#upload?.part;
-      const length = current?.path === path ? current.length : (await resume(path)).accepted;
+      const known = this.#unfinished?.path === path ? Number(Atomics.load(this.#unfinished.progress, 0)) : -1;
+      const length = known >= 0 ? known : (await resume(path)).accepted;
       await syncFile(path);
       await syncDirectory(this.#layout.inbox);
       return length;
@@ -128,7 +135,7 @@ export class Inbox {
   ): Promise<void> {
     const before = this.#upload;
     const ended = Promise.withResolvers<void>();
-    const upload: Upload = { abort: new AbortController(), ended: ended.promise, part: undefined };
+    const upload: Upload = { abort: new AbortController(), ended: ended.promise };
     this.#upload = upload;
     before?.abort.abort(new Failure('interrupted', `log ${log.sequence}: a newer upload replaced this one`));
     const stop = signal === undefined ? upload.abort.signal : AbortSignal.any([upload.abort.signal, signal]);
@@ -137,7 +144,7 @@ export class Inbox {
       stop.throwIfAborted();
       if (this.#isLast(log)) return;
       admitName(log, this.received);
-      await this.#take(upload, log, offset, abortable(body, stop), expected);
+      await this.#take(log, offset, body, expected, stop);
     } catch (error) {
       if (signal?.aborted === true) throw new Failure('interrupted', `log ${log.sequence}: aborted`, { cause: error });
       throw asFailure(error, 'io');
@@ -168,6 +175,7 @@ export class Inbox {
   /** Counts from another position on. Only while nothing waits; what was half received goes. */
   async rebase(position: Position): Promise<void> {
     if (this.#waiting.length > 0) throw new Failure('busy', `${this.#waiting.length} received logs aren't applied yet`);
+    this.#unfinished = undefined;
     for (const name of await readdir(this.#layout.inbox)) await unlink(join(this.#layout.inbox, name));
     await syncDirectory(this.#layout.inbox);
     this.#last = { position, logId: undefined, bytes: 0 };
@@ -178,94 +186,69 @@ export class Inbox {
   }
 
   async #take(
-    upload: Upload,
     log: LogName,
     offset: number,
     body: AsyncIterable<Uint8Array>,
     expected: () => Expected,
+    signal: AbortSignal,
   ): Promise<void> {
     await this.#discardOthers(log);
-    const part = await Part.open(this.#layout.part(log.sequence, log.logId));
-    upload.part = part;
+    const { sequence, logId } = log;
+    const landing = { path: this.#layout.part(sequence, logId), sequence, offset, progress: newProgress() };
+    const check: Admit = (header) => admit(header, log, expected());
+    this.#unfinished = landing;
+    let landed: Landed;
     try {
-      if (part.header !== undefined) admit(part.header, log, expected());
-      if (offset > part.length) {
-        throw new Failure(
-          'interrupted',
-          `log ${log.sequence} was sent from byte ${offset}; the replica has ${part.length}`,
-        );
-      }
-      await this.#fill(part, log, part.length - offset, body, expected);
-      await part.sync();
+      landed = isArrival(body)
+        ? await body.land(landing, check, signal)
+        : await land(landing, oneByOne(body), check, signal);
     } catch (error) {
-      await this.#leave(part, log, error);
+      await this.#leave(landing, log, error);
       throw error;
-    } finally {
-      upload.part = undefined;
-      await part.close();
     }
-    await this.#acknowledge(part, log, expected());
-  }
-
-  /** Writes what arrives, frame by frame. The first `skip` bytes are there already. */
-  async #fill(
-    part: Part,
-    log: LogName,
-    skip: number,
-    body: AsyncIterable<Uint8Array>,
-    expected: () => Expected,
-  ): Promise<void> {
-    let known = skip;
-    let admitted = part.header !== undefined;
-    if (part.parser.complete) return;
-    for await (const chunk of body) {
-      const ignored = Math.min(known, chunk.length);
-      known -= ignored;
-      if (ignored === chunk.length) continue;
-      const fresh = Buffer.from(chunk.buffer, chunk.byteOffset + ignored, chunk.length - ignored);
-      const whole = part.verify(fresh);
-      if (!admitted && part.header !== undefined) {
-        admit(part.header, log, expected());
-        admitted = true;
-      }
-      await part.write(whole);
-      if (part.parser.complete) return;
-    }
-    throw new Failure('interrupted', `log ${log.sequence} ended after ${part.length} bytes, before its end`);
+    await this.#acknowledge(landing.path, landed, log, expected());
   }
 
   /** What stays of a log whose upload failed: its good part, unless it will never become a log that we take. */
-  async #leave(part: Part, log: LogName, error: unknown): Promise<void> {
+  async #leave({ path, progress }: Landing, log: LogName, error: unknown): Promise<void> {
     if (!(error instanceof Failure)) return;
+    const good = Number(Atomics.load(progress, 0));
     const never = error.code === 'not-following' || error.code === 'stale-epoch';
-    if (never || part.length === 0) {
-      await unlink(part.path);
+    if (never || good === 0) {
+      await this.#forget(path);
     } else if (error.code === 'bad-log') {
-      const again = this.#damaged?.logId === log.logId && this.#damaged.at === part.length;
-      this.#damaged = { logId: log.logId, at: part.length };
-      if (again) await unlink(part.path);
+      const again = this.#damaged?.logId === log.logId && this.#damaged.at === good;
+      this.#damaged = { logId: log.logId, at: good };
+      if (again) await this.#forget(path);
     }
   }
 
-  async #acknowledge(part: Part, log: LogName, expected: Expected): Promise<void> {
-    const { header, footer } = part.parser;
-    if (header === undefined || footer === undefined) throw new Failure('internal', 'a whole log has both its ends');
+  async #forget(path: string): Promise<void> {
+    this.#unfinished = undefined;
+    await unlink(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
+  }
+
+  async #acknowledge(part: string, landed: Landed, log: LogName, expected: Expected): Promise<void> {
+    const { bytes, header, footer } = landed;
     try {
       admit(header, log, expected);
     } catch (error) {
-      await unlink(part.path);
+      await this.#forget(part);
       throw error;
     }
     crashPoint('replica:received');
     const path = this.#layout.received(log.sequence, log.logId);
-    await rename(part.path, path);
+    await rename(part, path);
     await syncDirectory(this.#layout.inbox);
     crashPoint('replica:acknowledged');
     const { follows, point } = header;
     const { makes } = footer;
-    this.#waiting.push({ ...log, path, bytes: part.length, follows, makes, point });
-    this.#last = { position: makes, logId: log.logId, bytes: part.length };
+    this.#waiting.push({ ...log, path, bytes, follows, makes, point });
+    this.#last = { position: makes, logId: log.logId, bytes };
     this.#damaged = undefined;
+    this.#unfinished = undefined;
   }
 
   /** Another try at the same place makes an earlier, unfinished one worthless. */
@@ -275,6 +258,10 @@ export class Inbox {
       if (parsed?.whole === false && parsed.logId !== log.logId) await unlink(join(this.#layout.inbox, name));
     }
   }
+}
+
+async function* oneByOne(body: AsyncIterable<Uint8Array>): AsyncGenerator<readonly Uint8Array[]> {
+  for await (const chunk of body) yield [chunk];
 }
 
 async function syncFile(path: string): Promise<void> {

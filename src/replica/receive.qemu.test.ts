@@ -10,10 +10,7 @@ import { Replica } from './replica.ts';
 
 /** Ends of the whole frames of a log. */
 function boundaries(log: MadeLog): number[] {
-  const parser = new LogParser();
-  const ends: number[] = [0];
-  for (const part of parser.push(Buffer.from(log.bytes))) ends.push(ends.at(-1)! + part.length);
-  return ends;
+  return [0, ...new LogParser().push(log.bytes)];
 }
 
 async function* cutOff(bytes: Buffer): AsyncGenerator<Uint8Array> {

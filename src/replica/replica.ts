@@ -11,7 +11,7 @@ import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type RecoveryPoint } from '../model/relationship.ts';
 import type { LogName } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
-import { orAborted } from './abortable.ts';
+import { orAborted } from '../lib/abortable.ts';
 import { describe, notFollowing } from './admission.ts';
 import { Applier } from './applier.ts';
 import { Confirmations } from './confirmations.ts';
