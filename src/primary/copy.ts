@@ -75,10 +75,9 @@ async function runSlice(replication: Replication, copy: CopyProgress, signal: Ab
   replication.enter('sending');
   const status = await slice.sending;
   crashPoint('slice:acknowledged');
-  await replication.acknowledged({ ...replication.record.inFlight!, copyAfter: slice.after }, status.received);
-  const { statistics } = replication.record;
+  const { statistics, inFlight: sent } = replication.record;
   const { send } = replication.activity;
-  replication.count({
+  await replication.acknowledged({ ...sent!, copyAfter: slice.after }, status.received, {
     changedBytes: statistics.changedBytes + slice.bytes,
     sentBytes: statistics.sentBytes + send.sent,
     resentBytes: statistics.resentBytes + send.resent,

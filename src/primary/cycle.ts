@@ -66,9 +66,8 @@ export async function runCycle(
   crashPoint('cycle:closed');
   const status = await result.sending;
   crashPoint('cycle:acknowledged');
-  await replication.acknowledged(replication.record.inFlight!, status.received);
   const { send, logBytes } = replication.activity;
-  replication.count({
+  await replication.acknowledged(replication.record.inFlight!, status.received, {
     cycles: statistics.cycles + 1,
     changedBytes: statistics.changedBytes + result.changedBytes,
     sentBytes: statistics.sentBytes + send.sent,

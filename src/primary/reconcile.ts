@@ -7,7 +7,9 @@ import { samePosition } from '../model/relationship.ts';
 import { judgePeer } from '../model/role.ts';
 import { beginCopy } from './copy.ts';
 import type { Replication } from './replication.ts';
-import { sendLog } from './send.ts';
+import type { LogFooter } from '../deltalog/header.ts';
+import type { Statistics } from '../store/store.ts';
+import { sendLog, type SendProgress } from './send.ts';
 
 /** Throws `stale-epoch` when the role is lost; `unreachable` and the like as they come. */
 export async function reconcile(replication: Replication, signal: AbortSignal): Promise<void> {
@@ -34,7 +36,7 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
     const instant = found?.header.point?.instant ?? inFlight.instant;
     const whole = { ...inFlight, instant };
     if (makes !== null && makes !== undefined && samePosition(status.received, makes)) {
-      await replication.acknowledged(whole, makes);
+      await replication.acknowledged(whole, makes, counted(replication, found?.footer));
     } else if (found?.header.epoch === epoch && samePosition(status.received, position)) {
       const progress = { sent: 0, resent: 0, breaks: 0 };
       replication.activity = { ...replication.activity, phase: 'sending', send: progress };
@@ -48,12 +50,28 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
         progress,
         onTrouble,
       });
-      await replication.acknowledged(whole, answer.received);
+      await replication.acknowledged(whole, answer.received, counted(replication, found.footer, progress));
     } else {
       await replication.discard(inFlight);
     }
   }
   await settle(replication, signal);
+}
+
+/** The statistics with a log of an earlier run; what that run sent of it isn't known any more. */
+function counted(
+  replication: Replication,
+  footer: LogFooter | undefined,
+  { sent, resent }: Pick<SendProgress, 'sent' | 'resent'> = { sent: 0, resent: 0 },
+): Partial<Statistics> {
+  const { statistics, inFlight } = replication.record;
+  const changed = footer === undefined ? 0 : footer.dataBytes + footer.zeroBytes;
+  return {
+    cycles: statistics.cycles + (inFlight?.nextBitmap === null ? 0 : 1),
+    changedBytes: statistics.changedBytes + changed,
+    sentBytes: statistics.sentBytes + sent,
+    resentBytes: statistics.resentBytes + resent,
+  };
 }
 
 /** Without a log in flight: is the replica where we think, and is there a bitmap since then? If not, compare. */

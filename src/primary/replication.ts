@@ -136,10 +136,10 @@ export class Replication {
   }
 
   /**
-   * The replica has the log: moves the position, and only then drops what is no longer needed. Called again after a
+   * The replica has the log: moves the position and counts it, and only then drops what is no longer needed. Called again after a
    * crash between the two, it does the rest.
    */
-  async acknowledged(inFlight: LogInFlight, makes: Position): Promise<void> {
+  async acknowledged(inFlight: LogInFlight, makes: Position, counted: Partial<Statistics>): Promise<void> {
     const { hypervisor, store, outbox } = this.services;
     const before = this.record;
     const closes = inFlight.nextBitmap !== null;
@@ -151,6 +151,7 @@ export class Replication {
       copy: inFlight.copyAfter,
       bitmap: closes ? inFlight.nextBitmap : before.bitmap,
       protectedUntil: closes ? inFlight.instant : before.protectedUntil,
+      statistics: { ...before.statistics, ...counted },
       ...(closes ? after(before, 'point-made') : {}),
     });
     crashPoint('acknowledged:stored');
