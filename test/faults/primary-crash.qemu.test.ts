@@ -1,18 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { IN_A_COPY, IN_A_CYCLE } from './crash-points.ts';
 import { startReplication } from './primary-world.ts';
-
-const IN_A_CYCLE = [
-  'cycle:intended',
-  'cycle:opened',
-  'cycle:reading',
-  'cycle:read',
-  'cycle:closed',
-  'cycle:acknowledged',
-  'acknowledged:stored',
-  'acknowledged:dropped',
-];
-const IN_A_COPY = ['copy:tracked', 'slice:opened', 'slice:acknowledged'];
 
 void test('a daemon that is killed at any step of a cycle goes on after it, without a comparison', async (t) => {
   const vm = await startReplication(t);

@@ -9,6 +9,8 @@ import type { RecoveryPoint } from '../../src/model/relationship.ts';
 import { pointsToKeep } from '../../src/model/retention.ts';
 import { checkImage } from '../../src/qemu/image.ts';
 import { Replica } from '../../src/replica/replica.ts';
+import { IN_MERGING, IN_RECEIVING_AND_APPLYING } from './crash-points.ts';
+import type { WhoDies } from './dying.ts';
 import {
   compareDigests,
   compareWithPoint,
@@ -20,29 +22,14 @@ import {
 } from './replica-host.ts';
 import { newSeed, seeded, TestPrimary, type MadeLog } from './replica-primary.ts';
 
-/** Every place in receiving and applying a log at which a crash leaves something else, in their order. */
-const CRASH_POINTS = [
-  'replica:received',
-  'replica:acknowledged',
-  'replica:apply',
-  'replica:undo-written',
-  'replica:undo-durable',
-  'replica:undo-final',
-  'replica:published',
-  'replica:writing',
-  'replica:written',
-  'replica:digesting',
-  'replica:flushed',
-  'replica:recorded',
-  'replica:discarded',
-  'replica:retired',
-];
+/** All ways to die at each place, not some of them. */
+const ALL = process.env['CRASHES'] === 'all';
 
 /** Runs a replica that takes `log`, until it ends; gives the signal that ended it. */
 async function runReplica(
   place: Place,
   log: MadeLog,
-  options: { crash?: string; killAfterMs?: number },
+  options: { crash?: string; dies?: WhoDies; killAfterMs?: number },
 ): Promise<string | null> {
   const path = join(place.directory, 'log');
   await writeFile(path, log.bytes);
@@ -50,7 +37,11 @@ async function runReplica(
   const script = join(import.meta.dirname, 'replica-process.ts');
   const child = spawn(process.execPath, [script, directory, runDirectory, path, String(log.sequence), log.logId], {
     stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, ...(options.crash === undefined ? {} : { UNDERSTUDY_CRASH: options.crash }) },
+    env: {
+      ...process.env,
+      DIES: options.dies ?? 'daemon',
+      ...(options.crash === undefined ? {} : { UNDERSTUDY_CRASH: options.crash }),
+    },
   });
   const exit = once(child, 'exit') as Promise<[number | null, string | null]>;
   if (options.killAfterMs !== undefined) {
@@ -87,9 +78,16 @@ void test('a crash at any step of receiving and applying loses nothing that was 
     await replica.drained();
     await replica.close();
     let known = await knownDigests(place, primary);
-    for (const crash of CRASH_POINTS) {
+    for (const crash of IN_RECEIVING_AND_APPLYING) {
+      // A storage daemon that dies alone is started again, and the log applied.
+      if (ALL || primary.between(0, 3) === 0) {
+        const applied = await primary.log({ changes: 8 });
+        assert.equal(await runReplica(place, applied, { crash, dies: 'engine' }), null);
+        assert.equal(await checkAll(place, primary), 6, `${crash}, of the storage daemon alone`);
+      }
       const log = await primary.log({ changes: 8 });
-      assert.equal(await runReplica(place, log, { crash }), 'SIGKILL', `${crash} was never reached`);
+      const dies = primary.between(0, 1) === 0 ? 'daemon' : 'both';
+      assert.equal(await runReplica(place, log, { crash, dies }), 'SIGKILL', `${crash} was never reached`);
       assert.equal(await checkAll(place, primary), 6, crash);
       // What wasn't acknowledged is sent again.
       if (crash === 'replica:received') assert.equal(await runReplica(place, log, {}), null);
@@ -113,15 +111,6 @@ void test('a crash at any step of receiving and applying loses nothing that was 
   }
 });
 
-/** Every place in merging at which a crash leaves something else, in their order. */
-const MERGE_CRASH_POINTS = [
-  'replica:merge',
-  'replica:merge-written',
-  'replica:merge-durable',
-  'replica:merge-final',
-  'replica:merged',
-];
-
 void test('a crash at any step of merging undo logs keeps every kept point, and the merge is done or never was', async (t) => {
   const seed = newSeed();
   t.diagnostic(`SEED=${seed}`);
@@ -139,7 +128,7 @@ void test('a crash at any step of merging undo logs keeps every kept point, and 
     await replica.drained();
     await replica.close();
     const points: RecoveryPoint[] = [...replica.points()];
-    for (const crash of MERGE_CRASH_POINTS) {
+    for (const crash of IN_MERGING) {
       for (let tries = 0; ; tries++) {
         assert.ok(tries < 12, `${crash} was never reached`);
         const log = await primary.log({ changes: 8 });

@@ -4,6 +4,7 @@
  */
 import { rm } from 'node:fs/promises';
 import { Lanes } from '../../src/lanes/lanes.ts';
+import './dying.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { Replica } from '../../src/replica/replica.ts';
 

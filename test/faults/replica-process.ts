@@ -4,6 +4,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { Lanes } from '../../src/lanes/lanes.ts';
+import './dying.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { Replica } from '../../src/replica/replica.ts';
 import { inPieces } from './replica-primary.ts';

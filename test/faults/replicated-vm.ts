@@ -30,7 +30,7 @@ export class ReplicatedVm {
   /** Enables replication of the VM from host a to host b; the initial copy has begun. */
   static async enable(hosts: TwoHosts, vms: VmHosts, options: { history?: number } = {}): Promise<ReplicatedVm> {
     const { history = 24 } = options;
-    const request = { vm: VM_NAME, peer: 'b', intervalSeconds: 1, history, thin: [], excludeDisks: [] };
+    const request = { vm: VM_NAME, peer: 'b', intervalSeconds: 1, history, thin: [], leaseSeconds: 0, excludeDisks: [] };
     const { id } = await hosts.a.ask('replicationEnable', request);
     return new ReplicatedVm(hosts, vms, id);
   }
@@ -132,7 +132,13 @@ export class ReplicatedVm {
     await this.hosts.close();
     const program = join(import.meta.dirname, 'two-hosts-process.ts');
     const child = fork(program, [this.vms.directory, this.id, JSON.stringify(task), cut ? 'cut' : ''], {
-      env: { ...process.env, UNDERSTUDY_CRASH: crash, OUTBOX_LIMIT: String(outboxLimit) },
+      // Half of the time the storage daemons of the replicas die with it.
+      env: {
+        ...process.env,
+        UNDERSTUDY_CRASH: crash,
+        DIES: this.vms.guest.below(2) === 0 ? 'daemon' : 'both',
+        OUTBOX_LIMIT: String(outboxLimit),
+      },
       execArgv: [],
       serialization: 'advanced',
     });

@@ -2,6 +2,7 @@
  * Both daemons in a process of their own, to be killed at a crash point; the VMs are the parent's.
  * Usage: two-hosts-process.ts DIRECTORY RELATIONSHIP TASK [cut], where TASK is the JSON of a `Task`, and `cut` cuts the link.
  */
+import './dying.ts';
 import { until } from '../../src/lib/clock.ts';
 import { remoteHypervisor } from './remote-hypervisor.ts';
 import { other, TwoHosts, type HostName } from './two-hosts.ts';

@@ -1,0 +1,62 @@
+/**
+ * Every named place at which a test kills the daemon, in the order in which they are passed. crash-points.test.ts fails for
+ * one in the code that is missing here; the tests take them from here.
+ */
+
+/** In receiving and applying a log at the replica. */
+export const IN_RECEIVING_AND_APPLYING = [
+  'replica:received',
+  'replica:acknowledged',
+  'replica:apply',
+  'replica:undo-written',
+  'replica:undo-durable',
+  'replica:undo-final',
+  'replica:published',
+  'replica:writing',
+  'replica:written',
+  'replica:digesting',
+  'replica:flushed',
+  'replica:recorded',
+  'replica:discarded',
+  'replica:retired',
+] as const;
+
+/** In merging two undo logs. */
+export const IN_MERGING = [
+  'replica:merge',
+  'replica:merge-written',
+  'replica:merge-durable',
+  'replica:merge-final',
+  'replica:merged',
+] as const;
+
+/** In making the overlays of a point. */
+export const IN_MATERIALISING = [
+  'replica:overlay-made',
+  'replica:materialising',
+  'replica:overlays-written',
+  'replica:materialised',
+] as const;
+
+/** In a cycle at the primary. */
+export const IN_A_CYCLE = [
+  'cycle:intended',
+  'cycle:opened',
+  'cycle:reading',
+  'cycle:read',
+  'cycle:closed',
+  'cycle:acknowledged',
+  'acknowledged:stored',
+  'acknowledged:dropped',
+] as const;
+
+/** In copying whole disks, slice by slice. */
+export const IN_A_COPY = ['copy:tracked', 'slice:opened', 'slice:acknowledged'] as const;
+
+/** In the plan of an action: their names are the plan's kind, where it says so the step, and these. */
+export const IN_A_PLAN = {
+  forward: ['begun'],
+  ofStep: ['before', 'after', 'written'],
+  back: ['undoing'],
+  ofStepBack: ['undo-before', 'undo-after', 'undo-written'],
+} as const;

@@ -1,0 +1,57 @@
+/** A replica's life under strace, and power losses at random moments of it. */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { newReplica } from '../replica-host.ts';
+import { seeded, TestPrimary, type MadeLog } from '../replica-primary.ts';
+import { losePower } from './losses.ts';
+import { checkReplica, type Lived } from './replica-check.ts';
+import type { LifePlan } from './replica-life.ts';
+import { traced, type Operation } from './trace.ts';
+
+export interface ReplicaLife extends Lived {
+  readonly root: string;
+  readonly operations: readonly Operation[];
+  clear(): Promise<void>;
+}
+
+/** Lives a life of `count` logs and keeps all that was written and synced in it. */
+export async function replicaLife(seed: number, count: number): Promise<ReplicaLife> {
+  const directory = await mkdtemp(join(tmpdir(), 'us-p-'));
+  try {
+    const root = join(directory, 'host');
+    const primary = new TestPrimary(seed);
+    const logs: MadeLog[] = [];
+    await mkdir(root);
+    for (let i = 0; i < count; i++)
+      logs.push(await primary.log({ changes: primary.between(1, 6), point: i % 5 !== 2 }));
+    const files = logs.map((log) => ({ ...log, path: join(directory, `log-${log.sequence}`) }));
+    for (const { path, bytes } of files) await writeFile(path, bytes);
+    const plan: LifePlan = {
+      directory: join(root, 'r'),
+      runDirectory: join(directory, 'run'),
+      replica: newReplica(primary, { history: 2, thin: [{ everySeconds: 4, count: 4 }] }),
+      logs: files.map(({ sequence, logId, path }) => ({ sequence, logId, path })),
+      overlays: Object.fromEntries(primary.disks.map(({ target }) => [target, join(root, `${target}.overlay`)])),
+    };
+    const planPath = join(directory, 'plan.json');
+    await writeFile(planPath, JSON.stringify(plan));
+    const script = join(import.meta.dirname, 'replica-life.ts');
+    const operations = await traced(root, join(directory, 'trace'), script, [planPath]);
+    const clear = () => rm(directory, { recursive: true, force: true });
+    return { plan, primary, logs, root, operations, clear };
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Throws at the first loss after which a promise is broken. */
+export async function loseReplica(
+  life: ReplicaLife,
+  options: { seed: number; losses: number; ignored?: (path: string) => boolean },
+): Promise<void> {
+  const { root, operations } = life;
+  const check = (said: readonly string[]) => checkReplica(life, said);
+  await losePower({ root, operations, check, ...options, random: seeded(options.seed) });
+}
