@@ -1,16 +1,14 @@
-import type { Socket } from 'node:net';
-import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
-import type { Log } from '../../lib/log.ts';
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import {
+  createServer as createTlsServer,
+  type SecureContextOptions,
+  type Server as TlsServer,
+  type TLSSocket,
+} from 'node:tls';
 import { authenticate } from '../../security/authenticate.ts';
-import type { Authority } from '../../security/authority.ts';
-import type { Enrolment } from '../../security/enrolment.ts';
-import type { PeerBook } from '../../security/peer.ts';
+import type { Guests, LogLevel, Visitor } from './threads.ts';
 import { ENROLMENT_NAME, TCP_KEEP_ALIVE_MS } from './wire.ts';
-
-/** Who came in: a peer, proven by its certificate, or a stranger who may do nothing but enrol. */
-export type Visitor =
-  | { readonly kind: 'peer'; readonly name: string; readonly caFingerprint: string; readonly validUntil: number }
-  | { readonly kind: 'stranger' };
 
 /** Time for the TLS handshake, ms. */
 const HANDSHAKE_MS = 10_000;
@@ -21,10 +19,9 @@ const MAX_STRANGERS = 8;
 const MAX_CONNECTIONS = 1024;
 
 export interface DoorOptions {
-  readonly authority: Authority;
-  readonly peers: PeerBook;
-  readonly enrolment: Enrolment;
-  readonly log: Log;
+  /** Who may come in now. Asked at each connection. */
+  readonly guests: () => Promise<Guests>;
+  readonly log: (level: LogLevel, about: object, text: string) => void;
   /** Takes a socket whose other end is known. */
   readonly letIn: (socket: TLSSocket) => void;
 }
@@ -34,38 +31,54 @@ export interface DoorOptions {
  * byte of HTTP is read from or written to it; the reason goes to the log, not to the stranger.
  */
 export class Door {
-  readonly server: Server;
   readonly #options: DoorOptions;
+  readonly #listening: Server;
+  readonly #tls: TlsServer;
   readonly #inside = new Map<TLSSocket, Visitor>();
   /** All connections, also those whose handshake is still going on. */
   readonly #connections = new Set<Socket>();
-  #contextKey: string;
+  #guests: Guests | undefined;
+  #contextKey = '';
 
   constructor(options: DoorOptions) {
     this.#options = options;
-    const context = this.#context();
-    this.#contextKey = keyOf(context);
-    this.server = createServer({
-      ...context,
+    this.#listening = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS });
+    this.#listening.maxConnections = MAX_CONNECTIONS;
+    this.#listening.on('connection', (socket) => void this.#receive(socket));
+    this.#tls = createTlsServer({
+      minVersion: 'TLSv1.3',
       requestCert: true,
       rejectUnauthorized: false, // decided below, by rules that are stricter than "of some CA in the list"
       handshakeTimeout: HANDSHAKE_MS,
       ALPNProtocols: ['http/1.1'],
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
     });
-    this.server.maxConnections = MAX_CONNECTIONS;
-    // Before the handshake begins: a new peer or a renewed certificate counts from the next connection on.
-    this.server.prependListener('connection', (socket: Socket) => {
-      this.#connections.add(socket);
-      socket.once('close', () => this.#connections.delete(socket));
-      this.#refreshContext();
+    this.#tls.on('secureConnection', (socket) => this.#judge(socket));
+    this.#tls.on('tlsClientError', (error, socket) => {
+      options.log('debug', { from: socket.remoteAddress, reason: error.message }, 'TLS handshake failed');
     });
-    this.server.on('secureConnection', (socket) => this.#judge(socket));
-    this.server.on('tlsClientError', (error, socket) => {
-      options.log.debug({ from: socket.remoteAddress, reason: error.message }, 'TLS handshake failed');
-    });
+  }
+
+  /** Gives the port. */
+  async listen(host: string, port: number): Promise<number> {
+    this.#listening.listen({ host, port });
+    await once(this.#listening, 'listening');
+    return (this.#listening.address() as AddressInfo).port;
+  }
+
+  /** From now on these count; the connections of others are cut. */
+  setGuests(guests: Guests): void {
+    this.#guests = guests;
+    for (const [socket, visitor] of this.#inside) {
+      if (visitor.kind === 'peer' && !this.#isWelcome(visitor)) socket.destroy();
+    }
+  }
+
+  async close(): Promise<void> {
+    if (!this.#listening.listening) return;
+    const closed = once(this.#listening, 'close');
+    this.#listening.close();
+    for (const socket of this.#connections) socket.destroy();
+    await closed;
   }
 
   /** Who is at the other end of a socket that was let in, if still welcome. */
@@ -74,22 +87,29 @@ export class Door {
     return visitor !== undefined && this.#isWelcome(visitor) ? visitor : undefined;
   }
 
-  /** Cuts the connections of those who are no longer peers. */
-  expelRemoved(): void {
-    for (const [socket, visitor] of this.#inside) {
-      if (visitor.kind === 'peer' && !this.#isWelcome(visitor)) socket.destroy();
+  /** Before the handshake begins: a new peer or a renewed certificate counts from the next connection on. */
+  async #receive(socket: Socket): Promise<void> {
+    const { guests, log } = this.#options;
+    const from = socket.remoteAddress;
+    this.#connections.add(socket);
+    socket.once('close', () => this.#connections.delete(socket));
+    socket.on('error', (error) => log('debug', { from, reason: error.message }, 'connection broke'));
+    try {
+      this.#guests = await guests();
+      this.#refreshContext(this.#guests);
+    } catch (error) {
+      log('warn', { from, reason: String(error) }, 'a connection could not be taken');
+      socket.destroy();
+      return;
     }
-  }
-
-  closeAll(): void {
-    for (const socket of this.#connections) socket.destroy();
+    if (!socket.destroyed) this.#tls.emit('connection', socket);
   }
 
   #judge(socket: TLSSocket): void {
-    const { peers, log } = this.#options;
+    const { log } = this.#options;
     const from = socket.remoteAddress;
-    socket.on('error', (error) => log.debug({ from, reason: error.message }, 'connection broke'));
-    const verdict = authenticate(socket.getPeerX509Certificate(), peers.list(), Date.now());
+    socket.on('error', (error) => log('debug', { from, reason: error.message }, 'connection broke'));
+    const verdict = authenticate(socket.getPeerX509Certificate(), this.#guests?.peers ?? [], Date.now());
     if (verdict.peer !== undefined && socket.authorized) {
       const { name, caFingerprint } = verdict.peer;
       this.#admit(socket, { kind: 'peer', name, caFingerprint, validUntil: verdict.validUntil });
@@ -103,13 +123,13 @@ export class Door {
     }
     const reason = verdict.peer === undefined ? verdict.reason : `TLS: ${socket.authorizationError}`;
     const refusal = verdict.peer === undefined ? verdict.refusal : 'unknown-authority';
-    log.warn({ from, refusal }, `refused a connection: ${reason}`);
+    log('warn', { from, refusal }, `refused a connection: ${reason}`);
     socket.destroy();
   }
 
   #mayEnrol(socket: TLSSocket): boolean {
     const { servername } = socket as TLSSocket & { servername?: string | false }; // documented, missing in the types
-    if (servername !== ENROLMENT_NAME || !this.#options.enrolment.isOpen) return false;
+    if (servername !== ENROLMENT_NAME || this.#guests?.enrolmentOpen !== true) return false;
     let strangers = 0;
     for (const visitor of this.#inside.values()) if (visitor.kind === 'stranger') strangers += 1;
     return strangers < MAX_STRANGERS;
@@ -122,36 +142,23 @@ export class Door {
   }
 
   #isWelcome(visitor: Visitor): boolean {
-    if (visitor.kind === 'stranger') return this.#options.enrolment.isOpen;
-    const known = this.#options.peers.get(visitor.name);
-    return known?.caFingerprint === visitor.caFingerprint && Date.now() <= visitor.validUntil;
+    return this.#guests !== undefined && isWelcome(visitor, this.#guests);
   }
 
-  #context(): Context {
-    const { authority, peers } = this.#options;
-    const { chain, key } = authority.credentials;
-    return {
-      minVersion: 'TLSv1.3',
-      cert: chain,
-      key,
-      ca: [authority.caCertificate, ...peers.list().map((peer) => peer.caCertificate)],
-    };
-  }
-
-  #refreshContext(): void {
-    const context = this.#context();
-    const key = keyOf(context);
-    if (key === this.#contextKey) return;
-    this.server.setSecureContext(context);
-    this.#contextKey = key;
+  #refreshContext(guests: Guests): void {
+    const { chain, key } = guests.credentials;
+    const ca = [guests.caCertificate, ...guests.peers.map((peer) => peer.caCertificate)];
+    const contextKey = [chain, ...ca].join('');
+    if (contextKey === this.#contextKey) return;
+    const context: SecureContextOptions = { minVersion: 'TLSv1.3', cert: chain, key, ca };
+    this.#tls.setSecureContext(context);
+    this.#contextKey = contextKey;
   }
 }
 
-interface Context extends SecureContextOptions {
-  readonly cert: string;
-  readonly ca: string[];
-}
-
-function keyOf(context: Context): string {
-  return [context.cert, ...context.ca].join('');
+/** Whether who has come in may still be there. */
+export function isWelcome(visitor: Visitor, guests: Pick<Guests, 'peers' | 'enrolmentOpen'>): boolean {
+  if (visitor.kind === 'stranger') return guests.enrolmentOpen;
+  const known = guests.peers.find(({ name }) => name === visitor.name);
+  return known?.caFingerprint === visitor.caFingerprint && Date.now() <= visitor.validUntil;
 }

@@ -5,6 +5,9 @@ import { MAX_JSON, SIGNS_OF_LIFE } from './wire.ts';
 /** How long a client may go on sending after its answer, ms: closing at once could destroy the answer on its way. */
 const LINGER_MS = 10_000;
 
+/** So much of a body may have come and not been taken yet before the sender is held back, bytes. */
+const MOST_AHEAD = 4 * 1024 * 1024;
+
 /** The server's side of one request and its answer. */
 export class Exchange {
   readonly #request: IncomingMessage;
@@ -12,6 +15,7 @@ export class Exchange {
   readonly #silenceMs: number;
   readonly #abort = new AbortController();
   readonly #life: NodeJS.Timeout;
+  #body: AsyncGenerator<readonly Uint8Array[], void, void> | undefined;
 
   /** @param silenceMs how long an upload may bring no byte while one is waited for; sets the pace of our own signs of life. */
   constructor(request: IncomingMessage, response: ServerResponse, silenceMs: number) {
@@ -21,6 +25,7 @@ export class Exchange {
     this.#life = setInterval(() => {
       if (!response.headersSent && !response.destroyed) response.writeProcessing();
     }, silenceMs / SIGNS_OF_LIFE);
+    request.on('error', () => undefined); // whoever reads hears of it; nobody else cares
     response.once('close', () => {
       clearInterval(this.#life);
       if (!response.writableFinished)
@@ -37,10 +42,10 @@ export class Exchange {
   async json(): Promise<unknown> {
     const parts: Uint8Array[] = [];
     let size = 0;
-    for await (const part of this.upload()) {
-      size += part.length;
+    for await (const chunks of this.body) {
+      for (const chunk of chunks) size += chunk.length;
       if (size > MAX_JSON) throw new Failure('bad-request', `The request's body is larger than ${MAX_JSON} bytes`);
-      parts.push(part);
+      parts.push(...chunks);
     }
     try {
       return JSON.parse(Buffer.concat(parts).toString('utf8'));
@@ -50,35 +55,56 @@ export class Exchange {
   }
 
   /**
-   * The body as it arrives. No more is read from the network than is asked for here, so a slow taker slows the sender.
+   * The body as it arrives, once: each time all that has come since. What isn't taken holds the sender back, beyond 4 MiB.
    * Failures: `interrupted` (the connection broke before the end), `timeout` (no byte for too long).
    */
-  async *upload(): AsyncGenerator<Uint8Array, void, void> {
+  get body(): AsyncGenerator<readonly Uint8Array[], void, void> {
+    return (this.#body ??= this.#read());
+  }
+
+  async *#read(): AsyncGenerator<readonly Uint8Array[], void, void> {
     const request = this.#request;
-    let waiting = false;
+    let come: Uint8Array[] = [];
+    let size = 0;
+    let ended = false;
+    let more: (() => void) | undefined;
     let silence: Failure | undefined;
+    const wake = (): void => more?.();
+    const onData = (chunk: Uint8Array): void => {
+      come.push(chunk);
+      size += chunk.length;
+      if (size >= MOST_AHEAD) request.pause();
+      wake();
+    };
+    const onEnd = (): void => {
+      ended = true;
+      wake();
+    };
     const timer = setTimeout(() => {
-      if (!waiting) return;
+      if (more === undefined) return;
       silence = new Failure('timeout', `No byte of the upload arrived for ${this.#silenceMs / 1000} s`);
       request.destroy();
     }, this.#silenceMs);
-    const chunks = request.iterator({ destroyOnReturn: false });
+    request.on('data', onData).once('end', onEnd).once('close', onEnd);
     try {
       for (;;) {
-        waiting = true;
-        timer.refresh();
-        const next = await chunks.next();
-        waiting = false;
-        if (next.done === true) break;
-        yield next.value as Uint8Array;
+        if (size === 0 && !ended) {
+          timer.refresh();
+          await new Promise<void>((resolve) => (more = resolve));
+          more = undefined;
+        }
+        if (size === 0) break;
+        const taken = come;
+        come = [];
+        size = 0;
+        request.resume();
+        yield taken;
       }
-    } catch (error) {
-      throw silence ?? new Failure('interrupted', 'The connection broke during the upload', { cause: error });
     } finally {
       clearTimeout(timer);
-      await chunks.return?.();
+      request.off('data', onData).off('end', onEnd).off('close', onEnd).pause();
     }
-    if (!request.complete) throw silence ?? new Failure('interrupted', 'The upload ended before its end');
+    if (!request.complete) throw silence ?? new Failure('interrupted', 'The connection broke during the upload');
   }
 
   answer(status: number, type: string, body: string | Uint8Array): void {
@@ -93,7 +119,6 @@ export class Exchange {
   #discardRest(): void {
     const request = this.#request;
     if (request.complete && request.readableEnded) return;
-    request.on('error', () => undefined); // the client closing its connection now is what is waited for
     request.resume();
     const timer = setTimeout(() => request.socket.destroy(), LINGER_MS);
     const done = (): void => {

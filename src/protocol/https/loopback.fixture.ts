@@ -3,6 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join as path } from 'node:path';
+import { after } from 'node:test';
+import { Lanes } from '../../lanes/lanes.ts';
 import { silentLog, type Log } from '../../lib/log.ts';
 import { Failure } from '../../model/failure.ts';
 import type { Position } from '../../model/relationship.ts';
@@ -89,6 +91,10 @@ export class MemoryReplica implements ReplicaEndpoint {
   };
 }
 
+/** All servers of a test's process end their connections in one thread: another for each would cost more than the tests. */
+const thread = new Lanes(1);
+after(() => thread.close());
+
 /** A host of a test: own identity, own peers, listening on loopback. */
 export interface TestHost {
   readonly name: string;
@@ -137,6 +143,7 @@ export class Loopback {
       peers,
       enrolment,
       version: '0.1.0',
+      thread,
       log: options.log ?? silentLog(),
       endpoint: (peerName) => {
         host.askedAs = peerName;

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { connect, type ConnectionOptions } from 'node:tls';
 import { pino } from 'pino';
+import { until } from '../../lib/clock.ts';
 import {
   makeAuthority,
   makeLeaf,
@@ -137,6 +138,7 @@ const strangers: [string, string, () => Promise<ConnectionOptions>][] = [
 for (const [who, refusal, make] of strangers) {
   test(`a host ${who} gets nothing`, async () => {
     assert.equal(await knock(await make()), '');
+    await until(() => refusals.length > 0, { timeoutMs: 5000, onTimeout: () => new Error('nothing was logged') });
     assert.deepEqual(
       refusals.map((line) => line.refusal),
       [refusal],

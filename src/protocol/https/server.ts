@@ -1,20 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import type { TLSSocket } from 'node:tls';
+import { sleep } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
+import { Lanes } from '../../lanes/lanes.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
 import type { Authority } from '../../security/authority.ts';
 import { EnrolmentRequestShape, type Enrolment } from '../../security/enrolment.ts';
 import type { PeerBook } from '../../security/peer.ts';
 import type { ReplicaEndpoint } from '../endpoint.ts';
-import { Door, type Visitor } from './door.ts';
-import { Exchange } from './exchange.ts';
+import { isWelcome } from './door.ts';
 import { read, type Hello } from './messages.ts';
+import { peersTask, RemoteRequest } from './remote-request.ts';
 import { serve, type Answer } from './routes.ts';
+import type { Answered, Arrived, Guests, Listening, NewGuests, Question, Told } from './threads.ts';
 import { requireWire } from './wire-version.ts';
-import { ENROL, HELLO, SILENCE_MS, WIRE_HEADER, WIRES } from './wire.ts';
+import { ENROL, HELLO, SILENCE_MS, WIRES } from './wire.ts';
+
+/** When the thread that serves died, another takes its place after this time, ms. */
+const RESTART_MS = 1000;
 
 export interface PeerServerOptions {
   /** Address to listen on; `::` for all. */
@@ -24,7 +26,7 @@ export interface PeerServerOptions {
   readonly authority: Authority;
   readonly peers: PeerBook;
   readonly enrolment: Enrolment;
-  /** The replica side of this host as that peer may see it. */
+  /** The replica side of this host as that peer may see it. Bodies of its `put` are an `Arrival`. */
   readonly endpoint: (peerName: string) => ReplicaEndpoint;
   /** Version of the software, told by `hello`. */
   readonly version: string;
@@ -33,54 +35,52 @@ export interface PeerServerOptions {
   readonly silenceMs?: number;
   /** Versions of the wire that it speaks; those of this build unless told (by a test of crossed versions). */
   readonly wires?: readonly number[];
+  /** One lane, in which connections end; one of its own unless told (servers of a test share it). */
+  readonly thread?: Lanes;
 }
 
+let servers = 0;
+
 /**
- * What peers talk to: HTTP/1.1 over TLS 1.3 on one port; see PROTOCOL.md.
- *
- * It is node:http on sockets that the `Door` let in, not a framework: a stranger's socket never meets an HTTP parser,
- * bodies are streams that nobody reads ahead, and a table of nine routes needs no router.
+ * What peers talk to; see PROTOCOL.md. Connections end in a thread of their own, and with them the bulk work; here is decided
+ * who comes in and what each request is answered.
  */
 export class PeerServer {
   readonly #options: PeerServerOptions;
-  readonly #door: Door;
-  readonly #http: Server;
+  readonly #thread: Lanes;
+  readonly #number = ++servers;
+  readonly #requests = new Map<number, RemoteRequest>();
+  readonly #closing = new AbortController();
   readonly #wires: readonly number[];
+  #ended: Promise<void> = Promise.resolve();
+  #port: number;
 
   private constructor(options: PeerServerOptions) {
     this.#options = options;
     this.#wires = options.wires ?? WIRES;
-    this.#http = createServer({ keepAliveTimeout: 75_000, requestTimeout: 0, headersTimeout: 0, noDelay: true });
-    this.#http.timeout = 0; // a slow link is no reason to hang up; silence is, and `Exchange` and TCP watch for it
-    this.#http.on('request', (request, response) => void this.#handle(request, response));
-    this.#door = new Door({
-      authority: options.authority,
-      peers: options.peers,
-      enrolment: options.enrolment,
-      log: options.log,
-      letIn: (socket) => this.#http.emit('connection', socket),
-    });
+    this.#thread = options.thread ?? new Lanes(1);
+    this.#port = options.port;
   }
 
   /** Failure `bad-config` when the address can't be listened on. */
   static async listen(options: PeerServerOptions): Promise<PeerServer> {
     const server = new PeerServer(options);
-    const { host, port } = options;
-    server.#door.server.listen({ host, port });
+    const listening = Promise.withResolvers<void>();
+    const first = server.#listen(listening.resolve);
+    first.catch(listening.reject);
     try {
-      await once(server.#door.server, 'listening');
+      await listening.promise;
     } catch (error) {
-      throw new Failure('bad-config', `Can't listen on ${host} port ${port}: ${asFailure(error).message}`, {
-        cause: error,
-        hint: 'Another program may use the port: see `ss -ltnp`; choose another one in the configuration.',
-      });
+      await server.close();
+      throw error;
     }
+    server.#ended = server.#goOn(first);
     return server;
   }
 
   /** The port that it listens on. */
   get port(): number {
-    return (this.#door.server.address() as AddressInfo).port;
+    return this.#port;
   }
 
   /**
@@ -88,46 +88,98 @@ export class PeerServer {
    * always ask the book anyway.)
    */
   peersChanged(): void {
-    this.#door.expelRemoved();
+    const guests: NewGuests = { server: this.#number, guests: this.#guests() };
+    this.#thread
+      .run(peersTask('setGuests'), guests)
+      .catch((error: unknown) =>
+        this.#options.log.warn({ err: error }, 'the serving thread was not told of the peers'),
+      );
   }
 
   /** Stops listening and cuts all connections; requests in progress see their signal abort. */
   async close(): Promise<void> {
-    const closed = once(this.#door.server, 'close');
-    this.#door.server.close();
-    this.#door.closeAll();
-    await closed;
+    this.#closing.abort(new Failure('interrupted', 'the server is being closed'));
+    await this.#ended;
+    for (const request of this.#requests.values()) request.gone();
+    if (this.#options.thread === undefined) await this.#thread.close();
   }
 
-  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const visitor = this.#door.visitor(request.socket as TLSSocket);
-    if (visitor === undefined) {
-      request.socket.destroy();
-      return;
-    }
-    const exchange = new Exchange(request, response, this.#options.silenceMs ?? SILENCE_MS);
+  /** Resolves when it was closed. Throws when the thread died. */
+  async #listen(onListening: () => void): Promise<void> {
+    const { host, silenceMs = SILENCE_MS } = this.#options;
+    const options: Listening = { server: this.#number, host, port: this.#port, silenceMs };
     try {
-      const answer = await this.#answer(request, exchange, visitor);
-      if (answer instanceof Uint8Array) exchange.answer(200, 'application/octet-stream', answer);
-      else exchange.answer(200, 'application/json', JSON.stringify(answer ?? {}));
+      await this.#thread.run(peersTask('listen'), options, {
+        signal: this.#closing.signal,
+        onTold: (told) => this.#hear(told as Told, onListening),
+        onAsked: (question) => this.#answerThread(question as Question),
+      });
     } catch (error) {
-      const failure = this.#tellable(error, request, visitor);
-      exchange.answer(failure.status, 'application/json', JSON.stringify(failure));
+      if (!this.#closing.signal.aborted) throw error;
     }
   }
 
-  async #answer(request: IncomingMessage, exchange: Exchange, visitor: Visitor): Promise<Answer> {
-    const method = request.method ?? '';
-    const { pathname, searchParams } = new URL(request.url ?? '/', 'https://peer.invalid');
+  /** Starts again what died, until it is closed. */
+  async #goOn(first: Promise<void>): Promise<void> {
+    for (let run = first; ; run = this.#listen(() => undefined)) {
+      try {
+        await run;
+        return;
+      } catch (error) {
+        this.#options.log.error({ err: error }, 'the thread that serves peers failed; another takes its place');
+        for (const request of this.#requests.values()) request.gone();
+        await sleep(RESTART_MS, this.#closing.signal).catch(() => undefined);
+      }
+    }
+  }
+
+  #hear(told: Told, onListening: () => void): void {
+    if (told.kind === 'log') this.#options.log[told.level](told.about, told.text);
+    else if (told.kind === 'gone') this.#requests.get(told.id)?.gone();
+    else {
+      this.#port = told.port;
+      onListening();
+    }
+  }
+
+  async #answerThread(question: Question): Promise<Guests | Answered> {
+    return question.kind === 'guests' ? this.#guests() : await this.#handle(question.request);
+  }
+
+  #guests(): Guests {
+    const { authority, peers, enrolment } = this.#options;
+    const { caCertificate, credentials } = authority;
+    return { caCertificate, credentials, peers: peers.list(), enrolmentOpen: enrolment.isOpen };
+  }
+
+  async #handle(arrived: Arrived): Promise<Answered> {
+    const request = new RemoteRequest(this.#thread, { server: this.#number, request: arrived.id });
+    this.#requests.set(arrived.id, request);
+    try {
+      const answer = await this.#answer(arrived, request);
+      if (answer instanceof Uint8Array) return { status: 200, type: 'application/octet-stream', body: answer };
+      return { status: 200, type: 'application/json', body: JSON.stringify(answer ?? {}) };
+    } catch (error) {
+      const failure = this.#tellable(error, arrived);
+      return { status: failure.status, type: 'application/json', body: JSON.stringify(failure) };
+    } finally {
+      this.#requests.delete(arrived.id);
+    }
+  }
+
+  async #answer(arrived: Arrived, request: RemoteRequest): Promise<Answer> {
+    const { method, visitor, wire } = arrived;
+    const { pathname, searchParams } = new URL(arrived.url, 'https://peer.invalid');
     if (visitor.kind === 'stranger') {
       if (`${method} ${pathname}` !== `POST ${ENROL}`) throw new Failure('peer-refused', 'Strangers may only enrol');
-      this.#checkWire(request);
-      return this.#enrol(await exchange.json());
+      requireWire(wire, this.#wires);
+      return this.#enrol(await request.json());
     }
+    if (!isWelcome(visitor, this.#guests())) throw new Failure('peer-refused', `${visitor.name} is no peer any more`);
     if (`${method} ${pathname}` === `GET ${HELLO}`) return this.#hello();
-    this.#checkWire(request);
-    const [, wire, collection, ...path] = pathname.split('/');
-    if (wire !== 'v0' || collection !== 'replicas' || path.length === 0) {
+    requireWire(wire, this.#wires);
+    const [, root, collection, ...path] = pathname.split('/');
+    if (root !== 'v0' || collection !== 'replicas' || path.length === 0) {
       throw new Failure('not-found', `There is nothing at ${pathname.slice(0, 200)}`);
     }
     return serve(
@@ -135,16 +187,12 @@ export class PeerServer {
         method,
         path: path.map(decode),
         query: Object.fromEntries(searchParams),
-        signal: exchange.signal,
-        json: () => exchange.json(),
-        upload: () => exchange.upload(),
+        signal: request.signal,
+        json: () => request.json(),
+        upload: () => request.upload(),
       },
       this.#options.endpoint(visitor.name),
     );
-  }
-
-  #checkWire(request: IncomingMessage): void {
-    requireWire(request.headers[WIRE_HEADER]?.toString(), this.#wires);
   }
 
   #hello(): Hello {
@@ -160,9 +208,9 @@ export class PeerServer {
   }
 
   /** What the other end may know of an error: Failures as they are, bugs as a reference into this host's log. */
-  #tellable(error: unknown, request: IncomingMessage, visitor: Visitor): Failure {
+  #tellable(error: unknown, { url, visitor }: Arrived): Failure {
     const failure = asFailure(error);
-    const about = { peer: visitor.kind === 'peer' ? visitor.name : 'stranger', request: request.url };
+    const about = { peer: visitor.kind === 'peer' ? visitor.name : 'stranger', request: url };
     if (error instanceof Failure || failure.code !== 'internal') {
       this.#options.log.info({ ...about, code: failure.code }, `request failed: ${failure.message}`);
       return failure;
