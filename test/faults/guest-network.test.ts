@@ -14,6 +14,8 @@ const CUT_MS = 30_000;
 const COPY_MBIT = 16;
 /** A frame, and what TCP and the sender had in hand on a link like that. */
 const MOST_RESENT = 2 * MIB;
+/** TCP alone would try again after about as long as the cut took. */
+const LONGEST_STANDSTILL_MS = 5000;
 
 const SLOW_MBIT = 2;
 const CHANGED_MIB = 50;
@@ -58,6 +60,13 @@ stage(`${CUT_MS / 1000} s without network in the middle of the initial copy: it 
   await a.host.limit(null);
   await a.host.heal();
   const healed = performance.now();
+  await until(async () => (await sent()) > before, {
+    timeoutMs: 60_000,
+    onTimeout: () => new Error('it stands still'),
+  });
+  const wentOn = performance.now() - healed;
+  console.log(`went on ${(wentOn / 1000).toFixed(1)} s after the cut`);
+  assert.ok(wentOn < LONGEST_STANDSTILL_MS, `it stood still for ${wentOn} ms`);
   await a.waitFor(VM, 'replicating', ({ state }) => state === 'Replicating');
   console.log(`replicating ${((performance.now() - healed) / 1000).toFixed(1)} s after the cut`);
 
