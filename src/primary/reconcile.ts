@@ -9,6 +9,8 @@ import { beginCopy } from './copy.ts';
 import type { Replication } from './replication.ts';
 import type { LogFooter } from '../deltalog/header.ts';
 import type { Statistics } from '../store/store.ts';
+import type { ReplicaStatus } from '../protocol/endpoint.ts';
+import type { Sendable } from './outbox.ts';
 import { sendLog, type SendProgress } from './send.ts';
 
 /** Throws `stale-epoch` when the role is lost; `unreachable` and the like as they come. */
@@ -39,23 +41,45 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
       await replication.acknowledged(whole, makes, counted(replication, found?.footer));
     } else if (found?.header.epoch === epoch && samePosition(status.received, position)) {
       const progress = { sent: 0, resent: 0, breaks: 0 };
-      replication.activity = { ...replication.activity, phase: 'sending', send: progress };
-      const { intervalSeconds } = replication.record;
-      const onTrouble = (failure: Failure | undefined) => replication.trouble(failure);
-      const answer = await sendLog(endpoint, found.log, {
-        relationship: replication.id,
-        fresh: false,
-        intervalSeconds,
-        signal,
-        progress,
-        onTrouble,
-      });
-      await replication.acknowledged(whole, answer.received, counted(replication, found.footer, progress));
+      const answer = await sendFound(replication, found.log, progress, signal);
+      if (answer === undefined) await replication.discard(inFlight);
+      else await replication.acknowledged(whole, answer.received, counted(replication, found.footer, progress));
     } else {
       await replication.discard(inFlight);
     }
   }
   await settle(replication, signal);
+}
+
+/**
+ * Sends a log of an earlier run. Undefined when the replica finds it damaged: the outbox isn't synced, so that a power loss may
+ * have left a hole in it, which sending again doesn't heal.
+ */
+async function sendFound(
+  replication: Replication,
+  log: Sendable,
+  progress: SendProgress,
+  signal: AbortSignal,
+): Promise<ReplicaStatus | undefined> {
+  replication.activity = { ...replication.activity, phase: 'sending', send: progress };
+  const damaged = new AbortController();
+  const onTrouble = (failure: Failure | undefined) => {
+    replication.trouble(failure);
+    if (failure?.code === 'bad-log') damaged.abort(failure);
+  };
+  try {
+    return await sendLog(replication.services.endpoint, log, {
+      relationship: replication.id,
+      fresh: false,
+      intervalSeconds: replication.record.intervalSeconds,
+      signal: AbortSignal.any([signal, damaged.signal]),
+      progress,
+      onTrouble,
+    });
+  } catch (error) {
+    if (damaged.signal.aborted && !signal.aborted) return undefined;
+    throw error;
+  }
 }
 
 /** The statistics with a log of an earlier run; what that run sent of it isn't known any more. */

@@ -130,10 +130,10 @@ export class UndoChain {
     this.#logs = this.#logs.slice(gone.length); // off the list before the first one is damaged
     this.#retired = new Set(this.reachable.map(({ sequence }) => sequence).filter((sequence) => !kept.has(sequence)));
     for (const { path } of gone) {
-      await unlink(path); // oldest first: what a crash leaves is still a chain
+      // Oldest first, each before the next: what a crash or a power loss leaves is still a chain.
+      await removeDurably(path);
       crashPoint('replica:retired');
     }
-    if (gone.length > 0) await syncDirectory(this.#directory);
   }
 
   /** The next two logs that are worth merging, or undefined. */

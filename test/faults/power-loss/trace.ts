@@ -115,8 +115,7 @@ class Trace {
 
   #opened(descriptor: number, path: string, args: string): void {
     if (!this.#is(path)) return;
-    this.#at.set(`${descriptor} ${path}`, 0);
-    if (/O_APPEND/.test(args)) throw new Error(`${path} was opened to append: the model doesn't know that`);
+    this.#at.set(`${descriptor} ${path}`, /O_APPEND/.test(args) ? Number.NaN : 0);
     // Whether it was there before, the model knows.
     if (/O_CREAT/.test(args)) this.operations.push({ kind: 'create', path });
     if (/O_TRUNC/.test(args)) this.operations.push({ kind: 'size', path, size: 0, grow: false });
@@ -136,8 +135,9 @@ class Trace {
     const bytes = data.subarray(0, result);
     if (this.#is(path)) {
       const key = `${descriptor} ${path}`;
-      const positioned = /^p/.test(name);
+      const positioned = name.startsWith('p');
       const offset = positioned ? offsetOf(name, args) : (this.#at.get(key) ?? 0);
+      if (Number.isNaN(offset)) throw new Error(`${path} was appended to: the model doesn't know that`);
       if (!positioned) this.#at.set(key, offset + result);
       this.operations.push({ kind: 'write', path, offset, data: bytes });
     } else {
@@ -164,10 +164,10 @@ class Trace {
   #named(name: string, args: string): void {
     const [path = '', to = ''] = pathsOf(args);
     if (!this.#is(path) && !this.#is(to)) return;
-    if (/^rename/.test(name)) this.operations.push({ kind: 'rename', path, to });
+    if (name.startsWith('rename')) this.operations.push({ kind: 'rename', path, to });
     else if (/^(unlink|rmdir)/.test(name)) this.operations.push({ kind: 'remove', path });
-    else if (/^mkdir/.test(name)) this.operations.push({ kind: 'mkdir', path });
-    else if (!/^open/.test(name)) throw new Error(`${name} of ${path}: the model doesn't know that`);
+    else if (name.startsWith('mkdir')) this.operations.push({ kind: 'mkdir', path });
+    else if (!name.startsWith('open')) throw new Error(`${name} of ${path}: the model doesn't know that`);
   }
 }
 
