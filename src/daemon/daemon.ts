@@ -31,7 +31,6 @@ import { Replicas } from '../replica/replicas.ts';
 import { openAuthority } from '../security/authority.ts';
 import { Enrolment } from '../security/enrolment.ts';
 import { serveApi } from '../server/http.ts';
-import { SqliteStore } from '../store/sqlite/store.ts';
 import { Actions } from './actions.ts';
 import type { Config } from './config/read.ts';
 import { Contact } from './contact.ts';
@@ -42,8 +41,10 @@ import { hostOperations } from './operations/host.ts';
 import { peerOperations } from './operations/peers.ts';
 import { replicationOperations, viewOf } from './operations/replications.ts';
 import { streamOperations } from './operations/streams.ts';
+import { openStore } from './open-store.ts';
 import { peerBook, PeerEndpoints } from './peers.ts';
 import { endpointFor } from './replica-host.ts';
+import { rescanIfForgotten } from './rescan.ts';
 import { Roles } from './roles.ts';
 import type { DaemonServices } from './services.ts';
 
@@ -70,7 +71,7 @@ export interface Daemon {
 /** Resolves when the daemon serves. Failures: `bad-config`, `io`, `missing-program`, … */
 export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   await makeDirectories(config);
-  const store = SqliteStore.open(join(config.stateDirectory, 'understudy.sqlite'));
+  const { store, putAside } = await openStore(join(config.stateDirectory, 'understudy.sqlite'), Date.now());
   const authority = await openAuthority(join(config.stateDirectory, 'identity'), {
     hostName: config.name,
     addresses: [],
@@ -79,6 +80,10 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const enrolment = new Enrolment({ authority, address: config.advertise, peers });
   const endpoints = new PeerEndpoints(authority, peers, (name) => services.primaries.wake(name));
   const events = new EventFeed(store, log);
+  if (putAside !== undefined) {
+    const text = `the state database was damaged: it is kept as ${putAside}, what this host remembers begins anew`;
+    events.add(null, 'critical', 'state-database-damaged', text);
+  }
   const machine = await openHypervisor(config, log);
   const { hypervisor } = machine;
   const lanes = new Lanes();
@@ -121,6 +126,8 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     startedAt: Date.now(),
   };
 
+  // Before anybody asks for them, as if they had never been forgotten.
+  await rescanIfForgotten(all);
   // A replica whose disks a failed-over VM uses must not be touched; its inbox is empty, so nothing was.
   // One that a host became half way, stepped down or handing over, is to go on instead.
   for (const record of store.relationships()) if (runsHere(record)) await replicas.find(record.id)?.freeze();

@@ -36,6 +36,24 @@ export async function rescan(services: DaemonServices): Promise<Rescanned[]> {
   return out;
 }
 
+/**
+ * To be called when a host starts: a replica that is here, but not remembered, means that the state database was lost. What is found
+ * again, and what can't be, are events.
+ */
+export async function rescanIfForgotten(services: DaemonServices): Promise<void> {
+  const { store, replicas, log } = services;
+  const forgotten = [...replicas.all().map(({ id }) => id), ...replicas.broken.keys()].filter(
+    (id) => store.relationship(id) === undefined,
+  );
+  if (forgotten.length === 0) return;
+  log.warn({ replicas: forgotten }, 'replicas are here that the state database does not know: scanning');
+  for (const { id, vmName, outcome, failure } of await rescan(services)) {
+    if (outcome !== 'failed' || failure === null) continue;
+    const text = `the replica of ${vmName ?? id} was forgotten and can't be taken up again: ${failure.message}. ${failure.hint}`;
+    services.event(id, 'critical', 'replica-forgotten', text);
+  }
+}
+
 async function restore(services: DaemonServices, replica: Replica): Promise<Rescanned['outcome']> {
   const { id, vmId } = replica.record;
   if (services.actions.journal.holder(id) !== undefined) return 'unchanged'; // the action knows what it does
@@ -70,6 +88,8 @@ async function rebuild(services: DaemonServices, replica: Replica): Promise<void
     });
   }
   pair(services, peer);
+  // Nobody knows the test failovers any more that ran from them.
+  for (const sequence of replica.record.held) await replica.held.release(sequence);
   await defineLocked(services, replica.record, 'remove');
   const definition = await services.hypervisor.exportDefinition(vmId);
   services.store.putRelationship(recordFrom(services, replica, peer.name, definition));

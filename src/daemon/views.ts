@@ -6,6 +6,7 @@ import { frontier, type Plan } from '../journal/plan.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { FailoverRecord, RelationshipRecord } from '../store/store.ts';
+import { replicaFailure } from './replica-failure.ts';
 import type { DaemonServices } from './services.ts';
 
 /** What is known of the other side, and when it was asked. */
@@ -25,7 +26,8 @@ export function replicationView(
   const lagMs = protectedUntil === null ? null : Math.max(0, now - protectedUntil);
   const { statistics, copy, inFlight, disks } = record;
   const cycles = statistics.cycles + statistics.idleCycles;
-  const { health, reasons } = judgeHealth({ ...record, lagMs, cycles, missedCycles: statistics.missedCycles });
+  const failure = record.failure ?? replicaFailure(services, record)?.toJSON() ?? null;
+  const { health, reasons } = judgeHealth({ ...record, failure, lagMs, cycles, missedCycles: statistics.missedCycles });
   const activity = record.role === 'primary' ? services.primaries.loop(record.id).replication.activity : undefined;
   const replica = services.replicas.find(record.id)?.status();
   return {
@@ -39,7 +41,7 @@ export function replicationView(
     health,
     healthReasons: reasons,
     suspended: record.suspended,
-    failure: record.failure,
+    failure,
     epoch: record.epoch,
     intervalSeconds: record.intervalSeconds,
     history: record.history,

@@ -43,6 +43,7 @@ export const testFailoverStart: PlanDefinition<FailoverServices> = {
       name: 'open the recovery point',
       run: async (services, plan) => {
         const { id, disks } = recordOf(services, plan.relationship);
+        await replicaOf(services, id).held.add(args(plan).sequence);
         const socket = await services.testViews.ensure(id, args(plan).sequence);
         await mkdir(directory(services, id), { recursive: true, mode: 0o711 });
         for (const { target, size } of disks) {
@@ -55,6 +56,7 @@ export const testFailoverStart: PlanDefinition<FailoverServices> = {
       undo: async (services, plan) => {
         await services.testViews.close(plan.relationship);
         await rm(directory(services, plan.relationship), { recursive: true, force: true });
+        await replicaOf(services, plan.relationship).held.release(args(plan).sequence);
       },
     },
     {
@@ -132,6 +134,8 @@ export const testFailoverStop: PlanDefinition<FailoverServices> = {
       run: async (services, plan) => {
         await services.testViews.close(plan.relationship);
         await rm(directory(services, plan.relationship), { recursive: true, force: true });
+        const { test } = recordOf(services, plan.relationship);
+        if (test !== null) await replicaOf(services, plan.relationship).held.release(test.sequence);
         update(services, plan.relationship, { test: null });
         services.event(plan.relationship, 'info', 'test-failover-ended', 'the test VM is removed');
       },

@@ -156,10 +156,11 @@ export class Applier {
   /** Gives up the points beyond those to be kept. Only while no log is half applied. */
   async retire(): Promise<void> {
     const { record, chain, publishing, merger } = this.#parts;
-    const { history, thin, latest } = record.value;
     await publishing.run('retiring points', async () => {
+      const { history, thin, latest, held } = record.value;
       const older = chain.reachable.filter(({ sequence }) => sequence !== latest?.sequence);
-      await chain.keepOnly(pointsToKeep(older, latest, { last: history, thin }));
+      const kept = pointsToKeep(older, latest, { last: history, thin });
+      await chain.keepOnly(new Set([...kept, ...held]));
     });
     if (!record.value.frozen) merger.wake(); // a failover has other things to do
   }

@@ -48,6 +48,7 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
     applied: position,
     appliedLog: null,
     latest,
+    held: [],
     frozen: false,
   };
   checkRecord(record); // before any of it becomes a path

@@ -48,6 +48,8 @@ const recordSchema = z.strictObject({
   appliedLog: z.strictObject({ logId: z.string(), bytes: count }).nullable(),
   /** The recovery point that `applied` is; null in the middle of a copy. */
   latest: pointSchema.nullable(),
+  /** Sequences of points that stay whatever the policy says: somebody works with them. */
+  held: z.array(count).default([]),
   /** The disks are released for a failover, also after a restart. */
   frozen: z.boolean(),
 });

@@ -18,6 +18,7 @@ import { Confirmations } from './confirmations.ts';
 import { createReplica, removeReplica, type NewReplica } from './create.ts';
 import { Digests } from './digests.ts';
 import { DiskEngine } from './engine.ts';
+import { HeldPoints } from './held-points.ts';
 import { Inbox } from './inbox.ts';
 import { ReplicaLayout } from './layout.ts';
 import { materialise } from './materialise.ts';
@@ -67,6 +68,7 @@ export class Replica {
   readonly #standstill = new Gate();
   readonly #publishing = new Gate();
   readonly #confirmations: Confirmations;
+  readonly held: HeldPoints;
   #closed = false;
   /** False while a log that was half applied at the last crash isn't done again. */
   #whole: boolean;
@@ -106,6 +108,8 @@ export class Replica {
       log,
       onFailure: (failure) => options.onFailure?.(failure),
     });
+    const retire = async (): Promise<void> => (this.waiting > 0 || this.frozen ? undefined : this.#applier.retire());
+    this.held = new HeldPoints(record, this.#publishing, this.#standstill, () => this.points(), retire);
     this.#whole = inbox.waiting.length === 0;
   }
 

@@ -334,3 +334,29 @@ void test('a log that was received, but not acknowledged, when the role was lost
   await vm.checkGuest('a');
   assert.equal(vm.count('a', 'comparing'), 0);
 });
+
+void test('the point that a test failover runs from stays while it runs, over restarts, and goes with its end', async (t) => {
+  const vm = await startReplication(t, { history: 1 });
+  const tested = await vm.replicated('a');
+  await vm.hosts.b.ask('testFailoverStart', { ref: vm.id, point: tested });
+  await ended(vm.hosts, vm.id);
+  const kept = () =>
+    vm.hosts.b.services.replicas
+      .get(vm.id)
+      .points()
+      .map(({ sequence }) => sequence);
+  for (let i = 0; i < 3; i++) {
+    await vm.vms.change('a', 4);
+    await vm.replicated('a');
+  }
+  assert.deepEqual(kept().slice(2), [tested]);
+  await vm.hosts.close();
+  vm.hosts = await TwoHosts.open(vm.vms.directory, vm.vms.hypervisors);
+  await vm.hosts.begin();
+  assert.deepEqual(kept().slice(2), [tested]);
+  await vm.checkPoint('b', tested);
+  await vm.hosts.b.ask('testFailoverStop', { ref: vm.id });
+  await ended(vm.hosts, vm.id);
+  assert.deepEqual(kept().slice(2), []);
+  await vm.checkAllPoints('b');
+});

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, test } from 'node:test';
 import { newSeed, seeded } from './replica-primary.ts';
@@ -58,9 +58,7 @@ void test('a lost state database is rebuilt from the replica directories, and cy
     await loseDatabase();
     await vms!.hypervisors.b.undefine(before.vmId);
   });
-  assert.deepEqual(hosts!.b.services.store.relationships(), []);
-  const [found] = await hosts!.b.ask('replicaRescan', {});
-  assert.deepEqual(found, { id: vm.id, vmName: before.vmName, peer: 'a', outcome: 'rebuilt', failure: null });
+  assert.equal(vm.count('b', 'replica-rebuilt'), 1, 'without being asked for');
   assert.deepEqual(hosts!.b.services.store.peers(), [PAIRED]);
   const after = vm.record('b');
   const forgotten = { created: 0, position: null };
@@ -93,6 +91,7 @@ void test('what cannot be rebuilt is said: a failover, a directory that names no
       await loseDatabase();
       await writeFile(record, JSON.stringify({ ...(JSON.parse(text) as object), ...change }));
     });
+    assert.equal(vm.count('b', 'replica-forgotten'), 1, 'without being asked for');
     const [found] = await hosts!.b.ask('replicaRescan', {});
     assert.equal(found!.outcome, 'failed');
     assert.deepEqual(hosts!.b.services.store.relationships(), []);
@@ -106,4 +105,39 @@ void test('what cannot be rebuilt is said: a failover, a directory that names no
   assert.equal((await hosts!.b.ask('replicaRescan', {}))[0]!.outcome, 'rebuilt');
   await vms!.change('a', 4);
   await vm.replicated('a');
+});
+
+void test('a damaged state database is put aside, and what the replica directories say is found again', async () => {
+  const vm = await start(3);
+  const path = join(vms!.directory, 'b', 'understudy.sqlite');
+  const damage = Buffer.alloc(64 * 1024, 'not a page of a database');
+  await restart(vm, async () => {
+    await loseDatabase();
+    await writeFile(path, damage);
+  });
+  assert.equal(vm.count('b', 'replica-rebuilt'), 1);
+  const aside = (await readdir(join(path, '..'))).find((name) => name.startsWith('understudy.sqlite.damaged-'));
+  assert.deepEqual(await readFile(join(path, '..', aside!)), damage);
+  await vms!.change('a', 4);
+  await vm.replicated('a');
+});
+
+void test('a replica that does not follow any more says so wherever it is shown', async () => {
+  const vm = await start(4);
+  const shown = async () => (await hosts!.b.ask('replicationList', {}))[0]!;
+  assert.equal((await shown()).failure, null);
+  // As if an older state database had been restored after a failover.
+  await hosts!.b.services.replicas.get(vm.id).freeze();
+  const { health, failure } = await shown();
+  assert.equal(health, 'critical');
+  assert.match(failure!.message, /released for a failover/);
+  await hosts!.b.services.replicas.get(vm.id).thaw();
+  assert.equal((await shown()).failure, null);
+  const record = join(vms!.directory, 'b', 'replicas', vm.id, 'replica.json');
+  const text = await readFile(record, 'utf8');
+  await restart(vm, () => writeFile(record, '{'));
+  assert.match((await shown()).failure!.message, /is not JSON/);
+  await writeFile(record, text);
+  await hosts!.b.ask('replicaRescan', {});
+  assert.equal((await shown()).failure, null);
 });

@@ -9,7 +9,9 @@ import { Actions } from '../../src/daemon/actions.ts';
 import { EventFeed } from '../../src/daemon/event-feed.ts';
 import { failoverOperations } from '../../src/daemon/operations/failovers.ts';
 import { replicationOperations } from '../../src/daemon/operations/replications.ts';
+import { openStore } from '../../src/daemon/open-store.ts';
 import { endpointFor } from '../../src/daemon/replica-host.ts';
+import { rescanIfForgotten } from '../../src/daemon/rescan.ts';
 import { Roles } from '../../src/daemon/roles.ts';
 import type { DaemonServices } from '../../src/daemon/services.ts';
 import { cancelFailover } from '../../src/failover/cancel.ts';
@@ -33,7 +35,7 @@ import { POINT_LIMITS } from '../../src/primary/open-point.ts';
 import { Primaries } from '../../src/primary/primaries.ts';
 import type { ReplicaEndpoint } from '../../src/protocol/endpoint.ts';
 import { Replicas } from '../../src/replica/replicas.ts';
-import { SqliteStore } from '../../src/store/sqlite/store.ts';
+import type { SqliteStore } from '../../src/store/sqlite/store.ts';
 import { FaultyLink } from './faulty-link.ts';
 
 export type HostName = 'a' | 'b';
@@ -86,7 +88,7 @@ export class Host {
     await mkdir(at('run'), { recursive: true });
     const log = silentLog();
     const lanes = new Lanes();
-    const store = SqliteStore.open(at('understudy.sqlite'));
+    const { store } = await openStore(at('understudy.sqlite'), Date.now());
     const events = new EventFeed(store, log);
     const replicas = await Replicas.open({ directory: at('replicas'), runDirectory: at('run'), lanes, log });
     const endpoint = following(() => made.link.over(peer().endpoint));
@@ -136,6 +138,7 @@ export class Host {
 
   /** What a start of the daemon does once its peer can reach it. */
   async begin(): Promise<void> {
+    await rescanIfForgotten(this.services);
     await this.services.actions.takeUp();
     await this.#roles.begin();
   }

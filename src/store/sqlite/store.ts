@@ -9,6 +9,8 @@ import { eventRecord, peerRecord, relationshipRecord } from './records.ts';
 
 const BUSY_MS = 5000;
 const SQLITE_FULL = 13;
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
 /** Older events are forgotten. */
 const EVENTS_KEPT = 100_000;
 
@@ -37,6 +39,7 @@ export class SqliteStore implements Store {
       closeSync(openSync(path, 'a', 0o600));
       database = new DatabaseSync(path, { timeout: BUSY_MS });
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+      requireWhole(database);
       migrate(database, LAYOUT, `the store ${path}`);
       return new SqliteStore(path, database);
     } catch (error) {
@@ -178,6 +181,18 @@ function encode<T>(schema: z.ZodType<T>, value: T, name: string): string {
   const result = schema.safeParse(value);
   if (!result.success) throw new Failure('bad-request', `${name} can't be stored: ${firstIssue(result.error)}`);
   return JSON.stringify(value);
+}
+
+/** A damaged database may serve for long, until it is asked for what is damaged. */
+function requireWhole(database: DatabaseSync): void {
+  const found = database.prepare('PRAGMA quick_check(1)').get()?.['quick_check'];
+  if (found !== 'ok') throw Object.assign(new Error(String(found)), { errcode: SQLITE_CORRUPT });
+}
+
+/** Whether a store could not be opened because what is in its file is damaged, or no database at all. */
+export function isDamaged(failure: Failure): boolean {
+  const { errcode } = (failure.cause ?? {}) as { errcode?: number };
+  return errcode !== undefined && [SQLITE_CORRUPT, SQLITE_NOTADB].includes(errcode & 0xff);
 }
 
 function sqliteFailure(error: unknown, what: string): Failure {
