@@ -17,6 +17,7 @@ const SUITES = {
     patterns: [
       'src/**/*.test.ts',
       'lab/**/*.test.ts',
+      'bench/**/*.test.ts',
       'scripts/**/*.test.ts',
       'test/*.test.ts',
       'test/conformance/*.test.ts',

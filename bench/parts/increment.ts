@@ -46,7 +46,7 @@ export const increment: Part = {
     const { place } = bench;
     const rows: Row[] = [];
     const pair = (name: string, compression: number) =>
-      Pair.open(place, { name, config: { compression }, vms: ['vm'], diskBytes: DISK });
+      Pair.open(place, { name, config: { compression }, vms: { vm: { history: 2 } }, diskBytes: DISK });
     await place.with(pair('plain', 0), (plain) =>
       place.with(pair('zstd', 1), async (zstd) => {
         for (const each of [plain, zstd]) await each.establish();
@@ -86,12 +86,7 @@ async function closeAll(opened: { close(): Promise<void> }[]): Promise<void> {
 function ours({ corpus }: Bench, name: string, pair: Pair, { runs }: Change): Contestant {
   return {
     name,
-    prepare: async (round) => {
-      await pair.hold('vm');
-      const disk = await pair.disk('vm');
-      await write(disk, runs, realistic(corpus), round);
-      await disk.close();
-    },
+    prepare: (round) => pair.change('vm', runs, realistic(corpus), round),
     go: () => pair.cycle('vm'),
   };
 }

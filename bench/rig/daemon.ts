@@ -34,16 +34,16 @@ export class BenchDaemon {
     this.client = createClient(join(place.run, 'api.sock'));
   }
 
-  /** @param advertise port that peers are given instead of its own: of a proxy before it. */
-  static async prepare(place: DaemonPlace, config: ConfigFile = {}, advertise?: number): Promise<BenchDaemon> {
+  /** @param ports its own, and the one that peers are given, of a proxy before it. */
+  static prepare(place: DaemonPlace, config: ConfigFile, ports: { own: number; advertised: number }): BenchDaemon {
     const { name, data, run } = place;
     mkdirSync(join(data, 'vms'), { recursive: true });
     mkdirSync(run, { recursive: true });
-    const port = await freePort();
+    const port = ports.own;
     const whole: ConfigFile = {
       name,
       listen: { address: '127.0.0.1', port },
-      advertise: `127.0.0.1:${advertise ?? port}`,
+      advertise: `127.0.0.1:${ports.advertised}`,
       socket: join(run, 'api.sock'),
       stateDirectory: data,
       runDirectory: run,

@@ -8,9 +8,11 @@ import { sleep } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
 import { convertImage, createImage } from '../../src/qemu/image.ts';
 import { NbdClient } from '../../src/qemu/nbd/client.ts';
-import { cpuSeconds } from '../measure/processes.ts';
+import { write, type Content, type Run } from '../images/change.ts';
+import { bytesWritten, cpuSeconds, tree } from '../measure/processes.ts';
 import type { Sample } from '../measure/samples.ts';
-import { BenchDaemon } from './daemon.ts';
+import { BenchDaemon, freePort } from './daemon.ts';
+import { Link, type LinkOptions } from '../link/link.ts';
 import type { Place } from './place.ts';
 
 type Replication = Result<'replicationShow'>;
@@ -20,16 +22,15 @@ export interface PairOptions {
   readonly name: string;
   /** Of the primary and of the Replica server alike. */
   readonly config?: ConfigFile;
-  /** Names of VMs, one disk each. */
-  readonly vms: readonly string[];
+  /** VMs by name, one disk each, and how many older points are kept of them. */
+  readonly vms: Readonly<Record<string, { readonly history: number }>>;
   readonly diskBytes: number;
   /** Raw image that the disks begin with; empty ones if left out. */
   readonly source?: string;
-  readonly history?: number;
   /** Seconds from cycle to cycle; left out: only when told to. */
   readonly interval?: number;
-  /** What peers are to connect to instead of the Replica server: gets its port, gives its own. */
-  readonly before?: (port: () => number) => Promise<number>;
+  /** Between the two. */
+  readonly link?: LinkOptions;
 }
 
 /** Long enough that no cycle begins by itself. */
@@ -40,26 +41,28 @@ export const TARGET = 'vda';
 export class Pair {
   readonly primary: BenchDaemon;
   readonly replica: BenchDaemon;
+  readonly #link: Link | undefined;
   readonly #options: PairOptions;
   readonly #ids: ReadonlyMap<string, string>;
   readonly #directory: string;
 
   private constructor(
     options: PairOptions,
-    daemons: { primary: BenchDaemon; replica: BenchDaemon },
+    parts: { primary: BenchDaemon; replica: BenchDaemon; link: Link | undefined },
     ids: ReadonlyMap<string, string>,
     directory: string,
   ) {
     this.#options = options;
-    this.primary = daemons.primary;
-    this.replica = daemons.replica;
+    this.primary = parts.primary;
+    this.replica = parts.replica;
+    this.#link = parts.link;
     this.#ids = ids;
     this.#directory = directory;
   }
 
   /** Both daemons run and are paired, disks are open; nothing is replicated yet. */
   static async open(place: Place, options: PairOptions): Promise<Pair> {
-    const { name, config = {}, vms, diskBytes, source, before } = options;
+    const { name, config = {}, vms, diskBytes, source } = options;
     const directory = join(place.data, name);
     mkdirSync(directory, { recursive: true });
     const at = (side: string) => ({
@@ -67,12 +70,12 @@ export class Pair {
       data: join(directory, side),
       run: join(place.run, `${name}-${side}`),
     });
-    let replica: BenchDaemon | undefined;
-    const advertised = await before?.(() => replica!.port);
-    replica = await BenchDaemon.prepare(at('b'), config, advertised);
-    const primary = await BenchDaemon.prepare(at('a'), config);
+    const [portA, portB] = [await freePort(), await freePort()];
+    const link = options.link === undefined ? undefined : await Link.open(portB, options.link);
+    const replica = BenchDaemon.prepare(at('b'), config, { own: portB, advertised: link?.port ?? portB });
+    const primary = BenchDaemon.prepare(at('a'), config, { own: portA, advertised: portA });
     const ids = new Map<string, string>();
-    for (const vm of vms) {
+    for (const vm of Object.keys(vms)) {
       const path = join(directory, `${vm}.qcow2`);
       if (source === undefined) await createImage(path, diskBytes, { format: 'qcow2' });
       else await convertImage({ path: source, format: 'raw' }, { path, format: 'qcow2' });
@@ -82,7 +85,7 @@ export class Pair {
       writeFileSync(join(primary.place.data, 'vms', `${id}.json`), JSON.stringify(file));
       ids.set(vm, id);
     }
-    const pair = new Pair(options, { primary, replica }, ids, directory);
+    const pair = new Pair(options, { primary, replica, link }, ids, directory);
     try {
       await replica.start();
       await primary.start();
@@ -95,18 +98,42 @@ export class Pair {
     return pair;
   }
 
+  get names(): string[] {
+    return Object.keys(this.#options.vms);
+  }
+
+  /** The link between the two, where one was asked for. */
+  get link(): Link {
+    if (this.#link === undefined) throw new Failure('wrong-state', 'these two have no link between them');
+    return this.#link;
+  }
+
   /** Begins replication of a VM. */
   async enable(vm: string): Promise<void> {
-    const { history = 2, interval = NEVER_SECONDS } = this.#options;
+    const { vms, interval = NEVER_SECONDS } = this.#options;
+    const { history } = vms[vm]!;
     const peer = this.replica.place.name;
     await this.primary.client.call('replicationEnable', { vm, peer, intervalSeconds: interval, history });
   }
 
+  /** Ends replication of a VM, replica and all. */
+  async remove(vm: string): Promise<void> {
+    await this.primary.client.call('replicationRemove', { ref: vm });
+    const gone = async () =>
+      (await this.replica.client.call('replicationList', {})).every(({ vmName }) => vmName !== vm);
+    await this.until(`the end of ${vm}'s replica`, gone);
+  }
+
+  /** Waits for the first recovery point of a VM. */
+  async copied(vm: string): Promise<void> {
+    await this.until(`the first point of ${vm}`, async () => (await this.latest(vm)) !== undefined);
+  }
+
   /** Begins replication of every VM and waits until each has a recovery point. */
   async establish(): Promise<void> {
-    for (const vm of this.#options.vms) {
+    for (const vm of this.names) {
       await this.enable(vm);
-      await this.#until(`the first point of ${vm}`, async () => (await this.latest(vm)) !== undefined);
+      await this.copied(vm);
     }
   }
 
@@ -132,9 +159,19 @@ export class Pair {
     return found;
   }
 
+  /** Newest first. */
+  async points(vm: string): Promise<readonly Point[]> {
+    try {
+      return await this.replica.client.call('pointList', { ref: vm });
+    } catch (error) {
+      if (error instanceof Failure && error.code === 'not-found') return []; // not prepared yet
+      throw error;
+    }
+  }
+
   /** Newest point on the Replica server: applied and flushed. */
   async latest(vm: string): Promise<Point | undefined> {
-    return (await this.replica.client.call('pointList', { ref: vm })).find(({ latest }) => latest);
+    return (await this.points(vm)).find(({ latest }) => latest);
   }
 
   /** From now on nothing is sent until `cycle`. */
@@ -150,16 +187,17 @@ export class Pair {
     const before = (await this.view(vm)).statistics;
     const sequence = (await this.latest(vm))!.sequence;
     const cpu = this.cpuSeconds();
+    const written = this.replicaWritten();
     const started = performance.now();
     await this.primary.client.call('replicationResume', { ref: vm });
     const ended = (now: Replication['statistics']) =>
       now.cycles + now.idleCycles > before.cycles + before.idleCycles ? now : undefined;
     let after: Replication['statistics'] | undefined;
-    await this.#until(`a cycle of ${vm}`, async () => (after = ended((await this.view(vm)).statistics)) !== undefined);
+    await this.until(`a cycle of ${vm}`, async () => (after = ended((await this.view(vm)).statistics)) !== undefined);
     const acknowledged = (performance.now() - started) / 1000;
     const cpuAcknowledged = this.cpuSeconds() - cpu;
     if (after!.cycles > before.cycles) {
-      await this.#until(`the point of ${vm}`, async () => (await this.latest(vm))!.sequence > sequence);
+      await this.until(`the point of ${vm}`, async () => (await this.latest(vm))!.sequence > sequence);
     }
     const seconds = (performance.now() - started) / 1000;
     return {
@@ -172,6 +210,8 @@ export class Pair {
         wireBytes: after!.sentBytes - before.sentBytes,
         changedBytes: after!.changedBytes - before.changedBytes,
         jobSeconds: after!.lastJobMs / 1000,
+        cycleSeconds: after!.lastCycleMs / 1000,
+        replicaWritten: this.replicaWritten() - written,
       },
     };
   }
@@ -181,13 +221,27 @@ export class Pair {
     return cpuSeconds([this.primary.pid, this.replica.pid]);
   }
 
+  /** Bytes that the Replica server, its storage daemons with it, has caused to be written to storage. */
+  replicaWritten(): number {
+    return tree([this.replica.pid]).reduce((sum, pid) => sum + bytesWritten(pid), 0);
+  }
+
+  /** Changes a VM's disk as its guest, with replication held. */
+  async change(vm: string, runs: readonly Run[], content: Content, round: number): Promise<void> {
+    await this.hold(vm);
+    const disk = await this.disk(vm);
+    await write(disk, runs, content, round);
+    await disk.close();
+  }
+
   async close(): Promise<void> {
     await Promise.all([this.primary.stop(), this.replica.stop()]);
+    await this.#link?.close();
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
   /** Asks often at first, then less: 3 % exact, and cheap. */
-  async #until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  async until(what: string, holds: () => Promise<boolean>): Promise<void> {
     const started = performance.now();
     while (!(await holds())) {
       const waited = performance.now() - started;
