@@ -195,6 +195,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       endpoint: endpoints.following(peer),
       store,
       outbox: new Outbox(join(config.outboxDirectory, id)),
+      lanes,
       log,
       now: Date.now,
       compression: config.compression,

@@ -7,6 +7,9 @@ import { Codec, encodeFrameHead, FrameKind } from './frame.ts';
 import { Packer } from './pack.ts';
 import { writeAll } from './write-all.ts';
 
+/** Plain bytes up to this many are copied, so that small frames go to the file together. */
+const COPIED = 128 * 1024;
+
 /** A segment in its place: what whoever ends the log has to know of it. Plain data, for another thread. */
 export interface WrittenSegment {
   /** Where in the file it begins, and its bytes. */
@@ -56,10 +59,10 @@ export class Segment {
   data(disk: number, offset: number, data: Buffer, level: number): boolean {
     const packed = this.#packer.pack(data, level);
     const codec = packed === undefined ? Codec.none : Codec.zstd;
-    const payload = packed ?? data;
+    const payload = packed ?? (data.length <= COPIED ? Buffer.from(data) : data);
     const head = { kind: FrameKind.data, codec, disk, stored: payload.length, offset, length: data.length };
     this.#add(encodeFrameHead(head, payload), payload);
-    return packed === undefined;
+    return payload === data;
   }
 
   /** Adds a run that reads as zeros. */

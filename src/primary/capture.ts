@@ -1,19 +1,30 @@
 /**
- * Reads what changed at an open point into a delta log, at local speed.
+ * Reads what changed at an open point into a delta log, at local speed: in several lanes, where it is much.
  */
-import { digest } from '../lib/digest.ts';
-import { alignZeros, pieces, union, type ChangedExtent, type Extent } from '../model/extent.ts';
+import type { WrittenSegment } from '../deltalog/segment.ts';
 import type { Point, PointExport } from '../hypervisor/hypervisor.ts';
-import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
-import { changedExtents, readPieces } from '../qemu/disk.ts';
+import { workerModule, type Lanes } from '../lanes/lanes.ts';
+import type { ChangedExtent } from '../model/extent.ts';
+import { changedExtents } from '../qemu/disk.ts';
 import { NbdClient } from '../qemu/nbd/client.ts';
-import type { LogWriter } from '../deltalog/writer.ts';
+import type { CaptureInput, Compared } from './capture.worker.ts';
+import type { GrowingLog } from './outbox.ts';
+import { ITEM_BYTES, type Work } from './work.ts';
 
-const PIECE = 1024 * 1024;
-const IN_FLIGHT = 4;
-const READ = { pieceSize: PIECE, inFlight: IN_FLIGHT };
+const CAPTURE = { module: workerModule(import.meta.url, './capture'), name: 'capture' };
 
-/** The changed extents of every disk of a point, by index in `targets`, with a connection to read them. */
+export interface PackOptions {
+  readonly lanes: Lanes;
+  /** About how much data there is, bytes: little isn't worth several lanes. */
+  readonly bytes: number;
+  /** zstd level now, shared with whoever changes it; see `CaptureInput`. */
+  readonly level: SharedArrayBuffer;
+  readonly signal: AbortSignal;
+  /** Called each time that the log has grown; what it throws ends the reading. */
+  readonly onGrown: () => void;
+}
+
+/** The changed extents of every disk of a point, by index in `targets`, and the way to read them. */
 export class PointReader implements AsyncDisposable {
   readonly #clients: NbdClient[];
   readonly #exports: PointExport[];
@@ -25,17 +36,16 @@ export class PointReader implements AsyncDisposable {
 
   static async connect(point: Point, targets: readonly string[]): Promise<PointReader> {
     const exports = targets.map((target) => point.exports.find((candidate) => candidate.target === target)!);
-    const clients: NbdClient[] = [];
-    try {
-      for (const { socketPath, exportName, dirtyContext } of exports) {
-        const metaContexts = dirtyContext === null ? ['base:allocation'] : ['base:allocation', dirtyContext];
-        clients.push(await NbdClient.connect({ socketPath, exportName, metaContexts }));
-      }
-    } catch (error) {
-      await Promise.all(clients.map((client) => client.close()));
-      throw error;
-    }
-    return new PointReader(clients, exports);
+    const connecting = exports.map(async ({ socketPath, exportName, dirtyContext }) => {
+      const metaContexts = dirtyContext === null ? ['base:allocation'] : ['base:allocation', dirtyContext];
+      return await NbdClient.connect({ socketPath, exportName, metaContexts });
+    });
+    const ends = await Promise.allSettled(connecting);
+    const clients = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+    const failed = ends.find((end) => end.status === 'rejected');
+    if (failed === undefined) return new PointReader(clients, exports);
+    await Promise.all(clients.map((client) => client.close()));
+    throw failed.reason;
   }
 
   size(disk: number): number {
@@ -47,51 +57,44 @@ export class PointReader implements AsyncDisposable {
     return changedExtents(this.#clients[disk]!, this.#exports[disk]!.dirtyContext, from, to);
   }
 
-  /** Writes the extents of a disk into the log. */
-  async copy(
-    disk: number,
-    extents: readonly ChangedExtent[],
-    writer: LogWriter,
-    signal: AbortSignal,
-    onPiece: () => void = () => undefined,
-  ): Promise<void> {
-    for await (const piece of readPieces(this.#clients[disk]!, extents, READ)) {
-      signal.throwIfAborted();
-      if (piece.zero) await writer.zero(disk, piece.offset, piece.length);
-      else await writer.data(disk, piece.offset, piece.data!);
-      onPiece();
-    }
-  }
-
   /**
-   * Writes into the log only the blocks of [from, to) whose digest isn't the replica's.
-   * @param theirs the replica's digests of those blocks, DIGEST_BYTES each; `from` is a multiple of DIGEST_BLOCK.
+   * Writes what the items tell of into the log, in lanes that pull them one after the other. Once it has ended, whatever its end, nobody
+   * writes into the log any more.
    */
-  async copyDifferent(
-    disk: number,
-    from: number,
-    to: number,
-    theirs: Buffer,
-    writer: LogWriter,
-    signal: AbortSignal,
-  ): Promise<{ compared: number; different: number }> {
+  async pack(items: Iterator<Work>, log: GrowingLog, options: PackOptions): Promise<Compared> {
+    const { lanes, bytes, level, signal, onGrown } = options;
+    const failed = new AbortController();
+    const exports = this.#exports.map(({ socketPath, exportName }) => ({ socketPath, exportName }));
+    const input: CaptureInput = { exports, path: log.path, place: log.place, level };
+    const run = async (): Promise<Compared> => {
+      try {
+        return await lanes.run<Compared>(CAPTURE, input, {
+          signal: AbortSignal.any([signal, failed.signal]),
+          onAsked: async () => items.next().value ?? null,
+          onTold: (segment) => {
+            try {
+              log.add(segment as WrittenSegment);
+              onGrown();
+            } catch (error) {
+              failed.abort(error);
+            }
+          },
+        });
+      } catch (error) {
+        failed.abort(error);
+        throw error;
+      }
+    };
+    const count = Math.max(1, Math.min(lanes.count, Math.ceil(bytes / ITEM_BYTES)));
+    const ends = await Promise.allSettled(Array.from({ length: count }, run));
+    signal.throwIfAborted();
+    failed.signal.throwIfAborted();
     let compared = 0;
     let different = 0;
-    const allocation = await changedExtents(this.#clients[disk]!, null, from, to);
-    for await (const piece of readPieces(this.#clients[disk]!, alignZeros(allocation, from, to, DIGEST_BLOCK), READ)) {
-      signal.throwIfAborted();
-      const differing: Extent[] = [];
-      for (const block of pieces([{ offset: piece.offset, length: piece.length }], DIGEST_BLOCK)) {
-        const at = ((block.offset - from) / DIGEST_BLOCK) * DIGEST_BYTES;
-        const our = piece.zero ? digestOfZeros(block.length) : digest(within(piece, block));
-        compared++;
-        if (!our.equals(theirs.subarray(at, at + DIGEST_BYTES))) differing.push(block);
-      }
-      different += differing.length;
-      for (const run of union(differing)) {
-        if (piece.zero) await writer.zero(disk, run.offset, run.length);
-        else await writer.data(disk, run.offset, within(piece, run));
-      }
+    for (const end of ends) {
+      if (end.status === 'rejected') continue; // thrown above
+      compared += end.value.compared;
+      different += end.value.different;
     }
     return { compared, different };
   }
@@ -99,15 +102,4 @@ export class PointReader implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#clients.map((client) => client.close()));
   }
-}
-
-const ZERO_BLOCK = digest(Buffer.alloc(DIGEST_BLOCK));
-
-function digestOfZeros(length: number): Buffer {
-  return length === DIGEST_BLOCK ? ZERO_BLOCK : digest(Buffer.alloc(length));
-}
-
-function within(piece: { offset: number; data?: Buffer }, part: Extent): Buffer {
-  const at = part.offset - piece.offset;
-  return piece.data!.subarray(at, at + part.length);
 }

@@ -13,6 +13,7 @@ import { withPoint } from './open-point.ts';
 import type { GrowingLog } from './outbox.ts';
 import type { Replication } from './replication.ts';
 import { sendLog } from './send.ts';
+import { workOf, type Work } from './work.ts';
 
 export interface CycleResult {
   readonly idle: boolean;
@@ -104,7 +105,7 @@ async function capture(
   kind: RecoveryPoint['kind'],
   { held, signal }: Signals,
 ): Promise<Captured> {
-  const { outbox, compression } = replication.services;
+  const { outbox, compression, lanes } = replication.services;
   const { epoch, copy } = replication.record;
   const { instant } = point;
   await using reader = await PointReader.connect(point, replication.targets());
@@ -118,19 +119,19 @@ async function capture(
   refuseTooMuch(estimate(replication, changes), limit);
   const { sequence } = inFlight;
   const header = replication.header(inFlight, { sequence, epoch, instant, confirmed: instant, kind });
-  const log = await outbox.begin(header, compression);
+  const log = await outbox.begin(header);
   const given = new AbortController();
   const sending = startSending(replication, log, AbortSignal.any([signal, given.signal]));
   try {
-    for (const [disk, extents] of changes.entries()) {
-      await reader.copy(disk, extents, log.writer, held, () => {
-        crashPoint('cycle:reading');
-        replication.activity.logBytes = log.writer.written;
-        refuseTooMuch(log.writer.written, limit);
-      });
-    }
+    const bytes = totalLength(changes.flat().filter(({ zero }) => !zero));
+    const level = levelOf(compression);
+    const onGrown = () => {
+      replication.activity.logBytes = log.written;
+      refuseTooMuch(log.written, limit);
+    };
+    await reader.pack(allOf(changes), log, { lanes, bytes, level, signal: held, onGrown });
     const footer = await log.finish();
-    replication.activity.logBytes = log.writer.written;
+    replication.activity.logBytes = log.written;
     crashPoint('cycle:read');
     replication.completed(inFlight, footer, instant);
     return { instant, changedBytes: footer.dataBytes + footer.zeroBytes, sending };
@@ -138,6 +139,17 @@ async function capture(
     await giveUpLog(log, sending, given, error);
     throw error;
   }
+}
+
+function* allOf(changes: readonly (readonly ChangedExtent[])[]): Generator<Work, void, undefined> {
+  for (const [disk, extents] of changes.entries()) yield* workOf(disk, extents);
+}
+
+/** A level that stays as it is, to be shared. */
+export function levelOf(compression: number): SharedArrayBuffer {
+  const shared = new SharedArrayBuffer(4);
+  new Int32Array(shared)[0] = compression;
+  return shared;
 }
 
 /** Ends a log that will not be finished, and its sending. */

@@ -7,7 +7,8 @@ import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LogFooter, LogHeader } from '../deltalog/header.ts';
 import { LogReader } from '../deltalog/reader.ts';
-import { LogWriter } from '../deltalog/writer.ts';
+import type { WrittenSegment } from '../deltalog/segment.ts';
+import { SegmentedLog } from '../deltalog/segmented-log.ts';
 import { Failure } from '../model/failure.ts';
 
 const READ_SIZE = 256 * 1024;
@@ -32,11 +33,10 @@ export class Outbox {
   }
 
   /** Starts a log; whatever else is in the outbox is of no use any more and goes. */
-  async begin(header: LogHeader, compression: number): Promise<GrowingLog> {
+  async begin(header: LogHeader): Promise<GrowingLog> {
     await this.clear();
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    const writer = await LogWriter.create(this.#path(header.logId), header, { compression });
-    return new GrowingLog(writer);
+    return new GrowingLog(await SegmentedLog.create(this.#path(header.logId), header));
   }
 
   /** A finished log of a former run with what its footer says; undefined if there is none, or it isn't whole. */
@@ -62,28 +62,55 @@ export class Outbox {
   }
 }
 
-/** A log being written, and followed at the same time. */
+/** A log being written, in segments, and followed at the same time. */
 export class GrowingLog implements Sendable {
-  readonly writer: LogWriter;
+  readonly #log: SegmentedLog;
   #ended: LogFooter | undefined;
   #failed: Error | undefined;
   #wake: PromiseWithResolvers<void> = Promise.withResolvers();
 
-  constructor(writer: LogWriter) {
-    this.writer = writer;
-    writer.onGrow(() => this.#notify());
+  constructor(log: SegmentedLog) {
+    this.#log = log;
   }
 
   get logId(): string {
-    return this.writer.header.logId;
+    return this.#log.header.logId;
   }
 
   get sequence(): number {
-    return this.writer.header.sequence;
+    return this.#log.header.sequence;
+  }
+
+  get path(): string {
+    return this.#log.path;
+  }
+
+  /** Where the next segment goes; see `Place`. */
+  get place(): SharedArrayBuffer {
+    return this.#log.place;
+  }
+
+  /** Bytes from the beginning that can be read; and of what is in them: frames, bytes of disk that are not zeros. */
+  get written(): number {
+    return this.#log.written;
+  }
+
+  get frames(): number {
+    return this.#log.frames;
+  }
+
+  get dataBytes(): number {
+    return this.#log.dataBytes;
+  }
+
+  /** Takes note of a segment that is in the file. */
+  add(segment: WrittenSegment): void {
+    this.#log.add(segment);
+    this.#notify();
   }
 
   async finish(): Promise<LogFooter> {
-    this.#ended = await this.writer.finish({ durable: false });
+    this.#ended = await this.#log.finish();
     this.#notify();
     return this.#ended;
   }
@@ -93,18 +120,18 @@ export class GrowingLog implements Sendable {
     if (this.#ended !== undefined) return;
     this.#failed = reason;
     this.#notify();
-    await this.writer.abandon();
+    await this.#log.abandon();
   }
 
   from(offset: number): AsyncGenerator<Buffer> {
-    return follow(this.writer.path, offset, this);
+    return follow(this.path, offset, this);
   }
 
   /** Resolves with the bytes there are once more than `have` are there; null when there will be no more. */
   async moreThan(have: number): Promise<number | null> {
     for (;;) {
       if (this.#failed !== undefined) throw this.#failed;
-      if (this.writer.written > have) return this.writer.written;
+      if (this.written > have) return this.written;
       if (this.#ended !== undefined) return null;
       await this.#wake.promise;
     }

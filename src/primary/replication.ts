@@ -11,6 +11,7 @@ import type { Now } from '../lib/clock.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
 import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
+import type { Lanes } from '../lanes/lanes.ts';
 import { Failure, type FailureJson } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import { after } from '../model/state.ts';
@@ -25,6 +26,7 @@ export interface PrimaryServices {
   readonly endpoint: ReplicaEndpoint;
   readonly store: Store;
   readonly outbox: Outbox;
+  readonly lanes: Lanes;
   readonly log: Log;
   readonly now: Now;
   /** zstd level, 0 = plain. */

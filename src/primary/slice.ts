@@ -1,19 +1,16 @@
 /** Reads one slice of a copy from an open point into a log. */
 import { Failure } from '../model/failure.ts';
-import type { ChangedExtent } from '../model/extent.ts';
+import { totalLength, type ChangedExtent } from '../model/extent.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
-import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
 import type { CopyProgress, LogInFlight } from '../store/store.ts';
 import { PointReader } from './capture.ts';
-import { giveUpLog, startSending, type Signals } from './cycle.ts';
+import { giveUpLog, levelOf, startSending, type Signals } from './cycle.ts';
 import type { GrowingLog } from './outbox.ts';
 import type { Replication } from './replication.ts';
+import { comparison, endOf, ITEM_BYTES, workOf, type Work } from './work.ts';
 
 /** Stop reading a slice after this long, ms: an open job costs the guest a copy at each first write. */
 const SLICE_MS = 5000;
-/** Bytes between looks at the clock and at the size of the log. */
-const STEP = 16 * 1024 * 1024;
-
 export interface SliceRequest {
   readonly inFlight: LogInFlight;
   readonly point: Point;
@@ -33,50 +30,48 @@ export interface Slice {
   readonly sending: ReturnType<typeof startSending> | undefined;
 }
 
-/** Reading goes on for as long as the point is held, the slice isn't full, and there is time. */
-interface Reading {
-  readonly reader: PointReader;
-  readonly log: GrowingLog;
-  readonly held: AbortSignal;
-  readonly isFull: () => boolean;
-}
-
 export async function captureSlice(
   replication: Replication,
   request: SliceRequest,
   { held, signal }: Signals,
 ): Promise<Slice> {
-  const { outbox, compression, sliceBytes, outboxLimit } = replication.services;
-  const { inFlight, point, copy } = request;
-  const log = await outbox.begin(replication.header(inFlight, null), compression);
+  const { outbox, compression, lanes, sliceBytes, outboxLimit } = replication.services;
+  const { inFlight, point, copy, to, theirs } = request;
+  const log = await outbox.begin(replication.header(inFlight, null));
   const given = new AbortController();
-  const startSend = () => startSending(replication, log, AbortSignal.any([signal, given.signal]));
   let sending: Slice['sending'];
+  const onGrown = () => {
+    replication.activity.logBytes = log.written;
+    // In comparing it isn't known before whether there is anything to send.
+    sending ??= startSending(replication, log, AbortSignal.any([signal, given.signal]));
+  };
   try {
     const deadline = performance.now() + SLICE_MS * replication.slicePart;
     const most = Math.min(sliceBytes * replication.slicePart, await outboxLimit());
-    const isFull = () => log.writer.changedDataBytes >= most || performance.now() > deadline;
-    let progress: CopyProgress;
+    const slice = new SliceWork(copy, to, () => performance.now() > deadline);
+    let found: Awaited<ReturnType<PointReader['pack']>>;
     {
       await using reader = await PointReader.connect(point, replication.targets());
-      const reading = { reader, log, held, isFull };
-      if (request.theirs !== undefined) progress = await compare(reading, copy, request.to, request.theirs);
-      else {
-        const extents = await changesOf(reader, copy, request.to);
-        // In comparing it isn't known before its end whether there is anything to send; here it is.
-        if (extents.length > 0) sending = startSend();
-        progress = await copyExtents(replication, reading, copy, extents, request.to);
-      }
+      const extents = await changesOf(reader, copy, to);
+      const items = theirs === undefined ? slice.upTo(most, extents) : slice.comparing(most, extents, theirs, log);
+      const bytes = Math.min(most, to - copy.offset);
+      found = await reader.pack(items, log, { lanes, bytes, level: levelOf(compression), signal: held, onGrown });
     }
+    const progress: CopyProgress = {
+      ...copy,
+      offset: slice.end,
+      blocksCompared: copy.blocksCompared + found.compared,
+      blocksDifferent: copy.blocksDifferent + found.different,
+    };
     const after = advance(replication, progress);
-    if (log.writer.frames === 0 && sending === undefined) {
+    if (log.frames === 0) {
       await log.abandon(new Failure('internal', 'there was nothing to send'));
-      return { after, bytes: 0, sending };
+      return { after, bytes: 0, sending: undefined };
     }
     const footer = await log.finish();
-    replication.activity.logBytes = log.writer.written;
+    onGrown();
     replication.completed({ ...inFlight, copyAfter: after }, footer, point.instant);
-    return { after, bytes: footer.dataBytes + footer.zeroBytes, sending: sending ?? startSend() };
+    return { after, bytes: footer.dataBytes + footer.zeroBytes, sending };
   } catch (error) {
     await giveUpLog(log, sending, given, error);
     throw error;
@@ -95,39 +90,45 @@ async function changesOf(reader: PointReader, copy: CopyProgress, to: number): P
   return copy.mode === 'empty' ? extents.filter(({ zero }) => !zero) : extents;
 }
 
-async function copyExtents(
-  replication: Replication,
-  { reader, log, held, isFull }: Reading,
-  copy: CopyProgress,
-  extents: readonly ChangedExtent[],
-  to: number,
-): Promise<CopyProgress> {
-  for (const { offset, length, zero } of extents) {
-    const step = zero ? length : STEP;
-    for (let at = offset; at < offset + length; at += step) {
-      if (isFull()) return { ...copy, offset: at };
-      const part = { offset: at, length: Math.min(step, offset + length - at), zero };
-      await reader.copy(copy.disk, [part], log.writer, held);
-      replication.activity.logBytes = log.writer.written;
+/** Hands out what belongs to a slice, until it is full or time is up. */
+class SliceWork {
+  /** What was handed out ends here, bytes of the disk; where nothing is left, at the end of the slice's range. */
+  end: number;
+  readonly #copy: CopyProgress;
+  readonly #to: number;
+  readonly #isLate: () => boolean;
+
+  constructor(copy: CopyProgress, to: number, isLate: () => boolean) {
+    this.end = copy.offset;
+    this.#copy = copy;
+    this.#to = to;
+    this.#isLate = isLate;
+  }
+
+  /** Up to `most` bytes of data. */
+  *upTo(most: number, extents: readonly ChangedExtent[]): Generator<Work, void, undefined> {
+    let left = most;
+    for (const work of workOf(this.#copy.disk, extents, Math.min(ITEM_BYTES, most))) {
+      if (left <= 0 || this.#isLate()) return;
+      left -= totalLength(work.extents.filter(({ zero }) => !zero));
+      this.end = endOf(work);
+      yield work;
+    }
+    this.end = this.#to;
+  }
+
+  /** Until about `most` bytes of data have been found different. */
+  *comparing(
+    most: number,
+    extents: readonly ChangedExtent[],
+    theirs: Buffer,
+    log: GrowingLog,
+  ): Generator<Work, void, undefined> {
+    const range = { from: this.#copy.offset, to: this.#to };
+    for (const work of comparison(this.#copy.disk, range, extents, theirs)) {
+      if (log.dataBytes >= most || this.#isLate()) return;
+      this.end = endOf(work);
+      yield work;
     }
   }
-  return { ...copy, offset: to };
-}
-
-async function compare(
-  { reader, log, held, isFull }: Reading,
-  copy: CopyProgress,
-  to: number,
-  theirs: Buffer,
-): Promise<CopyProgress> {
-  let { offset, blocksCompared, blocksDifferent } = copy;
-  while (offset < to && !isFull()) {
-    const stop = Math.min(to, offset + STEP);
-    const skip = ((offset - copy.offset) / DIGEST_BLOCK) * DIGEST_BYTES;
-    const found = await reader.copyDifferent(copy.disk, offset, stop, theirs.subarray(skip), log.writer, held);
-    blocksCompared += found.compared;
-    blocksDifferent += found.different;
-    offset = stop;
-  }
-  return { ...copy, offset, blocksCompared, blocksDifferent };
 }

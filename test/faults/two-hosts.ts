@@ -103,6 +103,7 @@ export class Host {
           endpoint,
           store,
           outbox: new Outbox(at('outbox', id)),
+          lanes,
           log,
           now: Date.now,
           compression: 1,

@@ -3,20 +3,52 @@ import type { LogHeader } from '../../src/deltalog/header.ts';
 import type { Life } from './run.ts';
 import { stateName, type Blocks, type WorldLog } from './world.ts';
 
-/** What `stand-in/capture.ts` writes into. */
-export class ModelWriter {
-  readonly blocks: [number, number][] = [];
+/** A log being written, by `stand-in/capture.ts`. */
+export class ModelLog {
+  readonly logId: string;
+  readonly sequence: number;
+  readonly written = 0;
+  readonly dataBytes = 0;
+  readonly #blocks: [number, number][] = [];
+  readonly #whole = Promise.withResolvers<WorldLog>();
+  readonly #header: LogHeader;
+  readonly #life: Life;
   /** What the whole disk held at the log's instant. */
   content: Blocks | null = null;
-  changedBytes = 0;
-  written = 0;
+
+  constructor(header: LogHeader, life: Life) {
+    this.logId = header.logId;
+    this.sequence = header.sequence;
+    this.#header = header;
+    this.#life = life;
+    this.#whole.promise.catch(() => undefined); // nobody may be sending yet
+  }
 
   get frames(): number {
-    return this.blocks.length;
+    return this.#blocks.length;
   }
 
   add(block: number, value: number): void {
-    this.blocks.push([block, value]);
+    this.#blocks.push([block, value]);
+  }
+
+  from(): AsyncGenerator<Buffer> {
+    return bytes(this.#whole.promise);
+  }
+
+  async abandon(reason: Error): Promise<void> {
+    this.#whole.reject(reason);
+  }
+
+  async finish() {
+    const { logId, sequence, epoch, follows, point } = this.#header;
+    this.#life.live();
+    const state = stateName(this.#life.run.name(), point === null ? null : this.content);
+    const makes = { epoch, sequence, state };
+    const log: WorldLog = { sequence, logId, epoch, follows, makes, point, blocks: this.#blocks };
+    this.#life.here.outbox = log;
+    this.#whole.resolve(log);
+    return { makes, dataBytes: 0, zeroBytes: 0 };
   }
 }
 
@@ -27,29 +59,10 @@ export class ModelOutbox {
     this.#life = life;
   }
 
-  async begin(header: LogHeader) {
+  async begin(header: LogHeader): Promise<ModelLog> {
     this.#life.live();
     this.#life.here.outbox = null;
-    const writer = new ModelWriter();
-    const whole = Promise.withResolvers<WorldLog>();
-    whole.promise.catch(() => undefined); // nobody may be sending yet
-    const { logId, sequence, epoch, follows, point } = header;
-    return {
-      writer,
-      logId,
-      sequence,
-      from: () => bytes(whole.promise),
-      abandon: async (reason: Error) => whole.reject(reason),
-      finish: async () => {
-        this.#life.live();
-        const state = stateName(this.#life.run.name(), point === null ? null : writer.content);
-        const makes = { epoch, sequence, state };
-        const log: WorldLog = { sequence, logId, epoch, follows, makes, point, blocks: writer.blocks };
-        this.#life.here.outbox = log;
-        whole.resolve(log);
-        return { makes, dataBytes: 0, zeroBytes: 0 };
-      },
-    };
+    return new ModelLog(header, this.#life);
   }
 
   async find(logId: string) {

@@ -1,7 +1,8 @@
 /** Stands in for `primary/capture.ts`: reads the two blocks of the model's disk instead of an NBD export. */
-import type { ChangedExtent, Extent } from '../../../src/model/extent.ts';
+import type { ChangedExtent } from '../../../src/model/extent.ts';
+import type { Work } from '../../../src/primary/work.ts';
 import type { ModelPoint } from '../hypervisor.ts';
-import type { ModelWriter } from '../outbox.ts';
+import type { ModelLog } from '../outbox.ts';
 import { BLOCK, BLOCKS } from '../world.ts';
 
 export class PointReader {
@@ -24,16 +25,23 @@ export class PointReader {
     return dirty.map((block) => ({ offset: block * BLOCK, length: BLOCK, zero: false }));
   }
 
-  async copy(_disk: number, extents: readonly Extent[], writer: ModelWriter): Promise<void> {
-    for (const { offset } of extents) writer.add(offset / BLOCK, this.#point.blocks[offset / BLOCK]!);
-    writer.content = this.#point.blocks;
-  }
-
-  async copyDifferent(_disk: number, from: number, _to: number, theirs: Buffer, writer: ModelWriter) {
-    if (from !== 0) throw new Error('the model compares a disk in one slice');
-    const different = BLOCKS.filter((block) => theirs.readUInt32BE(16 * block) !== this.#point.blocks[block]);
-    for (const block of different) writer.add(block, this.#point.blocks[block]);
-    return { compared: BLOCKS.length, different: different.length };
+  async pack(items: Iterable<Work>, log: ModelLog, { onGrown }: { onGrown: () => void }) {
+    let compared = 0;
+    for (const { extents, theirs } of items) {
+      for (const { offset, length } of extents) {
+        for (let block = offset / BLOCK; block < (offset + length) / BLOCK; block++) {
+          const value = this.#point.blocks[block]!;
+          if (theirs !== undefined) {
+            compared++;
+            if (Buffer.from(theirs.digests).readUInt32BE(16 * (block - theirs.from)) === value) continue;
+          }
+          log.add(block, value);
+        }
+      }
+    }
+    log.content = this.#point.blocks;
+    if (log.frames > 0) onGrown();
+    return { compared, different: log.frames };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,0 +1,80 @@
+/** Cuts what there is to read into work items, which lanes take one after the other. */
+import { alignZeros, clip, type ChangedExtent } from '../model/extent.ts';
+import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
+
+/** Bytes of data in one work item at most: some tens of milliseconds of a lane's time. */
+export const ITEM_BYTES = 16 * 1024 * 1024;
+
+/** Digests of neighbouring blocks as the replica has them. Plain data. */
+export interface Theirs {
+  /** The first block. */
+  readonly from: number;
+  /** DIGEST_BYTES for each; zeros where they aren't known. */
+  readonly digests: Uint8Array;
+}
+
+/** What one lane does in one go. Plain data, for another thread. */
+export interface Work {
+  /** Index of the disk. */
+  readonly disk: number;
+  readonly extents: readonly ChangedExtent[];
+  /** Blocks whose digest is the same here are left out of the log. */
+  readonly theirs?: Theirs;
+}
+
+/** Items of at most `mostBytes` of data each, in the order of the disk. Runs of zeros stay whole. */
+export function* workOf(
+  disk: number,
+  extents: readonly ChangedExtent[],
+  mostBytes = ITEM_BYTES,
+): Generator<Work, void, undefined> {
+  let gathered: ChangedExtent[] = [];
+  let bytes = 0;
+  for (const extent of extents) {
+    const end = extent.offset + extent.length;
+    for (let at = extent.offset; at < end;) {
+      const length = extent.zero ? extent.length : Math.min(mostBytes - bytes, end - at);
+      gathered.push({ offset: at, length, zero: extent.zero });
+      if (!extent.zero) bytes += length;
+      at += length;
+      if (bytes < mostBytes && gathered.length < MOST_EXTENTS) continue;
+      yield { disk, extents: gathered };
+      gathered = [];
+      bytes = 0;
+    }
+  }
+  if (gathered.length > 0) yield { disk, extents: gathered };
+}
+
+const MOST_EXTENTS = 4096;
+
+/**
+ * Items that compare [from, to) of a disk with the replica's digests of it, block by block.
+ * @param extents all of [from, to). @param theirs of the blocks from `from` on, which is a multiple of DIGEST_BLOCK.
+ */
+export function* comparison(
+  disk: number,
+  range: { readonly from: number; readonly to: number },
+  extents: readonly ChangedExtent[],
+  theirs: Buffer,
+): Generator<Work, void, undefined> {
+  const { from, to } = range;
+  const aligned = alignZeros(extents, from, to, DIGEST_BLOCK);
+  let next = 0;
+  for (let at = from; at < to; at += ITEM_BYTES) {
+    const stop = Math.min(to, at + ITEM_BYTES);
+    while (next < aligned.length && aligned[next]!.offset + aligned[next]!.length <= at) next++;
+    const own: ChangedExtent[] = [];
+    for (let i = next; i < aligned.length && aligned[i]!.offset < stop; i++) own.push(clip(aligned[i]!, at, stop)!);
+    const first = (at - from) / DIGEST_BLOCK;
+    const count = Math.ceil((stop - at) / DIGEST_BLOCK);
+    const digests = theirs.subarray(first * DIGEST_BYTES, (first + count) * DIGEST_BYTES);
+    yield { disk, extents: own, theirs: { from: at / DIGEST_BLOCK, digests } };
+  }
+}
+
+/** Where an item ends on its disk. */
+export function endOf({ extents }: Work): number {
+  const { offset, length } = extents.at(-1)!;
+  return offset + length;
+}
