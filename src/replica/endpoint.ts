@@ -57,7 +57,16 @@ export class LocalEndpoint implements ReplicaEndpoint {
         });
       }
       const replica = there === undefined ? await this.#create(request) : await this.#change(there, request);
-      await this.#host.prepared(replica, request);
+      this.#requireRole(request, primary);
+      try {
+        await this.#host.prepared(replica, request);
+      } catch (error) {
+        // Nobody knows of it: it would be in the way of the next one.
+        if (there === undefined && request.base === 'empty') {
+          await this.#replicas.remove(request.id, { keepDisks: false });
+        }
+        throw error;
+      }
       return await this.#statusOf(replica);
     });
   }
@@ -150,9 +159,16 @@ export class LocalEndpoint implements ReplicaEndpoint {
         await replica.rebase(start);
       }
     }
+    this.#requireRole(request, undefined);
     await replica.raiseEpoch(epoch);
     await replica.setSettings({ vmName, definition, intervalSeconds, history, thin: [...thin], peer: this.#peer() });
     return replica;
+  }
+
+  /** Asked again after each wait: a failover of this host may have taken the role meanwhile. */
+  #requireRole({ id, vmName }: PrepareReplica, before: ReplicaStatus | undefined): void {
+    if (before !== undefined || this.#host.primaryStatus(id) === undefined) return;
+    throw new Failure('busy', `${vmName} has failed over to this host just now`);
   }
 
   /** The replica, as long as it follows a primary elsewhere. */

@@ -24,6 +24,7 @@ import { ReplicaLayout } from './layout.ts';
 import { materialise } from './materialise.ts';
 import { Merger } from './merger.ts';
 import { RecordFile, type ReplicaRecord } from './record.ts';
+import { roomFor } from './room.ts';
 import { UndoChain } from './undo-chain.ts';
 import { recordUndo } from './undo.ts';
 import { PointView } from './view.ts';
@@ -46,10 +47,6 @@ export type ReplicaSettings = Pick<
   'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin' | 'peer'
 >;
 
-/** More logs than these waiting to be applied hold the primary up. */
-const MAX_WAITING = 4;
-/** For so long a sender is held up before it is told `busy`, ms. */
-const ROOM_PATIENCE_MS = 10_000;
 /** For so long `digests` waits for what is still to be applied, ms. */
 const DIGEST_PATIENCE_MS = 5000;
 
@@ -182,7 +179,7 @@ export class Replica {
   /** See `ReplicaEndpoint.put`. */
   async receive(log: LogName, offset: number, body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<void> {
     if (this.#closed) throw new Failure('interrupted', 'the replica is being closed');
-    await this.#room(signal);
+    await roomFor(this.#inbox, this.#applier, signal);
     const expected = () => {
       const { id, epoch, disks } = this.#record.value;
       return { relationship: id, epoch, received: this.#inbox.received, disks };
@@ -387,17 +384,5 @@ export class Replica {
     const point = this.points().find((one) => one.sequence === sequence);
     if (point === undefined) throw new Failure('not-found', `the replica keeps no recovery point ${sequence}`);
     return point;
-  }
-
-  /** Holds a sender up while too many logs wait to be applied. */
-  async #room(signal?: AbortSignal): Promise<void> {
-    const patience = AbortSignal.timeout(ROOM_PATIENCE_MS);
-    const stop = signal === undefined ? patience : AbortSignal.any([patience, signal]);
-    while (this.#inbox.waiting.length >= MAX_WAITING) {
-      if (this.failure !== null) throw this.failure;
-      if (patience.aborted) throw new Failure('busy', `${this.waiting} received logs aren't applied yet`);
-      signal?.throwIfAborted();
-      await orAborted(this.#applier.progress(), stop).catch(() => undefined); // seen at the head of the loop
-    }
   }
 }

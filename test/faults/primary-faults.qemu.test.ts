@@ -4,6 +4,10 @@ import { Failure } from '../../src/model/failure.ts';
 import type { ReplicaEndpoint } from '../../src/protocol/endpoint.ts';
 import type { Fault } from './faulty-link.ts';
 import { startAgain, startReplication } from './primary-world.ts';
+import { newSeed, seeded } from './replica-primary.ts';
+import { ReplicatedVm } from './replicated-vm.ts';
+import { TwoHosts } from './two-hosts.ts';
+import { VM, VmHosts } from './vm-hosts.ts';
 
 const CALLS_OF_A_CYCLE: readonly (keyof ReplicaEndpoint)[] = ['status', 'put', 'confirm'];
 
@@ -134,4 +138,39 @@ void test('a point that can not be closed leaves no second sender behind', async
   assert.equal(puts, 4);
   assert.equal(link.mostPuts, 1);
   assert.equal(vm.count('a', 'comparing'), 0);
+});
+
+void test('enabling whose answer gets lost leaves nothing behind, or what the next try goes on with', async (t) => {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const vms = await VmHosts.make(seeded(seed));
+  const hosts = await TwoHosts.open(vms.directory, vms.hypervisors);
+  t.after(async () => {
+    await hosts.close();
+    await vms.dispose();
+  });
+  await hosts.begin();
+  await vms.hypervisors.a.setAutostart(VM, true);
+  await vms.hypervisors.a.start(VM);
+  await vms.change('a', 10);
+  const there = () => hosts.b.services.replicas.all().length + hosts.b.services.store.relationships().length;
+  const { link } = hosts.a;
+  const answerLost = { call: 'prepare', when: 'after', code: 'interrupted' } as const;
+
+  link.once(answerLost);
+  await assert.rejects(ReplicatedVm.enable(hosts, vms), { code: 'interrupted' });
+  assert.deepEqual(hosts.a.services.store.relationships(), []);
+  assert.equal((await vms.hypervisors.a.getVm(VM)).autostart, true);
+  assert.equal(there(), 0);
+  await assert.rejects(vms.hypervisors.b.getVm(VM), { code: 'not-found' });
+
+  link.once(answerLost, { call: 'remove', when: 'before', code: 'unreachable' });
+  await assert.rejects(ReplicatedVm.enable(hosts, vms), { code: 'interrupted' });
+  const told = hosts.a.services.store.events({ limit: 10 }).filter(({ kind }) => kind === 'peer-not-told');
+  assert.equal(told.length, 1);
+  assert.equal(there(), 2, 'one replica that nobody here knows of');
+
+  const vm = await ReplicatedVm.enable(hosts, vms);
+  await vm.replicated('a');
+  assert.equal(there(), 2);
 });

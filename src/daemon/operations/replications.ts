@@ -1,7 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Operations, Result } from '../../api/contract.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
-import { NO_STATISTICS, type RelationshipRecord } from '../../store/store.ts';
+import type { Position } from '../../model/relationship.ts';
+import { NO_STATISTICS, type RelationshipRecord, type Store } from '../../store/store.ts';
 import { move, update } from '../../failover/services.ts';
 import { findRelationship } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
@@ -77,9 +78,9 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       }
       const disks = chosen.map(({ target, size, path }) => ({ target, size, path }));
       const { intervalSeconds, history, thin } = request;
-      const start = { epoch: 1, sequence: 0, state: randomBytes(16).toString('hex') };
+      const { id, start } = enabling(store, vm.id, request.peer);
       const record: RelationshipRecord = {
-        id: randomUUID(),
+        id,
         vmId: vm.id,
         vmName: vm.name,
         peer: request.peer,
@@ -115,9 +116,11 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         // From now on the daemon decides about the start after a boot: it asks first who holds the role.
         if (vm.autostart) await hypervisor.setAutostart(vm.id, false);
       } catch (error) {
-        store.deleteRelationship(record.id);
+        // The peer may have made the replica all the same.
+        await actions.finish('remove-replication', record.id, { keepDisks: false, tellPeer: true });
         throw error;
       }
+      store.setSetting(enablingKey(vm.id, request.peer), '');
       services.event(
         record.id,
         'info',
@@ -204,4 +207,19 @@ function prepareOf(record: RelationshipRecord) {
   const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [], autostart } = record;
   const disks = record.disks.map(({ target, size }) => ({ target, size }));
   return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history, thin, autostart };
+}
+
+/**
+ * What a relationship that is about to begin is called. Until it has begun, each try has the same name: a replica that the peer made
+ * although nobody here heard of it is found by the next one.
+ */
+function enabling(store: Store, vmId: string, peer: string): { readonly id: string; readonly start: Position } {
+  const known = store.setting(enablingKey(vmId, peer)) ?? '';
+  const [id = randomUUID(), state = randomBytes(16).toString('hex')] = known.split(' ').filter(Boolean);
+  store.setSetting(enablingKey(vmId, peer), `${id} ${state}`);
+  return { id, start: { epoch: 1, sequence: 0, state } };
+}
+
+function enablingKey(vmId: string, peer: string): string {
+  return `enabling ${vmId} ${peer}`;
 }
