@@ -37,7 +37,7 @@ async function main(): Promise<boolean> {
     for (const part of PARTS.filter(({ name }) => options.parts.includes(name))) {
       noise.calibrate();
       const say = (line: string) => console.error(`${part.name}: ${line}`);
-      const bench: Bench = { place, corpus, full, rounds, say };
+      const bench: Bench = { place, images: directory, corpus, full, rounds, say };
       const started = performance.now();
       let rows: PartResult['rows'] = [];
       let failure: string | null = null;

@@ -5,6 +5,8 @@ import type { Summary } from './measure/samples.ts';
 
 export interface Bench {
   readonly place: Place;
+  /** Where images are kept from run to run. */
+  readonly images: string;
   readonly corpus: Corpus;
   /** The full form: sizes as in the targets, at least five rounds. */
   readonly full: boolean;

@@ -4,18 +4,18 @@ import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { createClient, type Client } from '../../src/cli/client.ts';
 import type { ConfigFile } from '../../src/daemon/config/options.ts';
 import { until } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../bin/understudyd', import.meta.url));
 const START_TIMEOUT_MS = 30_000;
 
 export interface DaemonPlace {
   readonly name: string;
+  /** The built daemon. */
+  readonly program: string;
   /** For disks, logs and the database. */
   readonly data: string;
   /** For sockets: a short path. */
@@ -64,9 +64,13 @@ export class BenchDaemon {
 
   async start(): Promise<void> {
     const log = openSync(this.#logFile, 'a');
-    const child = spawn(PROGRAM, ['--config', join(this.place.data, 'understudyd.yaml')], {
-      stdio: ['ignore', log, log],
-    });
+    const child = spawn(
+      process.execPath,
+      ['--enable-source-maps', this.place.program, '--config', join(this.place.data, 'understudyd.yaml')],
+      {
+        stdio: ['ignore', log, log],
+      },
+    );
     closeSync(log);
     this.#child = child;
     const words = () => readFileSync(this.#logFile, 'utf8').trimEnd().split('\n').slice(-10).join('\n');

@@ -67,6 +67,7 @@ export class Pair {
     mkdirSync(directory, { recursive: true });
     const at = (side: string) => ({
       name: `${name}-${side}`,
+      program: place.program,
       data: join(directory, side),
       run: join(place.run, `${name}-${side}`),
     });

@@ -1,14 +1,21 @@
 /** Where a run of the bench keeps its files; gone when it ends, also when it is told to end early. */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { onInterrupt } from '../../lab/hosts/interrupt.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const CACHE = join(ROOT, '.cache');
 
 export class Place {
   /** Disks and logs, on the storage that is measured. */
   readonly data: string;
   /** Sockets: their paths must be short. */
   readonly run: string;
+  /** The built daemon, as it was when the bench began: who builds again meanwhile changes nothing. */
+  readonly program: string;
+  readonly #build: string;
   readonly #closing: (() => Promise<void>)[] = [];
   readonly #forget: () => void;
 
@@ -17,6 +24,10 @@ export class Place {
     mkdirSync(directory, { recursive: true });
     this.data = mkdtempSync(join(directory, 'run-'));
     this.run = mkdtempSync(join(tmpdir(), 'us-b-'));
+    mkdirSync(CACHE, { recursive: true });
+    this.#build = mkdtempSync(join(CACHE, 'bench-build-')); // below the root: its npm packages are found from there
+    cpSync(join(ROOT, 'dist'), this.#build, { recursive: true });
+    this.program = join(this.#build, 'understudyd.mjs');
     this.#forget = onInterrupt(() => this.#end());
   }
 
@@ -40,6 +51,6 @@ export class Place {
 
   async #end(): Promise<void> {
     for (const close of this.#closing.splice(0).toReversed()) await close();
-    for (const path of [this.data, this.run]) rmSync(path, { recursive: true, force: true });
+    for (const path of [this.data, this.run, this.#build]) rmSync(path, { recursive: true, force: true });
   }
 }
