@@ -14,6 +14,7 @@ export interface HealthFacts {
   readonly lagMs: number | null;
   readonly cycles: number;
   readonly missedCycles: number;
+  readonly stoppedByLease?: boolean;
 }
 
 /** Lag up to this many intervals is a late cycle, not a warning. */
@@ -50,6 +51,8 @@ export function judgeHealth(facts: HealthFacts): { health: Health; reasons: stri
 
   const stateIsCritical = CRITICAL_STATES[facts.state];
   if (stateIsCritical !== undefined) critical.push(stateIsCritical);
+  if (facts.stoppedByLease === true)
+    critical.push('the VM is stopped: the Replica server does not answer, its lease is over');
   const stateWarns = WARNING_STATES[facts.state];
   if (stateWarns !== undefined) warning.push(stateWarns);
   if (facts.suspended || facts.state === 'Suspended') {

@@ -1,5 +1,6 @@
 /** Fields of inputs that several operations share. */
 import * as z from 'zod';
+import { LEASE_SECONDS } from '../model/lease.ts';
 
 export const ref = z
   .string()
@@ -23,6 +24,13 @@ export const thin = z
   )
   .max(16)
   .describe('beyond the newest ones: the newest recovery point of each of the newest periods');
+
+export const leaseSeconds = z
+  .union([z.literal(0), z.int().min(LEASE_SECONDS.min).max(LEASE_SECONDS.max)])
+  .describe(
+    'fence: without an answer of the Replica server for so many seconds the primary stops the VM, and a failover without contact ' +
+      'waits until it surely has: two never run, and a lost link stops the guest. 0: no lease, the guest runs on',
+  );
 
 export const point = z.int().min(0).describe('sequence of a recovery point, as the list of points gives it');
 

@@ -157,6 +157,15 @@ export const ReplicationView = z
     thin: z
       .array(z.object({ everySeconds: z.number().int(), count: z.number().int() }))
       .describe('and of older ones the newest of each of so many periods'),
+    leaseSeconds: z
+      .number()
+      .int()
+      .describe('fence: without an answer of the Replica server for so long the VM stops; 0: it runs on'),
+    stoppedByLease: z.boolean().describe('the lease is over: the VM is stopped until the Replica server answers'),
+    leaseLeftMs: z
+      .number()
+      .nullable()
+      .describe('replica: for so long the VM may still run at the primary: a failover waits; null: no lease'),
     disks: z.array(z.object({ target: z.string(), size: bytes, path: z.string() })),
     position: position.describe('primary: last acknowledged; replica: last applied'),
     protectedUntil: time

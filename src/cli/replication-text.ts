@@ -65,6 +65,7 @@ export function replicationSheet(output: Output, one: Replication): string {
         : `log ${inFlight.sequence}: ${bytes(inFlight.sentBytes)} of ${bytes(inFlight.totalBytes)} sent`,
     ],
     ['settings', `every ${duration(one.intervalSeconds * 1000)}, ${one.history} recovery points besides the latest`],
+    ['fence', fenceText(one)],
     ['disks', one.disks.map(({ target, size, path }) => `${target}  ${bytes(size)}  ${path}`).join('\n')],
     ['position', `epoch ${one.epoch}, log ${one.position.sequence}`],
     [
@@ -88,6 +89,16 @@ export function replicationSheet(output: Output, one: Replication): string {
     ],
     ['enabled', timeOfDay(one.createdAt)],
   ]);
+}
+
+function fenceText({ leaseSeconds, stoppedByLease, leaseLeftMs, peer }: Replication): string | undefined {
+  if (leaseSeconds === 0) return undefined;
+  const lease = `lease of ${duration(leaseSeconds * 1000)}`;
+  if (stoppedByLease) return `${lease}: over, the VM is stopped until ${peer} answers`;
+  if (leaseLeftMs === null) return `${lease}: without an answer of ${peer} for so long the VM stops`;
+  return leaseLeftMs === 0
+    ? `${lease}: surely over`
+    : `${lease}: a failover waits ${duration(leaseLeftMs)} before it starts the VM`;
 }
 
 function peerText(peer: NonNullable<Replication['peerStatus']>): string {

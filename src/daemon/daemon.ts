@@ -8,6 +8,7 @@ import type { Operations } from '../api/contract.ts';
 import { cancelFailover } from '../failover/cancel.ts';
 import { completeFailover } from '../failover/complete.ts';
 import { LOCK_NAME } from '../failover/definition.ts';
+import { newLeases } from '../failover/lease.ts';
 import { exportPoint } from '../failover/export.ts';
 import { plannedFailover } from '../failover/planned.ts';
 import { removeReplication } from '../failover/remove.ts';
@@ -41,6 +42,8 @@ import { hostOperations } from './operations/host.ts';
 import { peerOperations } from './operations/peers.ts';
 import { replicationOperations, viewOf } from './operations/replications.ts';
 import { streamOperations } from './operations/streams.ts';
+import { keepGuard } from './lease-guard.ts';
+import { LeaseKeeper } from './lease-keeper.ts';
 import { openStore } from './open-store.ts';
 import { peerBook, PeerEndpoints } from './peers.ts';
 import { endpointFor } from './replica-host.ts';
@@ -102,6 +105,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     peer: (name) => endpoints.get(name),
     replicaDirectory: (id) => join(config.replicaDirectory, id),
     lockDirectory: join(config.stateDirectory, LOCK_NAME),
+    leases: newLeases(join(config.runDirectory, 'leases')),
     now: Date.now,
     event: (relationship, severity, kind, message) => events.add(relationship, severity, kind, message),
   };
@@ -135,6 +139,13 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const endpoint = (peer: string) => endpointFor(all, peer);
   // Peers are served before plans go on: the other side of a planned failover may be waiting for the same.
   peerServer = await PeerServer.listen({ host, port, authority, peers, enrolment, endpoint, version: VERSION, log });
+  // Before anything that may take its time: VMs run on leases that end.
+  const leaseKeeper = new LeaseKeeper({
+    services,
+    log,
+    guard: () => keepGuard(services.leases.directory, config.libvirtSocket),
+  });
+  leaseKeeper.begin();
   // Views are gone with the process that served them; a test VM that has waited meanwhile goes on with a new one.
   for (const { id, test } of store.relationships()) {
     if (test === null || journal.holder(id) !== undefined) continue;
@@ -171,6 +182,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     close: async () => {
       clearInterval(renewal);
       await contact.close();
+      await leaseKeeper.close();
       await roles.close();
       // Before the loops: what an action does last may be to begin one.
       await actions.close();

@@ -4,6 +4,7 @@
 import { removeBitmapsFromDisks } from '../failover/bitmaps.ts';
 import { defineLocked } from '../failover/definition.ts';
 import { stepDown } from '../failover/fence.ts';
+import { grantLease } from '../failover/lease.ts';
 import { move, recordOf, update } from '../failover/services.ts';
 import { isStarting, mayStart } from '../failover/starting.ts';
 import { checkTakeOver } from '../failover/take-over.ts';
@@ -27,7 +28,7 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
     }
     return record;
   };
-  return {
+  const answer: ReplicaEndpoint = {
     prepare: async (request) => {
       const record = services.store.relationship(request.id);
       if (record === undefined) await refuseStranger(services, request);
@@ -55,8 +56,14 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
     },
     digests: async (id, target, from, count) => await local.digests(own(id).id, target, from, count),
     takeOver: async (id, request) => await local.takeOver(own(id).id, request),
+    lease: async (id, seconds) => {
+      // Noted before it is said how things stand: a failover that begins meanwhile finds it, and waits.
+      if (own(id).role === 'replica') grantLease(services, id, seconds);
+      return { ...(await answer.status(id)), leaseSeconds: seconds };
+    },
     remove: async (id, options) => await local.remove(own(id).id, options),
   };
+  return answer;
 }
 
 /** A copy is complete once a point that it made is in the disks: regular replication has begun. */
@@ -121,6 +128,8 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
       else if (before.role === 'primary') await becomeReplica(services, before, request);
       else if (request.base === 'compare') move(services, request.id, 'made-replica', settingsOf(request));
       else update(services, request.id, settingsOf(request));
+      // Whoever may fail over from now on counts as having granted what it is told of.
+      grantLease(services, request.id, request.leaseSeconds ?? 0);
     },
 
     takeOver: async (id, request) => {
@@ -142,8 +151,15 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
   };
 }
 
-function settingsOf({ epoch, intervalSeconds, history, thin = [], autostart }: PrepareReplica) {
-  return { epoch, intervalSeconds, history, thin, ...(autostart === undefined ? {} : { autostart }) };
+function settingsOf({ epoch, intervalSeconds, history, thin = [], autostart, leaseSeconds }: PrepareReplica) {
+  return {
+    epoch,
+    intervalSeconds,
+    history,
+    thin,
+    ...(autostart === undefined ? {} : { autostart }),
+    ...(leaseSeconds === undefined ? {} : { leaseSeconds }),
+  };
 }
 
 async function rememberNew(
@@ -167,6 +183,7 @@ async function rememberNew(
     history: request.history,
     thin: request.thin ?? [],
     autostart: request.autostart ?? false,
+    leaseSeconds: request.leaseSeconds ?? 0,
     position: request.start!,
     protectedUntil: null,
     bitmap: null,

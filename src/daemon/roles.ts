@@ -9,6 +9,7 @@ import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
 import { defineRunnable } from '../failover/definition.ts';
 import { stepDown } from '../failover/fence.ts';
+import { mayRun } from '../failover/lease.ts';
 import { move, recordOf, type FailoverServices } from '../failover/services.ts';
 import { markStarting } from '../failover/starting.ts';
 import { judgeAfterStepDown, judgePeer, judgeStart, type StartPolicy } from '../model/role.ts';
@@ -118,6 +119,7 @@ export class Roles {
       const regained = await markStarting(services, id, async () => {
         const status = await this.#ask(record, signal);
         if (status === undefined || judgeAfterStepDown(record, status) === 'stay') return false;
+        if (!(await mayRun(services, record))) return false;
         await this.#regain(record, status.epoch);
         return true;
       });
@@ -132,22 +134,24 @@ export class Roles {
     await defineRunnable(services, record);
     const vm = await services.hypervisor.vmStatus(record.vmId);
     if (vm.state === 'paused') await services.hypervisor.resume(record.vmId);
-    else if (record.autostart) await services.hypervisor.start(record.vmId);
-    move(services, record.id, 'role-regained', { epoch, failure: null });
+    else if (record.autostart || record.stoppedByLease === true) await services.hypervisor.start(record.vmId);
+    move(services, record.id, 'role-regained', { epoch, failure: null, stoppedByLease: false });
     const text = `the failover on ${record.peer} was cancelled: this host holds the role again`;
     services.event(record.id, 'info', 'role-regained', text);
     services.primaries.start(record.id);
   }
 
   async #startByPolicy(id: string, signal: AbortSignal): Promise<void> {
-    const { services, startPolicy: policy, startPolicyMinutes } = this.#options;
+    const { services, startPolicy, startPolicyMinutes } = this.#options;
     const asked = services.now();
     for (let told = false; ; told = true) {
       const judged = await markStarting(services, id, async () => {
         const record = recordOf(services, id);
         const status = await this.#ask(record, signal);
         const waitedMs = services.now() - asked;
+        const policy = (record.leaseSeconds ?? 0) > 0 ? 'never-alone' : startPolicy;
         const judgement = judgeStart(record, status, { policy, waitedMs, patienceMs: startPolicyMinutes * 60_000 });
+        if (judgement === 'start' && !(await mayRun(services, record))) return 'wait';
         if (judgement === 'start') {
           await this.#startVm(record, 'info', `${record.peer} has not taken over: starting the VM`);
         } else if (judgement === 'start-unknowing') {

@@ -2,6 +2,7 @@
 import { judgeHealth } from '../api/health.ts';
 import type { ActionView, PointView, ReplicationView } from '../api/resources.ts';
 import type { VmState } from '../hypervisor/hypervisor.ts';
+import { leaseLeftMs } from '../failover/lease.ts';
 import { frontier, type Plan } from '../journal/plan.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
@@ -46,6 +47,9 @@ export function replicationView(
     intervalSeconds: record.intervalSeconds,
     history: record.history,
     thin: [...(record.thin ?? [])],
+    leaseSeconds: record.leaseSeconds ?? 0,
+    stoppedByLease: record.stoppedByLease ?? false,
+    leaseLeftMs: record.role === 'replica' && (record.leaseSeconds ?? 0) > 0 ? leaseLeftMs(services, record) : null,
     disks: disks.map(({ target, size, path }) => ({ target, size, path })),
     position: replica?.applied ?? record.position,
     protectedUntil,

@@ -1,6 +1,7 @@
 /** How a replica keeps the old primary out, before it becomes the primary itself; and how the old primary gives way. */
 import { Failure } from '../model/failure.ts';
 import { defineLocked } from './definition.ts';
+import { alone } from './lease.ts';
 import { move, recordOf, replicaOf, type FailoverServices } from './services.ts';
 
 /**
@@ -29,6 +30,10 @@ export function requireEpoch(services: FailoverServices, id: string, epoch: numb
  * dies in the middle does the rest when it starts, and resumes what it has paused when the role comes back.
  */
 export async function stepDown(services: FailoverServices, id: string): Promise<void> {
+  await alone(services, id, () => giveWay(services, id));
+}
+
+async function giveWay(services: FailoverServices, id: string): Promise<void> {
   const record = recordOf(services, id);
   const wasKnown = record.state === 'SteppedDown';
   const vm = await services.hypervisor.vmStatus(record.vmId);

@@ -8,12 +8,14 @@ import { positionSchema } from '../deltalog/header.ts';
 import { within } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
 import { rememberPeer } from '../replica/record.ts';
+import type { RelationshipRecord } from '../store/store.ts';
 import { samePosition } from '../model/relationship.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
 import { removeBitmapsFromDisks } from './bitmaps.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
 import { stepDown } from './fence.ts';
+import { forgetStopped, grantLease } from './lease.ts';
 import { move, recordOf, update, type FailoverServices } from './services.ts';
 import { startAgain } from './starting.ts';
 
@@ -54,7 +56,7 @@ export async function checkPlanned(services: FailoverServices, id: string, reque
   return {
     start: request.start,
     shutdownTimeoutMs: request.shutdownTimeoutSeconds * 1000,
-    wasRunning: vm.state !== 'off',
+    wasRunning: vm.state !== 'off' || record.stoppedByLease === true,
     epoch: record.epoch + 1,
     takeOver: randomUUID(),
   };
@@ -84,7 +86,9 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
     {
       name: 'shut the guest down',
       run: async (services, plan) => {
+        await forgetStopped(services, plan.relationship);
         await services.hypervisor.shutdown(recordOf(services, plan.relationship).vmId, args(plan).shutdownTimeoutMs);
+        await forgetStopped(services, plan.relationship); // it may have been off otherwise than by its guest
       },
       undo: async (services, plan) => {
         if (!args(plan).wasRunning || handedOver(services, plan)) return;
@@ -104,10 +108,9 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
       name: 'lock the VM',
       run: async (services, plan) => {
         const record = recordOf(services, plan.relationship);
+        await requireOff(services, record);
         await defineLocked(services, record);
-        const vm = await services.hypervisor.vmStatus(record.vmId);
-        if (vm.state !== 'off')
-          throw new Failure('vm-running', `${record.vmName} was started during its planned failover`);
+        await requireOff(services, record); // from now on it can't be started any more
         move(services, plan.relationship, 'prepared');
       },
       undo: async (services, plan) => {
@@ -140,19 +143,22 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
         if (status.state === 'RecoveryInProgress') {
           throw new Failure('busy', `${record.peer} is taking over, or taking it back`);
         }
+        // A failover there that was taken back may have raised it already.
+        const above = Math.max(epoch + 1, status.epoch);
         await endpoint.prepare({
           id: record.id,
           vmId: record.vmId,
           vmName: record.vmName,
           definition: record.definition,
           disks: record.disks.map(({ target, size }) => ({ target, size })),
-          epoch: epoch + 1,
+          epoch: above,
           intervalSeconds: record.intervalSeconds,
           history: record.history,
           thin: record.thin ?? [],
+          leaseSeconds: record.leaseSeconds ?? 0,
           base: 'continue',
         });
-        update(services, record.id, { epoch: epoch + 1 });
+        update(services, record.id, { epoch: above });
       },
     },
     {
@@ -179,6 +185,11 @@ async function cycle(
   };
   const loop = services.primaries.loop(plan.relationship);
   await within(CYCLE_MS, late, (stop) => loop.cycleNow(kind, AbortSignal.any([signal, stop])));
+}
+
+async function requireOff(services: FailoverServices, { vmId, vmName }: RelationshipRecord): Promise<void> {
+  const { state } = await services.hypervisor.vmStatus(vmId);
+  if (state !== 'off') throw new Failure('vm-running', `${vmName} was started during its planned failover`);
 }
 
 function handedOver(services: FailoverServices, plan: Plan): boolean {
@@ -215,6 +226,7 @@ async function becomeReplica(services: FailoverServices, plan: Plan): Promise<vo
   }
   // A daemon that dies here finds a replica of a primary when it starts, and freezes it.
   await present?.thaw();
+  grantLease(services, id, record.leaseSeconds ?? 0); // the other side has run with one since it took the role
   move(services, id, 'handed-over', {
     epoch,
     bitmap: null,

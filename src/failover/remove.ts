@@ -5,6 +5,7 @@ import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
 import { bitmapName } from '../primary/replication.ts';
 import { defineRunnable } from './definition.ts';
+import { keepLease } from './lease.ts';
 import { recordOf, update, type FailoverServices } from './services.ts';
 
 const argsSchema = z.object({ keepDisks: z.boolean(), tellPeer: z.boolean() });
@@ -52,6 +53,8 @@ export const removeReplication: PlanDefinition<FailoverServices> = {
       run: async (services, plan) => {
         const record = services.store.relationship(plan.relationship);
         if (record === undefined) return;
+        update(services, record.id, { leaseSeconds: 0 });
+        await keepLease(services, record.id);
         services.event(
           plan.relationship,
           'info',

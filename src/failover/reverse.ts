@@ -10,6 +10,7 @@ import { asFailure, Failure } from '../model/failure.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
 import { COMPLETE_STEPS } from './complete.ts';
+import { mayRun } from './lease.ts';
 import { move, recordOf, type FailoverServices } from './services.ts';
 
 const argsSchema = z.object({ start: positionSchema });
@@ -41,6 +42,8 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
       run: async (services, plan) => {
         const record = recordOf(services, plan.relationship);
         if (hasMovedOn(record)) return;
+        // From here on that host may fail over again: this one runs with a lease.
+        if (!(await mayRun(services, record))) throw new Failure('busy', `${record.peer} grants no lease`);
         const endpoint = services.peer(record.peer);
         const prepared = endpoint.prepare({
           id: record.id,
@@ -52,6 +55,7 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
           intervalSeconds: record.intervalSeconds,
           history: record.history,
           thin: record.thin ?? [],
+          leaseSeconds: record.leaseSeconds ?? 0,
           autostart: record.autostart,
           base: 'compare',
           start: argsSchema.parse(plan.args).start,

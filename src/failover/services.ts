@@ -11,6 +11,7 @@ import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import type { Replica } from '../replica/replica.ts';
 import type { Replicas } from '../replica/replicas.ts';
 import type { RelationshipRecord, Severity, Store } from '../store/store.ts';
+import type { Leases } from './lease.ts';
 import type { TestViews } from './test-views.ts';
 
 export interface FailoverServices {
@@ -24,6 +25,7 @@ export interface FailoverServices {
   readonly replicaDirectory: (id: string) => string;
   /** A path that never exists: see `definition.ts`. */
   readonly lockDirectory: string;
+  readonly leases: Leases;
   readonly now: () => number;
   readonly event: (relationship: string, severity: Severity, kind: string, message: string) => void;
 }

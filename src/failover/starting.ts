@@ -8,6 +8,7 @@ import { judgeStart } from '../model/role.ts';
 import type { Store } from '../store/store.ts';
 import type { Plan } from '../journal/plan.ts';
 import { stepDown } from './fence.ts';
+import { mayRun } from './lease.ts';
 import { recordOf, type FailoverServices } from './services.ts';
 
 const marks = new WeakMap<Store, Map<string, number>>();
@@ -55,10 +56,16 @@ export async function startAgain(services: FailoverServices, id: string, told: b
       .peer(peer)
       .status(id)
       .catch(() => undefined);
-    const policy = told ? 'never-alone' : 'when-known';
+    const { leaseSeconds = 0 } = recordOf(services, id);
+    const policy = told || leaseSeconds > 0 ? 'never-alone' : 'when-known';
     const judged = judgeStart(recordOf(services, id), status, { policy, waitedMs: 0, patienceMs: 0 });
-    if (judged === 'wait') throw new Failure('busy', `a failover of ${vmName} has begun on ${peer}`);
+    if (judged === 'wait' && status !== undefined) {
+      throw new Failure('busy', `a failover of ${vmName} has begun on ${peer}`);
+    }
+    if (judged === 'wait') throw new Failure('busy', `${vmName} is not started again before ${peer} was asked`);
     if (judged === 'step-down') await stepDown(services, id);
-    if (judged === 'start' || judged === 'start-unknowing') await services.hypervisor.start(vmId);
+    if (judged !== 'start' && judged !== 'start-unknowing') return;
+    if (!(await mayRun(services, recordOf(services, id)))) throw new Failure('busy', `${peer} grants no lease`);
+    await services.hypervisor.start(vmId);
   });
 }

@@ -14,6 +14,7 @@ import { NO_STATISTICS } from '../store/store.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
 import { move, recordOf, replicaOf, type FailoverServices } from './services.ts';
 import { beginFailover, requireEpoch } from './fence.ts';
+import { beginLease, startHeld } from './lease.ts';
 
 const argsSchema = z.object({ epoch: z.number(), position: positionSchema, start: z.boolean() });
 const args = (plan: Plan) => argsSchema.parse(plan.args);
@@ -80,6 +81,12 @@ export const takeOver: PlanDefinition<FailoverServices> = {
       name: 'take the role',
       run: async (services, plan) => {
         requireEpoch(services, plan.relationship, args(plan).epoch);
+        // Before the old primary can see that this host is the primary, and so only while it isn't.
+        const record = recordOf(services, plan.relationship);
+        if (record.role === 'replica') {
+          await beginLease(services, record);
+          requireEpoch(services, plan.relationship, args(plan).epoch);
+        }
         move(services, plan.relationship, 'taken-over', {
           position: args(plan).position,
           bitmap: bitmap(plan),
@@ -97,7 +104,7 @@ export const takeOver: PlanDefinition<FailoverServices> = {
     {
       name: 'start the VM',
       run: async (services, plan) => {
-        if (args(plan).start) await services.hypervisor.start(recordOf(services, plan.relationship).vmId);
+        if (args(plan).start) await startHeld(services, recordOf(services, plan.relationship));
       },
       undo: (services, plan) => services.hypervisor.destroy(recordOf(services, plan.relationship).vmId),
     },

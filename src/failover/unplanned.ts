@@ -14,6 +14,7 @@ import type { RelationshipRecord } from '../store/store.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
 import { failoverOverlays, move, recordOf, replicaOf, update, type FailoverServices } from './services.ts';
 import { beginFailover, requireEpoch } from './fence.ts';
+import { outlastLease } from './lease.ts';
 
 const argsSchema = z.object({
   point: z.number().nullable(),
@@ -160,6 +161,11 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
         await removeOverlays(failoverOverlays(services, recordOf(services, plan.relationship)));
         update(services, plan.relationship, { failover: null });
       },
+    },
+    {
+      // It was told nothing new since it was fenced. What was received is applied, and disks are prepared, meanwhile.
+      name: "wait until the old primary's lease is over",
+      run: (services, plan, signal) => outlastLease(services, plan.relationship, signal),
     },
     {
       name: 'define the VM',

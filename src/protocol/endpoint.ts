@@ -22,6 +22,8 @@ export interface PrepareReplica {
   readonly history: number;
   /** Which older ones are kept besides; none if left out. */
   readonly thin?: readonly ThinningRule[];
+  /** `fence: lease`, s; 0 for none. Left out: as it was. What binds is what `lease` asks for. */
+  readonly leaseSeconds?: number;
   /** Whether the VM starts with its host: also with this one, once it is the primary. Left out: as it was. */
   readonly autostart?: boolean;
   /**
@@ -47,6 +49,8 @@ export interface ReplicaStatus {
   readonly applied: Position;
   /** Whether the VM of the relationship runs on the answering host. */
   readonly vmRunning: boolean;
+  /** Of an answer to `lease`: what that host holds to from now on, s. */
+  readonly leaseSeconds?: number;
 }
 
 /** Names one delta log: its place and its own id, so that two tries at the same place are never taken for each other. */
@@ -101,6 +105,11 @@ export interface ReplicaEndpoint {
   takeOver(id: string, request: TakeOver): Promise<ReplicaStatus>;
   /** Ends the relationship at the replica: its VM definition, points and disks go, unless `keepDisks`. */
   remove(id: string, options: { keepDisks: boolean }): Promise<void>;
+  /**
+   * Asks for a lease of `seconds` (model/lease.ts): a replica that isn't failing over holds back any failover until it is surely over.
+   * Whether the answer is one, `isGranted` tells. Absent where there is a replica engine, but no host that could start a VM.
+   */
+  lease?(id: string, seconds: number, signal?: AbortSignal): Promise<ReplicaStatus>;
   /**
    * Resolves when that host answers again for the first time after it didn't: a hint to try again at once. Absent where
    * there is no way between that could break.

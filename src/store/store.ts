@@ -109,6 +109,10 @@ export interface RelationshipRecord {
   readonly history: number;
   /** Which recovery points are kept besides the newest; none if left out. */
   readonly thin?: readonly ThinningRule[];
+  /** `fence: lease`: without an answer of its Replica server for so long the primary stops the VM, s; 0 or left out: it doesn't. */
+  readonly leaseSeconds?: number;
+  /** Primary: its lease was over, and the VM is stopped until there is another one. */
+  readonly stoppedByLease?: boolean;
   readonly disks: readonly LocalDisk[];
   /** The VM's definition, as it is to run (with this host's disks, never locked). */
   readonly definition: string;

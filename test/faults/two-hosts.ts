@@ -17,6 +17,7 @@ import type { DaemonServices } from '../../src/daemon/services.ts';
 import { cancelFailover } from '../../src/failover/cancel.ts';
 import { completeFailover } from '../../src/failover/complete.ts';
 import { LOCK_NAME } from '../../src/failover/definition.ts';
+import { newLeases } from '../../src/failover/lease.ts';
 import { plannedFailover } from '../../src/failover/planned.ts';
 import { removeReplication } from '../../src/failover/remove.ts';
 import { reverseReplication } from '../../src/failover/reverse.ts';
@@ -118,6 +119,7 @@ export class Host {
       peer: () => endpoint,
       replicaDirectory: (id) => at('replicas', id),
       lockDirectory: at(LOCK_NAME),
+      leases: newLeases(at('run', 'leases')),
       now: Date.now,
       event: (relationship, severity, kind, message) => events.add(relationship, severity, kind, message),
     };

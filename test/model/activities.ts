@@ -4,9 +4,12 @@ import { hasEnded, type Plan } from '../../src/journal/plan.ts';
 import { runsHere } from '../../src/model/role.ts';
 import { runCopy } from '../../src/primary/copy.ts';
 import { runCycle } from '../../src/primary/cycle.ts';
+import { keepLease, renewLease, wantsLease } from '../../src/failover/lease.ts';
+import { heldUntil, needsLease } from '../../src/model/lease.ts';
 import { answering, hostOf } from './host.ts';
 import { deliver } from './link.ts';
-import { Dead, Paused, Pruned, kill, powerOff, type Run } from './run.ts';
+import { Dead, Paused, Pruned, kill, loseVm, powerOff, type Run } from './run.ts';
+import { isFresh, isOverdue, nextMoment } from './time.ts';
 import { HOSTS, ID, other, type HostName, type World } from './world.ts';
 
 export interface Activity {
@@ -20,7 +23,9 @@ export interface Activity {
 
 /** Everything that may happen next. */
 export function activities(world: World): Activity[] {
-  return [...HOSTS.flatMap((host) => [...byItself(world, host), ...byPerson(world, host)]), ...byChance(world)];
+  const lease = world.budget.lease > 0 ? HOSTS.flatMap((host) => byLease(world, host)) : [];
+  const hosts = HOSTS.flatMap((host) => [...byItself(world, host), ...byPerson(world, host)]);
+  return [...hosts, ...lease, ...byChance(world)];
 }
 
 /** What a daemon does by itself, and a guest. */
@@ -65,9 +70,43 @@ function byItself(world: World, host: HostName): Activity[] {
   return found;
 }
 
+/** What `LeaseKeeper` does: at any time, also before plans are taken up. */
+function byLease(world: World, host: HostName): Activity[] {
+  const { record, lease, stopped, up } = world.hosts[host];
+  const found: Activity[] = [];
+  const add = (words: string, act: Activity['act']) =>
+    found.push({ words: `${host}: ${words}`, host, what: 'lease', person: false, act });
+  if (isOverdue(world, host)) {
+    if (up) add('the guard pauses the VM, its daemon hangs', ({ world: now }) => guard(now, host, 'paused'));
+    else add('the guard ends the VM, libvirt hangs', ({ world: now }) => guard(now, host, 'off'));
+  }
+  if (!up || record === null) return found;
+  const held = lease !== null && heldUntil(lease, lease.seconds) > world.clock;
+  if (stopped || (held ? record.stoppedByLease === true : lease !== null || needsLease(record))) {
+    add('looks after its lease', async (run) => await keepLease(hostOf(run, host).services, ID));
+  }
+  const fresh = lease?.sentAt === world.clock && isFresh(world, other(host));
+  if (runsHere(record) && (!fresh || record.stoppedByLease === true)) {
+    add('renews its lease', async (run) => {
+      const { services } = hostOf(run, host);
+      const now = services.store.relationship(ID)!;
+      if (await wantsLease(services, now)) await renewLease(services, now);
+    });
+  }
+  return found;
+}
+
+/** Past the daemon: what libvirt sees is a VM that is paused, or one whose QEMU has died. */
+function guard(world: World, host: HostName, state: 'paused' | 'off'): void {
+  const here = world.hosts[host];
+  here.stopped = true;
+  if (state === 'paused') here.vm!.state = 'paused';
+  else loseVm(here);
+}
+
 function byPerson(world: World, host: HostName): Activity[] {
   const here = world.hosts[host];
-  const { record, vm, replica, plans } = here;
+  const { record, vm, replica, plans, lease } = here;
   const found: Activity[] = [];
   if (!here.up || record === null) return found;
   const add = (words: string, act: Activity['act']) =>
@@ -105,8 +144,16 @@ function byPerson(world: World, host: HostName): Activity[] {
   }
   // By virsh. Somebody who starts the VM on both hosts by hand gets what he asked for: not explored.
   const there = world.hosts[other(host)];
+  // Nor where the VM needs a lease and there is none: its daemon would stop it at once.
+  const leased = !needsLease(record) || (lease !== null && heldUntil(lease, lease.seconds) > world.clock);
   const elsewhere = there.vm?.state === 'running' || there.plans.some((plan) => !hasEnded(plan));
-  if (vm?.state === 'off' && !elsewhere && here.images[vm.defined] !== undefined && record.state !== 'SteppedDown') {
+  if (
+    vm?.state === 'off' &&
+    leased &&
+    !elsewhere &&
+    here.images[vm.defined] !== undefined &&
+    record.state !== 'SteppedDown'
+  ) {
     add('starts the VM', async (run) => {
       run.world.hosts[host].knows = 0; // the person knows better
       await hostOf(run, host).services.hypervisor.start(record.vmId);
@@ -116,7 +163,8 @@ function byPerson(world: World, host: HostName): Activity[] {
 }
 
 /** Faults, and their end. */
-function byChance({ cut, budget, hosts, late }: World): Activity[] {
+function byChance(all: World): Activity[] {
+  const { cut, budget, hosts, late } = all;
   const found: Activity[] = [];
   const add = (words: string, act: (world: World) => void) =>
     found.push({ words, host: undefined, what: 'chance', person: false, act: (run) => act(run.world) });
@@ -127,6 +175,8 @@ function byChance({ cut, budget, hosts, late }: World): Activity[] {
       world.budget.cuts--;
     });
   }
+  const moment = budget.lease > 0 ? nextMoment(all) : undefined;
+  if (moment !== undefined) add('time passes', (world) => void (world.clock = moment));
   for (const host of HOSTS) {
     const { up } = hosts[host];
     if (!up) add(`${host} starts again`, (world) => restart(world, host));
@@ -175,6 +225,7 @@ function write(run: Run, host: HostName): void {
 function restart(world: World, host: HostName): void {
   const here = world.hosts[host];
   here.up = true;
+  here.memory.since = world.clock;
   if (here.record !== null && runsHere(here.record) && here.replica !== null) here.replica.frozen = true;
 }
 

@@ -12,7 +12,9 @@ const STAND_IN = new URL('./stand-in/', import.meta.url).href;
 const STAND_INS: readonly (readonly [importer: RegExp, name: string, standIn: string])[] = [
   [/^primary\/(cycle|slice)\.ts$/, './capture.ts', 'capture.ts'],
   [/^primary\/(cycle|copy)\.ts$/, './open-point.ts', 'open-point.ts'],
-  [/^(primary\/.*|daemon\/roles)\.ts$/, '../lib/clock.ts', 'clock.ts'],
+  [/^(primary\/.*|daemon\/roles|failover\/lease)\.ts$/, '../lib/clock.ts', 'clock.ts'],
+  [/^failover\/lease\.ts$/, '../lib/boot-clock.ts', 'boot-clock.ts'],
+  [/^failover\/lease\.ts$/, './lease-note.ts', 'lease-note.ts'],
   [/^failover\/bitmaps\.ts$/, '../qemu/image.ts', 'image.ts'],
   [/^(failover\/unplanned|daemon\/roles)\.ts$/, 'node:fs/promises', 'files.ts'],
   [/^(failover\/.*|primary\/replication)\.ts$/, 'node:crypto', 'crypto.ts'],

@@ -91,6 +91,15 @@ export class ModelHost {
       peer: () => endpoint,
       replicaDirectory: (id: string) => `/${name}/replicas/${id}`,
       lockDirectory: `/${name}/lock`,
+      leases: {
+        directory: `/${name}/leases`,
+        granted: {
+          get: () => life.here.memory.granted ?? undefined,
+          set: (_id: string, until: number) => (life.here.memory.granted = until),
+        },
+        since: life.here.memory.since,
+        gates: new Map(),
+      },
       now: () => (this.elapsed += life.here.memory.patient ? 0 : PATIENCE_MINUTES * 60_000),
       event: () => undefined,
     } as unknown as FailoverServices;

@@ -7,6 +7,7 @@ import type {
   Point,
   Vm,
 } from '../../src/hypervisor/hypervisor.ts';
+import { heldUntil, needsLease } from '../../src/model/lease.ts';
 import { Failure } from '../../src/model/failure.ts';
 import type { Life } from './run.ts';
 import { BLOCK, BLOCKS, contentOf, other, VM_ID, type Blocks, type VmWorld } from './world.ts';
@@ -142,6 +143,7 @@ export class ModelHypervisor implements Hypervisor {
       vm.live = vm.defined;
       this.#expectContent(here.images[vm.defined]!);
       this.#expectUnknowing();
+      this.#expectLease();
     });
   }
 
@@ -171,6 +173,7 @@ export class ModelHypervisor implements Hypervisor {
     this.#effect('resume the VM', () => {
       vm.state = 'running';
       this.#expectUnknowing();
+      this.#expectLease();
     });
   }
 
@@ -210,6 +213,16 @@ export class ModelHypervisor implements Hypervisor {
     const { run, here, host } = this.#life;
     if (here.knows > (here.record?.epoch ?? 0))
       run.violate(`${host}: starts the VM although it was told of a failover`);
+  }
+
+  /** Whoever needs a lease holds one when its VM begins to run. */
+  #expectLease(): void {
+    const { run, here, host } = this.#life;
+    const { record, lease } = here;
+    if (record === null || !needsLease(record)) return;
+    if (lease === null || heldUntil(lease, record.leaseSeconds!) <= run.world.clock) {
+      run.violate(`${host}: the VM runs without a lease`);
+    }
   }
 }
 

@@ -4,7 +4,7 @@ import type { ReplicaEndpoint, ReplicaStatus } from '../../src/protocol/endpoint
 import { Dead, Paused, type Life, type Run } from './run.ts';
 import { other, type HostName } from './world.ts';
 
-type Method = Exclude<keyof ReplicaEndpoint, 'remove'>;
+type Method = Exclude<keyof ReplicaEndpoint, 'remove' | 'back'>;
 /** How a host answers: made by `host.ts`. */
 export type Answering = (run: Run, host: HostName) => ReplicaEndpoint;
 
@@ -29,6 +29,7 @@ export function linkFrom(life: Life, answering: Answering): ReplicaEndpoint {
     confirm: call('confirm'),
     digests: call('digests'),
     takeOver: call('takeOver'),
+    lease: call('lease'),
     remove: () => Promise.reject(new Failure('internal', 'removing is not explored')),
     put: async (id, log, offset, body) => {
       let text = '';

@@ -1,5 +1,6 @@
 /** What must hold in every state of the explored world (SPEC.md numbers them). */
 import type { Run } from './run.ts';
+import { rebase } from './time.ts';
 import { hasEnded } from '../../src/journal/plan.ts';
 import { BLOCKS, contentOf, HOSTS, other, type HostName, type World } from './world.ts';
 
@@ -19,6 +20,7 @@ export function checkAlways(run: Run): void {
     run.violate(`both are primary of epoch ${a.record.epoch}`);
   }
   if (running(world).length < 2) return;
+  if (world.budget.lease > 0) run.violate('two copies run, although there are leases');
   const higher = Math.max(a.record?.epoch ?? 0, b.record?.epoch ?? 0);
   if (higher > world.licensed) run.violate('two copies run, and nobody failed over without contact or by force');
   for (const { record } of [a, b]) {
@@ -79,6 +81,7 @@ export function isNormal({ hosts, cut }: World): boolean {
 
 /** Removes what nobody can come back to, so that worlds that behave alike are equal. */
 export function tidy(world: World): void {
+  rebase(world);
   const named = JSON.stringify(world.late) + HOSTS.map((host) => JSON.stringify(pendingOf(world, host))).join('');
   for (const host of HOSTS) {
     const here = world.hosts[host];

@@ -3,7 +3,7 @@
  * answer, the other host in between) the run asks, and notes what else could have been chosen.
  */
 import { Failure } from '../../src/model/failure.ts';
-import { noMemory, type HostName, type World } from './world.ts';
+import { noMemory, type HostName, type HostWorld, type World } from './world.ts';
 
 /** The daemon that wanted this is dead: nothing of it happens any more. */
 export class Dead extends Error {}
@@ -124,14 +124,21 @@ export function kill(world: World, host: HostName): void {
   end(world, host);
 }
 
-/** Power loss: VMs are off, bitmaps that were open are inconsistent, what wasn't flushed is gone. */
+/** Power loss: VMs are off, what wasn't flushed is gone. */
 export function powerOff(world: World, host: HostName): void {
   world.budget.powerLosses--;
   end(world, host);
   const here = world.hosts[host];
-  const { vm } = here;
   here.started = false;
   here.outbox = null;
+  here.lease = null;
+  here.stopped = false;
+  loseVm(here);
+}
+
+/** QEMU dies: the VM is off, bitmaps that were open are inconsistent. */
+export function loseVm(here: HostWorld): void {
+  const { vm } = here;
   if (vm === null || vm.state === 'off') return;
   for (const bitmap of here.bitmaps) if (bitmap.path === vm.live) bitmap.usable = false;
   here.vm = { ...vm, state: 'off', live: null, pointOpen: false };

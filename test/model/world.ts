@@ -3,6 +3,7 @@
  * blocks, and a block holds the number of the last write to it. A position's digest carries, beside its identity, what
  * the disks held at that instant, so that any state can be compared with what it claims to be.
  */
+import type { LeaseNote } from '../../src/failover/lease-note.ts';
 import type { Plan } from '../../src/journal/plan.ts';
 import type { RecoveryPoint, Position } from '../../src/model/relationship.ts';
 import type { RelationshipRecord } from '../../src/store/store.ts';
@@ -13,6 +14,8 @@ export const other = (name: HostName): HostName => (name === 'a' ? 'b' : 'a');
 
 export const ID = '0e0e0e0e-0000-4000-8000-000000000001';
 export const VM_ID = '0e0e0e0e-0000-4000-8000-000000000002';
+/** Of a relationship with `fence: lease`. */
+export const LEASE_SECONDS = 60;
 export const BLOCK = 64 * 1024;
 
 /** What a disk holds, block by block. */
@@ -72,6 +75,9 @@ export interface Memory {
   patient: boolean;
   /** Answers that it got in this activity. */
   answered: number;
+  /** As a Replica server: until when what it granted may hold; and when this daemon began. */
+  granted: number | null;
+  since: number;
 }
 
 /** Without what is only shown. */
@@ -90,6 +96,10 @@ export interface HostWorld {
   bitmaps: Bitmap[];
   replica: ReplicaWorld | null;
   outbox: WorldLog | null;
+  /** The note of a lease: outlives the daemon, not the boot. */
+  lease: { -readonly [key in keyof LeaseNote]: LeaseNote[key] } | null;
+  /** The guard's mark. */
+  stopped: boolean;
   memory: Memory;
   /** What the guest that runs or ran here last has written, in sum. */
   truth: Blocks;
@@ -112,6 +122,8 @@ export interface Budget {
   errors: number;
   /** The other host comes in between in the middle of an activity. */
   interruptions: number;
+  /** Not used up: 1 for a relationship with `fence: lease`. */
+  lease: number;
 }
 
 export interface LateMessage {
@@ -123,6 +135,8 @@ export interface LateMessage {
 export interface World {
   hosts: Record<HostName, HostWorld>;
   cut: boolean;
+  /** Of leases, ms. */
+  clock: number;
   late: LateMessage[];
   budget: Budget;
   /** For names that were random. */
@@ -154,11 +168,13 @@ function hex(n: number, length: number): string {
 }
 
 export function noMemory(): Memory {
-  return { begun: false, tried: [], loop: 'off', watching: null, asleep: false, patient: true, answered: 0 };
+  const tasks = { begun: false, tried: [], loop: 'off', watching: null, asleep: false } as const;
+  return { ...tasks, tried: [], patient: true, answered: 0, granted: null, since: 0 };
 }
 
 /** Where an enabled relationship stands after its initial copy: VM running on A, replica on B at the same position. */
 export function initialWorld(budget: Partial<Budget>): World {
+  const leaseSeconds = budget.lease === 1 ? LEASE_SECONDS : 0;
   const position: Position = { epoch: 1, sequence: 1, state: stateName(1, [0, 0]) };
   const instant = 0;
   const point: RecoveryPoint = { sequence: 1, epoch: 1, instant, confirmed: instant, kind: 'crash-consistent' };
@@ -173,6 +189,7 @@ export function initialWorld(budget: Partial<Budget>): World {
     epoch: 1,
     intervalSeconds: 30,
     history: 1,
+    ...(leaseSeconds === 0 ? {} : { leaseSeconds, stoppedByLease: false }),
     disks: [{ target: 'vda', size: 2 * BLOCK, path: `/${host}/disk` }],
     definition: 'xml',
     autostart: host === 'a',
@@ -198,6 +215,8 @@ export function initialWorld(budget: Partial<Budget>): World {
     bitmaps: [],
     replica: null,
     outbox: null,
+    lease: null,
+    stopped: false,
     memory: { ...noMemory(), begun: true },
     truth: [0, 0],
     knows: 0,
@@ -206,6 +225,7 @@ export function initialWorld(budget: Partial<Budget>): World {
     ...host('a'),
     vm: { state: 'running', defined: '/a/disk', live: '/a/disk', pointOpen: false },
     bitmaps: [{ name: bitmap, path: '/a/disk', usable: true, dirty: [false, false] }],
+    lease: leaseSeconds === 0 ? null : { vmId: VM_ID, vmName: 'vm', sentAt: 0, seconds: leaseSeconds },
     memory: { ...noMemory(), begun: true, loop: 'agreed' },
   };
   const b: HostWorld = {
@@ -232,10 +252,12 @@ export function initialWorld(budget: Partial<Budget>): World {
     cuts: 0,
     errors: 0,
     interruptions: 0,
+    lease: 0,
   };
   return {
     hosts: { a, b },
     cut: false,
+    clock: 0,
     late: [],
     budget: { ...none, ...budget },
     nextName: 10,

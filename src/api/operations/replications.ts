@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { history, intervalSeconds, nothing, onlyRef, ref, thin } from '../input.ts';
+import { history, intervalSeconds, leaseSeconds, nothing, onlyRef, ref, thin } from '../input.ts';
 import { NOTHING, operation, streaming } from '../operation.ts';
 import { ReplicationView } from '../resources.ts';
 
@@ -40,6 +40,7 @@ export const replicationOperations = {
       intervalSeconds: intervalSeconds.default(300),
       history: history.default(24),
       thin: thin.default([]),
+      leaseSeconds: leaseSeconds.default(0),
       excludeDisks: z.array(z.string().min(1)).default([]).describe('targets of disks that are left out'),
     }),
     result: ReplicationView,
@@ -66,6 +67,7 @@ export const replicationOperations = {
       intervalSeconds: intervalSeconds.optional(),
       history: history.optional(),
       thin: thin.optional(),
+      leaseSeconds: leaseSeconds.optional(),
     }),
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],

@@ -110,20 +110,22 @@ export function createMemoryWorld(): MemoryWorld {
     replicationShow: async ({ ref }) => find(ref),
     replicationWatch: async ({ ref }, { signal }) =>
       follow('replication', ref === undefined ? world.replications : [find(ref)], signal),
-    replicationEnable: async ({ vm, peer, intervalSeconds, history, thin, excludeDisks }) => {
+    replicationEnable: async ({ vm, peer, intervalSeconds, history, thin, leaseSeconds, excludeDisks }) => {
       if (vm === 'internal') throw new Error('a bug');
       if (vm !== 'db01') throw new Failure('not-found', `There is no VM "${vm}"`);
       const disks = replication.disks.filter(({ target }) => !excludeDisks.includes(target));
-      const begun = { ...replication, id: 'r2', vmId: 'db', vmName: vm, peer, intervalSeconds, history, thin, disks };
+      const settings = { intervalSeconds, history, thin, leaseSeconds };
+      const begun = { ...replication, id: 'r2', vmId: 'db', vmName: vm, peer, ...settings, disks };
       world.replications = [...world.replications, { ...begun, state: 'InitialReplicationInProgress' }];
       return world.update('r2', {});
     },
-    replicationSet: async ({ ref, intervalSeconds, history, thin }) => {
+    replicationSet: async ({ ref, intervalSeconds, history, thin, leaseSeconds }) => {
       const present = find(ref);
       const settings = {
         intervalSeconds: intervalSeconds ?? present.intervalSeconds,
         history: history ?? present.history,
         thin: thin ?? present.thin,
+        leaseSeconds: leaseSeconds ?? present.leaseSeconds,
       };
       return set(ref, settings);
     },
@@ -240,6 +242,9 @@ const replication: Replication = {
   intervalSeconds: 5,
   history: 24,
   thin: [],
+  leaseSeconds: 0,
+  stoppedByLease: false,
+  leaseLeftMs: null,
   disks: [
     { target: 'vda', size: 2 ** 30, path: '/vm/web01.qcow2' },
     { target: 'vdb', size: 2 ** 29, path: '/vm/web01-data.qcow2' },

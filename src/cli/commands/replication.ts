@@ -14,6 +14,7 @@ interface Settings {
   readonly keepHourly?: number;
   readonly keepDaily?: number;
   readonly keepWeekly?: number;
+  readonly lease?: number;
 }
 interface EnableOptions extends Settings {
   readonly peer: string;
@@ -34,6 +35,7 @@ export function addReplicationCommands(program: Command): void {
     .option('--keep-hourly <number>', 'beyond those: the newest point of each of so many hours', readInteger)
     .option('--keep-daily <number>', 'the newest point of each of so many days', readInteger)
     .option('--keep-weekly <number>', 'the newest point of each of so many weeks', readInteger)
+    .option('--lease <time>', LEASE, readLease)
     .option('--exclude-disk <target>', 'leave this disk out: vdb; may be given several times', readSeveral)
     .option('--no-wait', 'do not wait for the initial copy')
     .action(
@@ -85,6 +87,7 @@ export function addReplicationCommands(program: Command): void {
     .option('--keep-hourly <number>', 'beyond those: the newest point of each of so many hours', readInteger)
     .option('--keep-daily <number>', 'of so many days; what is left out of the three is none', readInteger)
     .option('--keep-weekly <number>', 'of so many weeks', readInteger)
+    .option('--lease <time>', LEASE, readLease)
     .action(
       inSession(async (session, ref: string, options: Settings) => {
         showResult(session, await session.client.call('replicationSet', { ref, ...settings(options) }));
@@ -124,6 +127,11 @@ export function addReplicationCommands(program: Command): void {
     );
 }
 
+const LEASE =
+  'fence: without an answer of the Replica server for so long (10 s to 1 h) the VM stops, and two never run; off: it runs on (default)';
+
+const readLease = (text: string): number => (text === 'off' ? 0 : readSeconds(text));
+
 function addSimple(parent: Command, verb: string, name: CallName & ('replicationSuspend' | 'replicationResume')): void {
   parent
     .command(verb)
@@ -136,13 +144,19 @@ function addSimple(parent: Command, verb: string, name: CallName & ('replication
     );
 }
 
-function settings(options: Settings): { intervalSeconds?: number; history?: number; thin?: ThinningRule[] } {
-  const { interval, history } = options;
+function settings(options: Settings): {
+  intervalSeconds?: number;
+  history?: number;
+  thin?: ThinningRule[];
+  leaseSeconds?: number;
+} {
+  const { interval, history, lease } = options;
   const thin = thinning(options);
   return {
     ...(interval === undefined ? {} : { intervalSeconds: interval }),
     ...(history === undefined ? {} : { history }),
     ...(thin === undefined ? {} : { thin }),
+    ...(lease === undefined ? {} : { leaseSeconds: lease }),
   };
 }
 
@@ -162,6 +176,7 @@ function showResult({ output }: Session, one: Replication): void {
     one,
     () =>
       `${one.vmName}: ${stateText(one)}; every ${duration(one.intervalSeconds * 1000)}, ` +
-      `${one.history} recovery points, replica on ${one.role === 'primary' ? one.peer : 'this host'}`,
+      `${one.history} recovery points, replica on ${one.role === 'primary' ? one.peer : 'this host'}` +
+      (one.leaseSeconds === 0 ? '' : `, lease of ${duration(one.leaseSeconds * 1000)}`),
   );
 }

@@ -1,6 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Operations, Result } from '../../api/contract.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
+import { keepLease, renewLease } from '../../failover/lease.ts';
 import type { Position } from '../../model/relationship.ts';
 import { NO_STATISTICS, type RelationshipRecord, type Store } from '../../store/store.ts';
 import { move, update } from '../../failover/services.ts';
@@ -77,7 +78,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
           throw new Failure('disk-unsupported', `${vm.name}, disk ${target}: ${unsupported}`);
       }
       const disks = chosen.map(({ target, size, path }) => ({ target, size, path }));
-      const { intervalSeconds, history, thin } = request;
+      const { intervalSeconds, history, thin, leaseSeconds } = request;
       const { id, start } = enabling(store, vm.id, request.peer);
       const record: RelationshipRecord = {
         id,
@@ -90,6 +91,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         intervalSeconds,
         history,
         thin,
+        leaseSeconds,
         disks,
         definition: await hypervisor.exportDefinition(vm.id),
         autostart: vm.autostart,
@@ -113,6 +115,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
           base: 'empty',
           start,
         });
+        if (leaseSeconds > 0) await takeLease(record);
         // From now on the daemon decides about the start after a boot: it asks first who holds the role.
         if (vm.autostart) await hypervisor.setAutostart(vm.id, false);
       } catch (error) {
@@ -131,8 +134,10 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       return await viewOf(services, record.id);
     },
 
-    replicationSet: async ({ ref, intervalSeconds, history, thin }) => {
-      const { id, peer } = idle(asPrimary(ref));
+    replicationSet: async ({ ref, intervalSeconds, history, thin, leaseSeconds }) => {
+      const before = idle(asPrimary(ref));
+      const { id, peer } = before;
+      if (leaseSeconds !== undefined) await setLease(before, leaseSeconds);
       const record = update(services, id, {
         ...(intervalSeconds === undefined ? {} : { intervalSeconds }),
         ...(history === undefined ? {} : { history }),
@@ -189,6 +194,29 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
     replicaRescan: () => rescan(services),
   };
 
+  /** Failure `busy` when the peer grants none just now. */
+  async function takeLease(record: RelationshipRecord): Promise<void> {
+    const { granted } = await renewLease(services, record);
+    if (!granted) throw new Failure('busy', `${record.peer} is not ready to be the Replica server: it grants no lease`);
+  }
+
+  /**
+   * The first lease is held before the VM is bound to one, so that it doesn't stop for a moment. Without one the VM goes on at
+   * once, also when the peer can't be told: that is what it is turned off for.
+   */
+  async function setLease(record: RelationshipRecord, leaseSeconds: number): Promise<void> {
+    const { leaseSeconds: now = 0 } = record;
+    if (now === 0 && leaseSeconds > 0) await takeLease({ ...record, leaseSeconds });
+    update(services, record.id, { leaseSeconds });
+    await keepLease(services, record.id);
+    if (now === leaseSeconds) return;
+    const text =
+      leaseSeconds === 0
+        ? `${record.vmName} runs without a lease: without contact it goes on`
+        : `${record.vmName} runs on a lease: without an answer of ${record.peer} for ${leaseSeconds} s it stops`;
+    services.event(record.id, 'warning', 'lease-set', text);
+  }
+
   async function askPeer(record: RelationshipRecord): Promise<PeerAnswer> {
     const checkedAt = services.now();
     const late = new Promise<undefined>((resolve) => setTimeout(resolve, PEER_PATIENCE_MS, undefined).unref());
@@ -204,9 +232,20 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
 
 /** What the peer has to know of a relationship. */
 function prepareOf(record: RelationshipRecord) {
-  const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [], autostart } = record;
+  const {
+    id,
+    vmId,
+    vmName,
+    definition,
+    epoch,
+    intervalSeconds,
+    history,
+    thin = [],
+    autostart,
+    leaseSeconds = 0,
+  } = record;
   const disks = record.disks.map(({ target, size }) => ({ target, size }));
-  return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history, thin, autostart };
+  return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history, thin, autostart, leaseSeconds };
 }
 
 /**

@@ -135,6 +135,10 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     return body;
   }
 
+  lease(id: string, seconds: number, signal?: AbortSignal): Promise<ReplicaStatus> {
+    return this.#status({ method: 'POST', path: paths.lease(id), json: { seconds }, ...until(signal) });
+  }
+
   takeOver(id: string, request: TakeOver): Promise<ReplicaStatus> {
     return this.#status({ method: 'POST', path: paths.takeOver(id), json: request });
   }

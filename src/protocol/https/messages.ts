@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { Failure } from '../../model/failure.ts';
+import { LEASE_SECONDS } from '../../model/lease.ts';
 import type { Position, ReplicationState } from '../../model/relationship.ts';
 import type { LogName, PrepareReplica, ReplicaStatus, TakeOver } from '../endpoint.ts';
 import { MAX_DIGESTS } from './wire.ts';
@@ -46,6 +47,12 @@ export const RemoveShape: z.ZodType<{ keepDisks: boolean }> = z.strictObject({
   keepDisks: z.enum(['true', 'false']).transform((text) => text === 'true'),
 });
 
+const leaseSeconds = z.int().min(0).max(LEASE_SECONDS.max);
+
+export const LeaseShape: z.ZodType<{ seconds: number }> = z.strictObject({
+  seconds: z.int().min(LEASE_SECONDS.min).max(LEASE_SECONDS.max),
+});
+
 export const PrepareShape: z.ZodType<PrepareReplica> = z.strictObject({
   id,
   vmId: id,
@@ -63,6 +70,7 @@ export const PrepareShape: z.ZodType<PrepareReplica> = z.strictObject({
     .max(30 * 24 * 3600),
   history: z.int().min(0).max(10_000),
   autostart: z.boolean().exactOptional(),
+  leaseSeconds: leaseSeconds.exactOptional(),
   thin: z
     .array(z.strictObject({ everySeconds: counter.min(1), count: z.int().min(1).max(10_000) }))
     .max(16)
@@ -107,6 +115,7 @@ export const StatusShape: z.ZodType<ReplicaStatus> = z.object({
   received: PositionShape,
   applied: PositionShape,
   vmRunning: z.boolean(),
+  leaseSeconds: leaseSeconds.exactOptional(),
 });
 
 export const DurableShape: z.ZodType<{ durable: number }> = z.object({ durable: bytes });

@@ -4,6 +4,7 @@ import {
   ConfirmShape,
   DigestRangeShape,
   IdShape,
+  LeaseShape,
   LogNameShape,
   OffsetShape,
   PrepareShape,
@@ -47,6 +48,11 @@ export async function serve(request: PeerRequest, endpoint: ReplicaEndpoint): Pr
     case 'POST confirm/0': {
       const { position, instant } = read(ConfirmShape, await request.json(), 'confirmation');
       return endpoint.confirm(id, position, instant);
+    }
+    case 'POST lease/0': {
+      const { seconds } = read(LeaseShape, await request.json(), 'request for a lease');
+      if (endpoint.lease === undefined) throw new Failure('not-found', 'This host grants no leases');
+      return endpoint.lease(id, seconds);
     }
     case 'POST take-over/0':
       return endpoint.takeOver(id, read(TakeOverShape, await request.json(), 'request to take over'));

@@ -34,5 +34,6 @@ export const paths = {
     `${paths.replica(id)}/logs/${log.sequence}/${encodeURIComponent(log.logId)}`,
   confirm: (id: string): string => `${paths.replica(id)}/confirm`,
   digests: (id: string, target: string): string => `${paths.replica(id)}/digests/${encodeURIComponent(target)}`,
+  lease: (id: string): string => `${paths.replica(id)}/lease`,
   takeOver: (id: string): string => `${paths.replica(id)}/take-over`,
 };
