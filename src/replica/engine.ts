@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../lib/log.ts';
 import { Failure } from '../model/failure.ts';
-import { NbdClient } from '../qemu/nbd/client.ts';
+import { NbdClient, type NbdAddress } from '../qemu/nbd/client.ts';
 import { BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
 import { StorageDaemon, type Exit } from '../qemu/storage-daemon.ts';
 
@@ -22,21 +22,16 @@ export interface EngineOptions {
   readonly log: Log;
 }
 
-/** Connections to the disks, by index. Each use has its own, so that bulk work doesn't hold up a view. */
+/** Connections to the disks, by index. Lanes and views have their own. */
 export interface Connections {
   readonly apply: readonly NbdClient[];
-  readonly view: readonly NbdClient[];
 }
 
 interface Running extends Connections {
   readonly daemon: StorageDaemon;
 }
 
-/** For so long a view waits for a storage daemon that is being started again, ms. */
-const VIEW_PATIENCE_MS = 30_000;
 const RESTART_PAUSE_MS = 200;
-/** What a dying daemon makes of requests. */
-const GONE: ReadonlySet<string> = new Set(['interrupted', 'unreachable', 'disk-engine', 'timeout']);
 
 export class DiskEngine {
   readonly #options: EngineOptions;
@@ -53,21 +48,9 @@ export class DiskEngine {
     return await this.#engine();
   }
 
-  /**
-   * Reads the disks for a view: `work` is done again if the daemon ends meanwhile, for up to 30 s.
-   */
-  async patiently<T>(work: (clients: readonly NbdClient[]) => Promise<T>): Promise<T> {
-    const deadline = performance.now() + VIEW_PATIENCE_MS;
-    for (;;) {
-      try {
-        const { view } = await this.#engine();
-        return await work(view);
-      } catch (error) {
-        const gone = error instanceof Failure && GONE.has(error.code);
-        if (!gone || performance.now() > deadline) throw error;
-        await delay(RESTART_PAUSE_MS);
-      }
-    }
+  /** Where lanes find the disks, by index; the daemon is started if there is none. Failures as of `connections`. */
+  async addresses(): Promise<NbdAddress[]> {
+    return (await this.#engine()).apply.map(({ address }) => address);
   }
 
   /** Process id of the daemon, if one runs: for tests that kill it. */
@@ -119,18 +102,16 @@ export class DiskEngine {
     const daemon = await StorageDaemon.start({ directory: runDirectory, name, log });
     try {
       const apply: NbdClient[] = [];
-      const view: NbdClient[] = [];
       for (const [i, { target, path }] of disks.entries()) {
         const node = `disk${i}`;
         await daemon.openImage({ node, path, format: 'qcow2', readOnly: false, discard: 'unmap' });
         await daemon.exportNode({ node, exportName: target, writable: true });
         const address = { socketPath: daemon.nbdSocket, exportName: target, metaContexts: [BASE_ALLOCATION] };
         apply.push(await NbdClient.connect(address));
-        view.push(await NbdClient.connect(address));
       }
-      const running = { daemon, apply, view };
+      const running = { daemon, apply };
       daemon.onExit((exit) => this.#ended(running, exit));
-      for (const client of [...apply, ...view]) void client.closed.then(() => this.#lost(running));
+      for (const client of apply) void client.closed.then(() => this.#lost(running));
       return running;
     } catch (error) {
       await daemon.stop();
@@ -163,5 +144,5 @@ export class DiskEngine {
 }
 
 function disconnect(running: Running): void {
-  for (const client of [...running.apply, ...running.view]) client.destroy();
+  for (const client of running.apply) client.destroy();
 }

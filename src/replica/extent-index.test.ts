@@ -52,11 +52,4 @@ void describe('an extent index', () => {
       { numRuns: 500 },
     );
   });
-
-  void test('knows when something was added', () => {
-    const index = new ExtentIndex<string>();
-    const { version } = index;
-    index.add([{ offset: 0, length: 1, source: 'a' }]);
-    assert.notEqual(index.version, version);
-  });
 });

@@ -9,6 +9,7 @@
  * inbox/<sequence>-<logId>.log    a log that is whole, durable and acknowledged, and not yet applied
  * undo/<sequence>.undo            takes the state of that sequence back to an older one: the one before it, or, merged, further
  * undo/<sequence>.merge           that one and its older neighbour, while they are being merged
+ * views/<view>/                   names of an open view for the undo logs that it reads (held-logs.ts)
  * ```
  *
  * Sequences are padded, so that names sort as the logs follow each other. The directories on the way to the disks let
@@ -49,6 +50,7 @@ export class ReplicaLayout {
   readonly digestFiles: string;
   readonly inbox: string;
   readonly undo: string;
+  readonly views: string;
 
   constructor(directory: string) {
     this.directory = directory;
@@ -57,6 +59,7 @@ export class ReplicaLayout {
     this.digestFiles = join(directory, 'digests');
     this.inbox = join(directory, 'inbox');
     this.undo = join(directory, 'undo');
+    this.views = join(directory, 'views');
   }
 
   async make(): Promise<void> {

@@ -13,7 +13,7 @@ import type { NbdClient } from '../qemu/nbd/client.ts';
 import { DiskEngine, type DiskImage } from './engine.ts';
 import { ExtentIndex, type IndexedRun } from './extent-index.ts';
 import type { UndoLog } from './undo-chain.ts';
-import { runsOf, type UndoSource } from './view.ts';
+import { runsOf, type UndoSource } from './undo-source.ts';
 
 const IN_FLIGHT = 8;
 

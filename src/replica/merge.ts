@@ -10,17 +10,19 @@ import { randomBytes } from 'node:crypto';
 import { unlink } from 'node:fs/promises';
 import { FrameKind } from '../deltalog/frame.ts';
 import { WRITER, type LogFooter } from '../deltalog/header.ts';
-import { LogReader } from '../deltalog/reader.ts';
+import { LogReader, type FrameEntry } from '../deltalog/reader.ts';
 import { LogWriter } from '../deltalog/writer.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { ExtentIndex, type IndexedRun } from './extent-index.ts';
 import { FrameCache } from './frame-cache.ts';
 import type { UndoLog } from './undo-chain.ts';
 import { COMPRESSION } from './undo.ts';
-import { runsOf, type UndoSource } from './view.ts';
+import { runsOf, type UndoSource } from './undo-source.ts';
 
-/** Unpacked frames that are kept while their pieces are written. */
-const CACHED_FRAMES = 8;
+/** Unpacked frames that are kept while their pieces are written, bytes. */
+const CACHED_BYTES = 512 * 1024;
+
+type Cache = FrameCache<FrameEntry, Buffer>;
 
 export interface MergeRequest {
   readonly older: UndoLog;
@@ -69,7 +71,7 @@ async function copyFrames(readers: readonly LogReader[], writer: LogWriter, pace
   for (const disk of writer.header.disks.keys()) {
     const index = new ExtentIndex<UndoSource>();
     for (const [i, reader] of readers.entries()) index.add(runsOf(reader, frames[i]!, disk));
-    const cache = new FrameCache(CACHED_FRAMES);
+    const cache = new FrameCache<FrameEntry, Buffer>(CACHED_BYTES, ({ length }) => length);
     for (const run of index.runs) {
       await pace(writer.written);
       await copyRun(run, disk, writer, cache);
@@ -77,7 +79,7 @@ async function copyFrames(readers: readonly LogReader[], writer: LogWriter, pace
   }
 }
 
-async function copyRun(run: IndexedRun<UndoSource>, disk: number, writer: LogWriter, cache: FrameCache): Promise<void> {
+async function copyRun(run: IndexedRun<UndoSource>, disk: number, writer: LogWriter, cache: Cache): Promise<void> {
   const { offset, length, source } = run;
   const { reader, frame } = source;
   if (frame.kind === FrameKind.zero) {
@@ -86,7 +88,7 @@ async function copyRun(run: IndexedRun<UndoSource>, disk: number, writer: LogWri
     const { head, payload } = await reader.stored(frame);
     await writer.copy(head, payload);
   } else {
-    const data = await cache.get(reader, frame);
+    const data = await cache.get(frame, () => reader.data(frame));
     const from = offset - frame.offset;
     await writer.data(disk, offset, data.subarray(from, from + length));
   }

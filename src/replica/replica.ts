@@ -27,7 +27,6 @@ import { RecordFile, type ReplicaRecord } from './record.ts';
 import { roomFor } from './room.ts';
 import { UndoChain } from './undo-chain.ts';
 import { recordUndo } from './undo.ts';
-import { PointView } from './view.ts';
 import { Views, type SocketOwner, type View } from './views.ts';
 
 export interface ReplicaOptions {
@@ -78,11 +77,18 @@ export class Replica {
     this.#inbox = inbox;
     this.#chain = chain;
     this.#confirmations = new Confirmations(record, inbox);
-    const { runDirectory, log } = options;
+    const { runDirectory, lanes, log } = options;
     this.#engine = new DiskEngine({ runDirectory, name: 'disks', disks: record.value.disks, log });
     if (record.value.frozen) this.#engine.forbid();
     this.#digests = new Digests({ layout: this.#layout, disks: record.value.disks, log });
-    this.#views = new Views({ runDirectory, log });
+    this.#views = new Views({
+      directory: this.#layout.views,
+      runDirectory,
+      disks: record.value.disks,
+      lanes,
+      flatDisks: () => this.#engine.addresses(),
+      log,
+    });
     this.#merger = new Merger({
       layout: this.#layout,
       chain,
@@ -126,6 +132,7 @@ export class Replica {
     const inbox = await Inbox.open(layout, record.value);
     const chain = await UndoChain.open(layout, record.value.applied, inbox.waiting[0]?.makes);
     const replica = new Replica(options, record, inbox, chain);
+    await replica.#views.close(); // of the process before
     if (replica.waiting === 0) await replica.#applier.retire(); // a crash may have come between
     if (!replica.frozen) await replica.#begin();
     return replica;
@@ -317,13 +324,7 @@ export class Replica {
     this.#whole = true;
     return await this.#publishing.run(`opening a view of ${sequence}`, async () => {
       const point = this.#point(sequence);
-      const view = await PointView.open(point.sequence, this.disks, this.#chain.backTo(sequence), this.#engine);
-      try {
-        return await this.#views.serve(view, owner);
-      } catch (error) {
-        await view.close();
-        throw error;
-      }
+      return await this.#views.open(point.sequence, this.#chain.backTo(sequence), owner);
     });
   }
 

@@ -1,13 +1,16 @@
 /**
  * The open views of a replica, each served read-only by NBD on a socket of its own: one export per disk, named by target.
  */
-import { chown, unlink } from 'node:fs/promises';
+import { rm, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
-import { NbdServer } from '../qemu/nbd/server.ts';
+import type { ReplicatedDisk } from '../model/relationship.ts';
+import type { NbdAddress } from '../qemu/nbd/client.ts';
+import { HeldLogs } from './held-logs.ts';
+import { ServedView } from './served-view.ts';
 import type { UndoLog } from './undo-chain.ts';
-import type { PointView } from './view.ts';
 
 /** Who may connect to the sockets of views, besides this user: QEMU's own user, as a rule. */
 export interface SocketOwner {
@@ -25,82 +28,78 @@ export interface View {
   close(): Promise<void>;
 }
 
-interface Served {
-  readonly view: PointView;
-  readonly server: NbdServer;
+export interface ViewsOptions {
+  /** For the names under which views hold undo logs: on the file system of these. */
+  readonly directory: string;
+  readonly runDirectory: string;
+  readonly disks: readonly ReplicatedDisk[];
+  readonly lanes: Lanes;
+  /** Gives the exports of the flat disks, by index, by a storage daemon that is started if none runs. */
+  readonly flatDisks: () => Promise<NbdAddress[]>;
+  readonly log: Log;
 }
 
 export class Views {
-  readonly #runDirectory: string;
-  readonly #log: Log;
-  readonly #served = new Set<Served>();
+  readonly #options: ViewsOptions;
+  readonly #served = new Set<ServedView>();
   #next = 1;
 
-  constructor(options: { runDirectory: string; log: Log }) {
-    this.#runDirectory = options.runDirectory;
-    this.#log = options.log;
+  constructor(options: ViewsOptions) {
+    this.#options = options;
   }
 
   get count(): number {
     return this.#served.size;
   }
 
-  async serve(view: PointView, owner?: SocketOwner): Promise<View> {
-    const { sequence } = view;
-    const socketPath = join(this.#runDirectory, `view-${this.#next++}.nbd`);
-    const server = await NbdServer.listen({
+  /**
+   * Opens a view of the point of that sequence, to which the logs lead back (oldest first). None of them may be unlinked, and
+   * none published, before this resolves.
+   */
+  async open(sequence: number, logs: readonly UndoLog[], owner?: SocketOwner): Promise<View> {
+    const { directory, runDirectory, disks, lanes, flatDisks, log } = this.#options;
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const name = `view-${this.#next++}`;
+    const paths = logs.map(({ path }) => path);
+    const held = await HeldLogs.make(join(directory, name), paths);
+    const socketPath = join(runDirectory, `${name}.nbd`);
+    const view = await ServedView.open({
+      sequence,
       socketPath,
-      mode: 0o600,
-      onError: (error) => this.#log.warn({ err: error, sequence }, 'view'),
+      held,
+      disks: disks.map(({ target, size }) => ({ target, size })),
+      lanes,
+      flatDisks,
+      log,
+      ...(owner === undefined ? {} : { owner }),
     });
-    try {
-      if (owner !== undefined) await chown(socketPath, owner.uid, owner.gid);
-    } catch (error) {
-      await server.close();
-      throw error;
-    }
-    for (const [disk, { target, size }] of view.disks.entries()) {
-      server.addExport(target, {
-        size,
-        read: async (offset, length) => {
-          const bytes = Buffer.allocUnsafe(length);
-          await view.readInto(disk, bytes, offset);
-          return { parts: [bytes] };
-        },
-        extents: (offset, length) => view.extents(disk, offset, length),
-      });
-    }
-    const served = { view, server };
-    this.#served.add(served);
-    return { sequence, socketPath, close: () => this.#end(served) };
+    this.#served.add(view);
+    return { sequence, socketPath, close: () => this.#end(view) };
   }
 
   /** Tells every view of a new undo log. One that can't take it in is ended: it would show wrong bytes. */
-  async publish(log: UndoLog): Promise<void> {
+  async publish(undo: UndoLog): Promise<void> {
     await Promise.all(
-      [...this.#served].map(async (served) => {
+      [...this.#served].map(async (view) => {
         try {
-          await served.view.publish(log);
+          await view.publish([undo.path]);
         } catch (error) {
-          if (!this.#served.has(served)) return; // its user closed it meanwhile
+          if (!this.#served.has(view)) return; // its user closed it meanwhile
           const failure = asFailure(error, 'io');
-          this.#log.error({ err: failure, sequence: served.view.sequence }, 'a view had to be ended');
-          await this.#end(served);
+          this.#options.log.error({ err: failure, sequence: view.sequence }, 'a view had to be ended');
+          await this.#end(view);
         }
       }),
     );
   }
 
+  /** Ends all; gives the room back, also what a killed process has left. */
   async close(): Promise<void> {
-    await Promise.all([...this.#served].map((served) => this.#end(served)));
+    await Promise.all([...this.#served].map((view) => this.#end(view)));
+    await rm(this.#options.directory, { recursive: true, force: true });
   }
 
-  async #end(served: Served): Promise<void> {
-    if (!this.#served.delete(served)) return;
-    await served.server.close();
-    await unlink(served.server.socketPath).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-    });
-    await served.view.close();
+  async #end(view: ServedView): Promise<void> {
+    if (this.#served.delete(view)) await view.close();
   }
 }
