@@ -37,7 +37,7 @@ class Later {
   #wait(): void {
     while (this.#queue.length > 0 && this.#queue[0]!.due <= performance.now()) this.#queue.shift()!.work();
     this.#waiting = this.#queue.length > 0;
-    if (this.#waiting) setTimeout(() => this.#wait(), this.#queue[0]!.due - performance.now());
+    if (this.#waiting) setTimeout(() => this.#wait(), Math.max(1, this.#queue[0]!.due - performance.now()));
   }
 }
 

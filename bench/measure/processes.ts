@@ -44,6 +44,15 @@ export function cpuSeconds(roots: readonly number[]): number {
   return tree(roots).reduce((sum, pid) => sum + (readStat(pid)?.ticks ?? 0), 0) / TICKS_PER_SECOND;
 }
 
+/** CPU seconds of the threads that a process has now, to the nanosecond; of it alone. */
+export function threadSeconds(pid: number): number {
+  let nanoseconds = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    nanoseconds += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]);
+  }
+  return nanoseconds / 1e9;
+}
+
 /** Resident memory of one process in bytes, now or at its highest. */
 export function memory(pid: number, which: 'VmRSS' | 'VmHWM'): number {
   const match = new RegExp(`^${which}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'));

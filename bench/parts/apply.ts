@@ -1,9 +1,10 @@
 /** What keeping recovery points costs when a log is applied: time, and bytes written by the replica. */
 import { GIB, KIB, MIB } from '../images/corpus.ts';
-import { realistic, scattered } from '../images/change.ts';
+import { realistic } from '../images/change.ts';
 import { alternate, type Contestant } from '../measure/samples.ts';
 import { atMost, type Bench, type Part, type Row } from '../part.ts';
 import { Pair } from '../rig/pair.ts';
+import { makePoints } from '../rig/points.ts';
 import { amount, figure } from '../rows.ts';
 
 const DISK = GIB;
@@ -18,7 +19,9 @@ export const apply: Part = {
     const vms = Object.fromEntries(kept.map((history) => [`keeps-${history}`, { history }]));
     return await place.with(Pair.open(place, { name: 'apply', vms, diskBytes: DISK }), async (pair) => {
       await pair.establish();
-      for (const history of kept) await fill(bench, pair, `keeps-${history}`, history);
+      for (const count of kept) {
+        await makePoints(bench, pair, `keeps-${count}`, { count, bytes: 256 * KIB, diskBytes: DISK });
+      }
       const contestants = kept.map((history) => ours(bench, pair, `keeps-${history}`, bytes));
       const samples = await alternate(contestants, rounds, say);
       const of = (history: number, name: string) => samples.get(`keeps-${history}`)!.map(figure(name));
@@ -39,16 +42,6 @@ export const apply: Part = {
     });
   },
 };
-
-/** Makes small points until as many are kept as are asked for. */
-async function fill({ corpus, say }: Bench, pair: Pair, vm: string, points: number): Promise<void> {
-  const started = performance.now();
-  for (let round = 0; round < points; round++) {
-    await pair.change(vm, scattered(DISK, 256 * KIB, 4), realistic(corpus), round);
-    await pair.cycle(vm);
-  }
-  say(`${points} points made in ${((performance.now() - started) / 1000).toFixed(0)} s`);
-}
 
 function ours({ corpus }: Bench, pair: Pair, name: string, bytes: number): Contestant {
   return {

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Result } from '../../src/api/contract.ts';
+import type { Request, Result } from '../../src/api/contract.ts';
 import type { ConfigFile } from '../../src/daemon/config/options.ts';
 import { sleep } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
@@ -17,6 +17,8 @@ import type { Place } from './place.ts';
 
 type Replication = Result<'replicationShow'>;
 type Point = Result<'pointList'>[number];
+type Action = Result<'actionShow'>;
+type ActionCall = 'testFailoverStart' | 'testFailoverStop' | 'unplannedFailover' | 'cancelFailover';
 
 export interface PairOptions {
   readonly name: string;
@@ -215,6 +217,15 @@ export class Pair {
         replicaWritten: this.replicaWritten() - written,
       },
     };
+  }
+
+  /** Begins an action on one of the two and waits for its end. Throws what undid it. */
+  async act<N extends ActionCall>(daemon: BenchDaemon, name: N, request: Request<N>): Promise<Action> {
+    let action = (await daemon.client.call(name, request)) as Action;
+    for await (const now of daemon.client.stream('actionWatch', { action: action.id })) action = now;
+    if (action.state === 'done') return action;
+    const why = action.failure ?? { code: 'internal', message: `${action.kind} is ${action.state}` };
+    throw Failure.fromJson(why);
   }
 
   /** Of both daemons and of their storage daemons. */

@@ -1,0 +1,136 @@
+/** A cycle in which nothing has changed: its time on a small and a very large disk, and what it costs the daemons themselves. */
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { sleep } from '../../src/lib/clock.ts';
+import { QsdHost } from '../../src/hypervisor/qsd/host.ts';
+import { QsdHypervisor } from '../../src/hypervisor/qsd/qsd.ts';
+import { createImage } from '../../src/qemu/image.ts';
+import { GIB } from '../images/corpus.ts';
+import { threadSeconds } from '../measure/processes.ts';
+import { alternate, type Contestant } from '../measure/samples.ts';
+import { atMost, type Bench, type Part, type Row } from '../part.ts';
+import { Pair, TARGET } from '../rig/pair.ts';
+import { amount, figure } from '../rows.ts';
+
+const VM = 'vm';
+const SIZES = { '10 GiB': 10 * GIB, '1 TiB': 1024 * GIB };
+const INTERVAL_S = 5;
+
+export const idle: Part = {
+  name: 'idle',
+  title: 'Idle cycle on sparse disks',
+  async run(bench) {
+    const { place } = bench;
+    const pair = (name: string, diskBytes: number) =>
+      Pair.open(place, { name, vms: { [VM]: { history: 2 } }, diskBytes });
+    const rows = await place.with(pair('small', SIZES['10 GiB']), (small) =>
+      place.with(pair('large', SIZES['1 TiB']), async (large) => {
+        for (const each of [small, large]) await each.establish();
+        return await times(bench, small, large);
+      }),
+    );
+    return [...rows, await ownCpu(bench)];
+  },
+};
+
+async function times(bench: Bench, small: Pair, large: Pair): Promise<Row[]> {
+  const { rounds, say, place } = bench;
+  const host = new QsdHost({ directory: join(place.data, 'idle'), runDirectory: join(place.run, 'idle') });
+  return await place.with(Promise.resolve(host), async () => {
+    const contestants = [
+      ours('10 GiB', small),
+      ours('1 TiB', large),
+      await bare(place.data, host, '10 GiB'),
+      await bare(place.data, host, '1 TiB'),
+    ];
+    const samples = await alternate(contestants, 2 * rounds + 1, say);
+    const of = (name: string) =>
+      samples
+        .get(name)!
+        .map(figure('cycleSeconds'))
+        .map((s) => s * 1000);
+    const [ten, tera] = [of('10 GiB'), of('1 TiB')];
+    const [bareTen, bareTera] = [of('bare 10 GiB'), of('bare 1 TiB')];
+    const own = (all: number[], hypervisor: number[]) => all.map((ms, index) => ms - hypervisor[index]!);
+    return [
+      amount('cycle, 10 GiB', 'ms', ten, {
+        peer: { name: 'bare open + close + drop', values: bareTen },
+        target: atMost('ratio', 1.5),
+      }),
+      amount('cycle, 1 TiB', 'ms', tera, {
+        peer: { name: 'bare open + close + drop', values: bareTera },
+        target: atMost('ratio', 1.5),
+      }),
+      amount("ours of it (the hypervisor's part taken out), 1 TiB", 'ms', own(tera, bareTera), {
+        peer: { name: 'the same, 10 GiB', values: own(ten, bareTen) },
+        target: atMost('ratio', 1.2),
+      }),
+    ];
+  });
+}
+
+function ours(name: string, pair: Pair): Contestant {
+  return { name, prepare: () => pair.hold(VM), go: () => pair.cycle(VM) };
+}
+
+/** What the hypervisor alone needs for a point that nobody reads, as the port asks for it. */
+async function bare(data: string, host: QsdHost, size: keyof typeof SIZES): Promise<Contestant> {
+  const hypervisor = new QsdHypervisor(host);
+  const id = randomUUID();
+  const path = join(data, `bare-${SIZES[size] / GIB}.qcow2`);
+  await createImage(path, SIZES[size], { format: 'qcow2' });
+  const definition = JSON.stringify({
+    id,
+    name: size,
+    network: 'connected',
+    disks: [{ target: TARGET, path, format: 'qcow2' }],
+  });
+  await hypervisor.define({ definition, id, name: size, disks: new Map(), otherDisks: 'keep', network: 'as-defined' });
+  await hypervisor.start(id);
+  const bitmap = (round: number) => `understudy-bare-${round}`;
+  await hypervisor.startBitmap(id, [TARGET], bitmap(-2));
+  return {
+    name: `bare ${size}`,
+    prepare: async () => undefined,
+    go: async (round) => {
+      const started = performance.now();
+      await hypervisor.openPoint({ vmId: id, targets: [TARGET], since: bitmap(round - 1), next: bitmap(round) });
+      await hypervisor.closePoint(id);
+      await hypervisor.dropBitmap(id, bitmap(round - 1));
+      const cycleSeconds = (performance.now() - started) / 1000;
+      return { seconds: cycleSeconds, cpuSeconds: 0, figures: { cycleSeconds } };
+    },
+  };
+}
+
+/** Nobody asks the daemons for anything meanwhile; what they use while replication is held is taken off. */
+async function ownCpu({ place, full, say }: Bench): Promise<Row> {
+  const windowMs = full ? 60_000 : 16_000;
+  const opening = Pair.open(place, {
+    name: 'own-cpu',
+    vms: { [VM]: { history: 2 } },
+    diskBytes: SIZES['10 GiB'],
+    interval: INTERVAL_S,
+  });
+  return await place.with(opening, async (pair) => {
+    await pair.establish();
+    const used = () => threadSeconds(pair.primary.pid) + threadSeconds(pair.replica.pid);
+    const within = async (): Promise<number> => {
+      const before = used();
+      await sleep(windowMs); // the window itself is what is measured
+      return used() - before;
+    };
+    await pair.hold(VM);
+    await within(); // what a start leaves to be done
+    const resting = await within();
+    const { idleCycles } = (await pair.view(VM)).statistics;
+    await pair.primary.client.call('replicationResume', { ref: VM });
+    const cycling = await within();
+    const cycles = (await pair.view(VM)).statistics.idleCycles - idleCycles;
+    say(`${cycles} cycles: ${cycling.toFixed(3)} s of CPU, ${resting.toFixed(3)} s without`);
+    return amount('own CPU of both daemons, a cycle', 'ms', [((cycling - resting) / cycles) * 1000], {
+      target: atMost('value', 15),
+      note: `qemu-img and storage daemons not counted; mean of ${cycles} cycles`,
+    });
+  });
+}
