@@ -6,6 +6,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { Contents } from './ending.ts';
 import { encodeHeader, type LogFooter, type LogHeader } from './header.ts';
 import { Place, type WrittenSegment } from './segment.ts';
+import type { Position } from '../model/relationship.ts';
 import { writeAll } from './write-all.ts';
 
 export class SegmentedLog {
@@ -66,11 +67,16 @@ export class SegmentedLog {
     }
   }
 
-  /** Once every segment is in: writes index, footer and trailer and closes the file. It isn't durable. */
-  async finish(): Promise<LogFooter> {
-    const { footer, bytes } = this.#contents.end(this.header, this.#written);
+  /**
+   * Once every segment is in: writes index, footer and trailer and closes the file.
+   * @param options.makes the position reached; computed from the chain when absent (forward logs).
+   * @param options.durable fdatasync before closing (renaming and syncing the directory are the caller's).
+   */
+  async finish(options: { makes?: Position; durable: boolean } = { durable: false }): Promise<LogFooter> {
+    const { footer, bytes } = this.#contents.end(this.header, this.#written, options.makes);
     await writeAll(this.#file, bytes, this.#written);
     this.#written += bytes.reduce((sum, { length }) => sum + length, 0);
+    if (options.durable) await this.#file.datasync();
     await this.#file.close();
     return footer;
   }

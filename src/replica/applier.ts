@@ -7,16 +7,16 @@
  * 4. the record says so, durably; only then the received log goes, and older points beyond the kept ones.
  */
 import { dirname } from 'node:path';
-import { LogReader, type FrameEntry } from '../deltalog/reader.ts';
 import { syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { BackOff } from '../lib/back-off.ts';
 import { sleep } from '../lib/clock.ts';
 import type { Gate } from '../lib/gate.ts';
+import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure, Failure, type RetryClass } from '../model/failure.ts';
 import { samePosition, type RecoveryPoint } from '../model/relationship.ts';
-import type { NbdClient } from '../qemu/nbd/client.ts';
+import { applyLog, type LogToApply } from './apply-log.ts';
 import type { Digests } from './digests.ts';
 import type { DiskEngine } from './engine.ts';
 import { pointsToKeep } from '../model/retention.ts';
@@ -24,9 +24,7 @@ import type { Inbox, ReceivedLog } from './inbox.ts';
 import type { ReplicaLayout } from './layout.ts';
 import type { Merger } from './merger.ts';
 import type { RecordFile } from './record.ts';
-import { writeLog } from './redo.ts';
 import { readUndo, type UndoChain, type UndoLog } from './undo-chain.ts';
-import { recordUndo } from './undo.ts';
 import type { Views } from './views.ts';
 
 export interface ApplierParts {
@@ -35,6 +33,7 @@ export interface ApplierParts {
   readonly inbox: Inbox;
   readonly chain: UndoChain;
   readonly engine: DiskEngine;
+  readonly lanes: Lanes;
   readonly digests: Digests;
   readonly views: Views;
   readonly merger: Merger;
@@ -166,23 +165,14 @@ export class Applier {
   }
 
   async #write(received: ReceivedLog): Promise<void> {
-    const { record, engine, digests } = this.#parts;
-    const reader = await LogReader.open(received.path);
-    try {
-      const frames = await reader.index();
-      const { apply } = await engine.connections();
-      if (this.#leadsBack()) await this.#undo(received, frames, apply);
-      crashPoint('replica:published');
-      const watched = digests.watch(frames);
-      await writeLog(reader, frames, apply, {
-        see: (frame, data) => watched[frame.disk]!.see(frame, data),
-        written: () => digests.note(watched, apply),
-      });
-    } finally {
-      await reader.close();
-    }
+    const { record, engine, digests, lanes } = this.#parts;
+    const { makes, logId, bytes, path } = received;
+    const undo = await this.#undo(received);
+    const { apply } = await engine.connections();
+    const changed = await applyLog({ lanes, path, verified: false, disks: await engine.addresses(), undo });
+    const ends = await Promise.allSettled([...apply.map((client) => client.flush()), digests.note(changed)]);
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
     crashPoint('replica:flushed');
-    const { makes, logId, bytes } = received;
     await record.update({ applied: makes, appliedLog: { logId, bytes }, latest: this.#parts.pointOf(received) });
   }
 
@@ -191,23 +181,32 @@ export class Applier {
     return this.#parts.record.value.latest !== null || this.#parts.chain.points.length > 0;
   }
 
-  async #undo(received: ReceivedLog, frames: FrameEntry[], clients: readonly NbdClient[]): Promise<void> {
-    const { layout, record, chain, publishing, views } = this.#parts;
-    if (chain.leadingFrom(received.makes) !== undefined) return;
+  /** The undo log that is to be made of a log; undefined where there is nothing to be made. */
+  async #undo(received: ReceivedLog): Promise<LogToApply['undo']> {
+    const { layout, record, chain } = this.#parts;
+    if (!this.#leadsBack() || chain.leadingFrom(received.makes) !== undefined) return undefined;
     const { id, disks, applied, latest } = record.value;
     const path = layout.undoLog(received.sequence);
+    const publish = (undo: UndoLog): Promise<void> => this.#publish(undo);
     // A final undo log is never made again: the disks may have been written since.
-    const undo =
-      (await finalUndo(path)) ??
-      (await recordUndo(
-        { path, relationship: id, disks, follows: received.makes, makes: applied, point: latest },
-        frames,
-        clients,
-      ));
+    const final = await finalUndo(path);
+    if (final === undefined) {
+      return {
+        request: { path, relationship: id, disks, follows: received.makes, makes: applied, point: latest },
+        publish,
+      };
+    }
+    await publish(final);
+    return undefined;
+  }
+
+  async #publish(undo: UndoLog): Promise<void> {
+    const { chain, publishing, views } = this.#parts;
     await publishing.run('publishing an undo log', async () => {
       chain.add(undo);
       await views.publish(undo);
     });
+    crashPoint('replica:published');
   }
 }
 

@@ -3,7 +3,6 @@
  * file for each disk (digest-file.ts), kept up to date by what is applied anyway; the rest is read, and known from then on.
  * They are hints: whatever goes wrong with a file costs reading the disk.
  */
-import type { FrameEntry } from '../deltalog/reader.ts';
 import { digest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
@@ -11,9 +10,9 @@ import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
 import { changedExtents, readPieces } from '../qemu/disk.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
 import type { LocalDisk } from '../store/store.ts';
-import { blocksOf, DigestFile, isKnown } from './digest-file.ts';
+import { blocksOf, DigestFile, isKnown, type DigestRun } from './digest-file.ts';
 import type { ReplicaLayout } from './layout.ts';
-import { LogDigests, type BlockRange } from './log-digests.ts';
+import type { BlockRange } from './log-digests.ts';
 
 /** Most blocks in one request: 4 GiB of disk, 1 MiB of digests. */
 const MAX_BLOCKS = 65_536;
@@ -71,24 +70,13 @@ export class Digests {
     return known;
   }
 
-  /** To look at the frames of a log while they are written into the disks, one for each disk. */
-  watch(frames: readonly FrameEntry[]): LogDigests[] {
-    return this.#disks.map((disk, i) => {
-      const own = frames.filter((frame) => frame.disk === i);
-      return new LogDigests(disk, own);
-    });
-  }
-
-  /** The log is in the disks: its digests are durable when it resolves. */
-  async note(log: readonly LogDigests[], clients: readonly NbdClient[]): Promise<void> {
-    for (const [disk, digests] of log.entries()) {
+  /** A log is in the disks, and these are the blocks that it has changed, by disk: durable when it resolves. */
+  async note(changed: readonly (readonly DigestRun[])[]): Promise<void> {
+    for (const [disk, runs] of changed.entries()) {
       const file = this.#files[disk];
-      if (file === undefined) continue;
-      for (const { from, to } of digests.unseen()) {
-        digests.seen({ from, digests: await digestBlocks(clients[disk]!, from, to - from) });
-      }
+      if (file === undefined || runs.length === 0) continue;
       await this.#keep(disk, async () => {
-        await file.write(digests.runs());
+        await file.write(runs.toSorted((a, b) => a.from - b.from));
         await file.sync();
       });
     }

@@ -26,7 +26,7 @@ import { Merger } from './merger.ts';
 import { RecordFile, type ReplicaRecord } from './record.ts';
 import { roomFor } from './room.ts';
 import { UndoChain } from './undo-chain.ts';
-import { recordUndo } from './undo.ts';
+import { recordSameState } from './undo.ts';
 import { Views, type SocketOwner, type View } from './views.ts';
 
 export interface ReplicaOptions {
@@ -102,6 +102,7 @@ export class Replica {
       inbox,
       chain,
       engine: this.#engine,
+      lanes,
       digests: this.#digests,
       views: this.#views,
       merger: this.#merger,
@@ -270,7 +271,7 @@ export class Replica {
       if (bridge) {
         const path = this.#layout.undoLog(start.sequence);
         const request = { path, relationship: id, disks, follows: start, makes: applied, point: latest };
-        const undo = await recordUndo(request, [], []);
+        const undo = await recordSameState(request);
         await this.#publishing.run('publishing an undo log', async () => {
           this.#chain.add(undo);
           await this.#views.publish(undo);

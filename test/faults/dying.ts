@@ -1,6 +1,7 @@
 /**
  * Who dies at a crash point of a process of ours: it alone, as `UNDERSTUDY_CRASH` has it; its storage daemons with it; or, the
- * first time, its storage daemons alone. A process that is to be killed imports this; `DIES` says which.
+ * first time in each thread, its storage daemons alone. A process that is to be killed imports this (`--import` for its lanes,
+ * too); `DIES` says which.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 

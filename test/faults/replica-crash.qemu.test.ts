@@ -35,7 +35,10 @@ async function runReplica(
   await writeFile(path, log.bytes);
   const { directory, runDirectory } = place.options;
   const script = join(import.meta.dirname, 'replica-process.ts');
-  const child = spawn(process.execPath, [script, directory, runDirectory, path, String(log.sequence), log.logId], {
+  // Into its lanes, too: they have crash points of their own.
+  const preload = ['--import', join(import.meta.dirname, 'dying.ts')];
+  const what = [directory, runDirectory, path, String(log.sequence), log.logId];
+  const child = spawn(process.execPath, [...preload, script, ...what], {
     stdio: ['ignore', 'ignore', 'inherit'],
     env: {
       ...process.env,

@@ -1,0 +1,119 @@
+/**
+ * A lane's part of an undo log: what the disks hold where a log is about to write. What the log doesn't change although
+ * it writes it, is neither recorded nor written.
+ */
+import { open, type FileHandle } from 'node:fs/promises';
+import { Place, Segment, type WrittenSegment } from '../deltalog/segment.ts';
+import { classify, clip, pieces, union, type ChangedExtent, type Extent } from '../model/extent.ts';
+import { readPieces, type Piece } from '../qemu/disk.ts';
+import type { NbdClient } from '../qemu/nbd/client.ts';
+import { ALLOCATION, BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
+import { differences } from './difference.ts';
+import { isZero, type Item, type Part } from './log-share.ts';
+import { COMPRESSION } from './undo.ts';
+
+/** Bytes of disk in a frame of an undo log: what a 4 KiB read of a view has to unpack. */
+const UNDO_FRAME = 64 * 1024;
+/** Extents nearer to each other than this are asked for their holes in one request. */
+const NEAR = 16 * 1024 * 1024;
+/** Packed bytes that are written at once. */
+const SEGMENT_BYTES = 1024 * 1024;
+
+/** The bytes that a part becomes; undefined where they aren't at hand. */
+export type Contents = (part: Part) => Buffer | undefined;
+
+export class BeforeImages {
+  /** What is in the file. */
+  readonly segments: WrittenSegment[] = [];
+  readonly #file: FileHandle;
+  readonly #place: Place;
+  readonly #segment = new Segment();
+
+  private constructor(file: FileHandle, place: Place) {
+    this.#file = file;
+    this.#place = place;
+  }
+
+  static async open(path: string, place: SharedArrayBuffer): Promise<BeforeImages> {
+    return new BeforeImages(await open(path, 'r+'), new Place(place));
+  }
+
+  /**
+   * Records what the disk holds at the parts of an item. Gives what is to be written: where it has to differ, as far as that
+   * is known by `contents`, else all.
+   */
+  async record(item: Item, client: NbdClient, contents: Contents): Promise<Extent[]> {
+    const toWrite: Extent[] = [];
+    const { disk, parts } = item;
+    let next = 0;
+    for await (const piece of readPieces(client, await withHoles(client, union(parts)), { reuseMemory: true })) {
+      let held = false;
+      for (; next < parts.length; next++) {
+        const part = parts[next]!;
+        const range = clip(part, piece.offset, piece.offset + piece.length);
+        if (range !== undefined) {
+          for (const extent of changes(piece, range, contents)) {
+            toWrite.push(extent);
+            if (this.#add(disk, piece, extent)) held = true;
+          }
+        }
+        if (part.offset + part.length > piece.offset + piece.length) break; // it goes on in the next piece
+      }
+      // The piece's memory is read into again: what is stored as it is has to be gone from there.
+      if (held || this.#segment.bytes >= SEGMENT_BYTES) await this.flush();
+    }
+    return toWrite;
+  }
+
+  async flush(): Promise<void> {
+    if (this.#segment.bytes > 0) this.segments.push(await this.#segment.write(this.#file, this.#place));
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+
+  /** Whether the piece's own memory is used until the next `flush`. */
+  #add(disk: number, piece: Piece, extent: Extent): boolean {
+    if (piece.zero) {
+      this.#segment.zero(disk, extent.offset, extent.length);
+      return false;
+    }
+    let held = false;
+    for (const { offset, length } of pieces([extent], UNDO_FRAME)) {
+      const from = offset - piece.offset;
+      if (this.#segment.data(disk, offset, piece.data.subarray(from, from + length), COMPRESSION)) held = true;
+    }
+    return held;
+  }
+}
+
+/** Where a part of the disk, read as `piece`, isn't what it becomes. */
+function changes(piece: Piece, part: Part, contents: Contents): Extent[] {
+  const whole: Extent = { offset: part.offset, length: part.length };
+  if (isZero(part)) return piece.zero ? [] : [whole];
+  const after = piece.zero ? undefined : contents(part);
+  if (piece.zero || after === undefined) return [whole];
+  const from = part.offset - piece.offset;
+  return differences(piece.data.subarray(from, from + part.length), after, part.offset);
+}
+
+async function withHoles(client: NbdClient, extents: readonly Extent[]): Promise<ChangedExtent[]> {
+  const holes: Extent[] = [];
+  for (const { offset, length } of windows(extents)) {
+    const map = await client.extents(BASE_ALLOCATION, offset, length);
+    holes.push(...map.filter(({ flags }) => (flags & ALLOCATION.zero) !== 0));
+  }
+  return classify(extents, union(holes));
+}
+
+/** Ranges that cover the extents, near ones together. */
+function windows(extents: readonly Extent[]): Extent[] {
+  const out: { offset: number; length: number }[] = [];
+  for (const { offset, length } of extents) {
+    const last = out.at(-1);
+    if (last !== undefined && offset - (last.offset + last.length) < NEAR) last.length = offset + length - last.offset;
+    else out.push({ offset, length });
+  }
+  return out;
+}
