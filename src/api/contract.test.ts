@@ -37,7 +37,14 @@ void describe('the contract', () => {
   void test('intervals are 5 s to a day, 300 s by default', () => {
     const { input } = CONTRACT.replicationEnable;
     const enable = { vm: 'a', peer: 'b' };
-    assert.deepEqual(input.parse(enable), { ...enable, intervalSeconds: 300, history: 24, thin: [], leaseSeconds: 0, excludeDisks: [] });
+    assert.deepEqual(input.parse(enable), {
+      ...enable,
+      intervalSeconds: 300,
+      history: 24,
+      thin: [],
+      leaseSeconds: 0,
+      excludeDisks: [],
+    });
     for (const intervalSeconds of [4, 86_401, 5.5]) assert.ok(!input.safeParse({ ...enable, intervalSeconds }).success);
     for (const intervalSeconds of [5, 86_400]) assert.ok(input.safeParse({ ...enable, intervalSeconds }).success);
   });

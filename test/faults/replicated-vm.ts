@@ -30,7 +30,15 @@ export class ReplicatedVm {
   /** Enables replication of the VM from host a to host b; the initial copy has begun. */
   static async enable(hosts: TwoHosts, vms: VmHosts, options: { history?: number } = {}): Promise<ReplicatedVm> {
     const { history = 24 } = options;
-    const request = { vm: VM_NAME, peer: 'b', intervalSeconds: 1, history, thin: [], leaseSeconds: 0, excludeDisks: [] };
+    const request = {
+      vm: VM_NAME,
+      peer: 'b',
+      intervalSeconds: 1,
+      history,
+      thin: [],
+      leaseSeconds: 0,
+      excludeDisks: [],
+    };
     const { id } = await hosts.a.ask('replicationEnable', request);
     return new ReplicatedVm(hosts, vms, id);
   }
