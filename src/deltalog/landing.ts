@@ -33,7 +33,8 @@ export function newProgress(): Landing['progress'] {
 /**
  * Resolves when the log is whole and durable in the file. `admit` is asked before a byte of it is written. What was good
  * stays in the file, whatever happens. Failures: `bad-log`, `format-unknown`, `interrupted` (the body ended, or began too far on).
- * @param body the log's bytes from `offset` on, as they arrive: each time all that have come.
+ * @param body the log's bytes from `offset` on, as they arrive: each time all that have come, in memory that may be used again when
+ * the next are asked for.
  */
 export async function land(
   landing: Landing,
@@ -92,7 +93,7 @@ async function fill(
       await admit(parser.header);
       admitted = true;
     }
-    held = admitted ? [] : fresh;
+    held = admitted ? [] : [Buffer.concat(fresh)];
     if (admitted) await part.write(fresh);
     note(landing, part);
     if (broken !== undefined) throw broken.error;

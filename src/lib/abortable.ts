@@ -4,17 +4,18 @@
  */
 export async function* abortable<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T, void, undefined> {
   const iterator = source[Symbol.asyncIterator]();
-  const aborted = Promise.withResolvers<never>();
-  aborted.promise.catch(() => undefined); // only matters while somebody waits below
-  const abort = (): void => aborted.reject(signal.reason as Error);
+  let giveUp: ((reason: unknown) => void) | undefined;
+  const abort = (): void => giveUp?.(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
   let finished = false;
   try {
     for (;;) {
       signal.throwIfAborted();
-      const next = iterator.next();
-      next.catch(() => undefined); // after an abort nobody waits for it
-      const result = await Promise.race([next, aborted.promise]);
+      // No race against one lasting promise: that would hold all that was ever given.
+      const result = await new Promise<IteratorResult<T>>((resolve, reject) => {
+        giveUp = reject;
+        iterator.next().then(resolve, reject);
+      });
       if (result.done === true) {
         finished = true;
         return;

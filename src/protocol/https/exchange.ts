@@ -1,12 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Failure } from '../../model/failure.ts';
+import { readBody } from './body.ts';
 import { MAX_JSON, SIGNS_OF_LIFE } from './wire.ts';
 
 /** How long a client may go on sending after its answer, ms: closing at once could destroy the answer on its way. */
 const LINGER_MS = 10_000;
-
-/** So much of a body may have come and not been taken yet before the sender is held back, bytes. */
-const MOST_AHEAD = 4 * 1024 * 1024;
 
 /** The server's side of one request and its answer. */
 export class Exchange {
@@ -45,7 +43,7 @@ export class Exchange {
     for await (const chunks of this.body) {
       for (const chunk of chunks) size += chunk.length;
       if (size > MAX_JSON) throw new Failure('bad-request', `The request's body is larger than ${MAX_JSON} bytes`);
-      parts.push(...chunks);
+      parts.push(...chunks.map((chunk) => Uint8Array.from(chunk)));
     }
     try {
       return JSON.parse(Buffer.concat(parts).toString('utf8'));
@@ -54,57 +52,9 @@ export class Exchange {
     }
   }
 
-  /**
-   * The body as it arrives, once: each time all that has come since. What isn't taken holds the sender back, beyond 4 MiB.
-   * Failures: `interrupted` (the connection broke before the end), `timeout` (no byte for too long).
-   */
+  /** The body as it arrives, once; see `readBody`. */
   get body(): AsyncGenerator<readonly Uint8Array[], void, void> {
-    return (this.#body ??= this.#read());
-  }
-
-  async *#read(): AsyncGenerator<readonly Uint8Array[], void, void> {
-    const request = this.#request;
-    let come: Uint8Array[] = [];
-    let size = 0;
-    let ended = false;
-    let more: (() => void) | undefined;
-    let silence: Failure | undefined;
-    const wake = (): void => more?.();
-    const onData = (chunk: Uint8Array): void => {
-      come.push(chunk);
-      size += chunk.length;
-      if (size >= MOST_AHEAD) request.pause();
-      wake();
-    };
-    const onEnd = (): void => {
-      ended = true;
-      wake();
-    };
-    const timer = setTimeout(() => {
-      if (more === undefined) return;
-      silence = new Failure('timeout', `No byte of the upload arrived for ${this.#silenceMs / 1000} s`);
-      request.destroy();
-    }, this.#silenceMs);
-    request.on('data', onData).once('end', onEnd).once('close', onEnd);
-    try {
-      for (;;) {
-        if (size === 0 && !ended) {
-          timer.refresh();
-          await new Promise<void>((resolve) => (more = resolve));
-          more = undefined;
-        }
-        if (size === 0) break;
-        const taken = come;
-        come = [];
-        size = 0;
-        request.resume();
-        yield taken;
-      }
-    } finally {
-      clearTimeout(timer);
-      request.off('data', onData).off('end', onEnd).off('close', onEnd).pause();
-    }
-    if (!request.complete) throw silence ?? new Failure('interrupted', 'The connection broke during the upload');
+    return (this.#body ??= readBody(this.#request, this.#silenceMs));
   }
 
   answer(status: number, type: string, body: string | Uint8Array): void {

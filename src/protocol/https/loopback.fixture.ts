@@ -92,7 +92,7 @@ export class MemoryReplica implements ReplicaEndpoint {
 }
 
 /** All servers of a test's process end their connections in one thread: another for each would cost more than the tests. */
-const thread = new Lanes(1);
+export const thread = new Lanes(1);
 after(() => thread.close());
 
 /** A host of a test: own identity, own peers, listening on loopback. */
