@@ -72,6 +72,7 @@ export class BenchDaemon {
       },
     );
     closeSync(log);
+    await once(child, 'spawn'); // or its error
     this.#child = child;
     const words = () => readFileSync(this.#logFile, 'utf8').trimEnd().split('\n').slice(-10).join('\n');
     await until(() => child.exitCode !== null || this.#answers(), {
