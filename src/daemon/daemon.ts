@@ -81,7 +81,9 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   });
   const peers = peerBook(store);
   const enrolment = new Enrolment({ authority, address: config.advertise, peers });
-  const endpoints = new PeerEndpoints(authority, peers, (name) => services.primaries.wake(name));
+  // Of their own: a lane that packs would keep the network waiting.
+  const senders = new Lanes();
+  const endpoints = new PeerEndpoints(authority, senders, peers, (name) => services.primaries.wake(name));
   const events = new EventFeed(store, log);
   if (putAside !== undefined) {
     const text = `the state database was damaged: it is kept as ${putAside}, what this host remembers begins anew`;
@@ -195,6 +197,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       await machine.close();
       store.close();
       await lanes.close();
+      await senders.close();
       log.info('understudyd has ended');
     },
   };

@@ -2,13 +2,15 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
-import { afterEach, beforeEach, test } from 'node:test';
+import { after, afterEach, beforeEach, test } from 'node:test';
+import { Lanes } from '../lanes/lanes.ts';
 import { Failure } from '../model/failure.ts';
 import { LOG, Loopback, type TestHost } from '../protocol/https/loopback.fixture.ts';
 import { sendLog } from '../primary/send.ts';
 import type { Sendable } from '../primary/outbox.ts';
 import { PeerEndpoints } from './peers.ts';
 
+const lanes = new Lanes(1);
 let loopback: Loopback;
 let a: TestHost;
 let b: TestHost;
@@ -19,8 +21,9 @@ beforeEach(async () => {
   loopback = new Loopback();
   [a, b] = await loopback.pair();
   back = [];
-  endpoints = new PeerEndpoints(a.authority, a.peers, (name) => back.push(name));
+  endpoints = new PeerEndpoints(a.authority, lanes, a.peers, (name) => back.push(name));
 });
+after(() => lanes.close());
 afterEach(async () => {
   await endpoints.close();
   await loopback.close();

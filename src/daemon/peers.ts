@@ -1,4 +1,5 @@
 /** The hosts that this one is paired with, kept in the store, and the way to each. */
+import type { Lanes } from '../lanes/lanes.ts';
 import { Failure, type FailureCode } from '../model/failure.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import { HttpsEndpoint, type PeerHello } from '../protocol/https/client.ts';
@@ -31,15 +32,17 @@ const NO_ANSWER: ReadonlySet<FailureCode> = new Set([
  */
 export class PeerEndpoints {
   readonly #authority: Authority;
+  readonly #lanes: Lanes;
   readonly #book: PeerBook;
   readonly #onBack: (name: string) => void;
   readonly #known = new Map<string, { peer: Peer; endpoint: HttpsEndpoint }>();
   /** Peers that didn't answer when last asked; each with what waits for its answer. */
   readonly #silent = new Map<string, PromiseWithResolvers<void>>();
 
-  /** @param onBack told of a peer that answers again. */
-  constructor(authority: Authority, book: PeerBook, onBack: (name: string) => void) {
+  /** @param lanes where logs are sent. @param onBack told of a peer that answers again. */
+  constructor(authority: Authority, lanes: Lanes, book: PeerBook, onBack: (name: string) => void) {
     this.#authority = authority;
+    this.#lanes = lanes;
     this.#book = book;
     this.#onBack = onBack;
   }
@@ -82,7 +85,7 @@ export class PeerEndpoints {
     if (peer === undefined) throw new Failure('not-found', `${name} is not a paired host`);
     const known = this.#known.get(name);
     if (known !== undefined && JSON.stringify(known.peer) === JSON.stringify(peer)) return known.endpoint;
-    const endpoint = new HttpsEndpoint({ authority: this.#authority, peer });
+    const endpoint = new HttpsEndpoint({ authority: this.#authority, peer, lanes: this.#lanes });
     this.#known.set(name, { peer, endpoint });
     void known?.endpoint.close();
     return endpoint;

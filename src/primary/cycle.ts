@@ -119,11 +119,11 @@ async function capture(
   refuseTooMuch(estimate(replication, changes), limit);
   const { sequence } = inFlight;
   const header = replication.header(inFlight, { sequence, epoch, instant, confirmed: instant, kind });
-  const log = await outbox.begin(header);
+  const bytes = totalLength(changes.flat().filter(({ zero }) => !zero));
+  const log = await outbox.begin(header, bytes);
   const given = new AbortController();
   const sending = startSending(replication, log, AbortSignal.any([signal, given.signal]));
   try {
-    const bytes = totalLength(changes.flat().filter(({ zero }) => !zero));
     const level = levelOf(compression);
     const onGrown = () => {
       replication.activity.logBytes = log.written;

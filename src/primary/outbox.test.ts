@@ -37,7 +37,7 @@ function header(number: number): LogHeader {
   };
 }
 
-const begin = (number: number) => outbox.begin(header(number));
+const begin = (number: number) => outbox.begin(header(number), BLOCK);
 const block = (mark: number) => Buffer.alloc(BLOCK, mark);
 const content = async () => await readFile(join(directory, 'outbox', `${logId(1)}.log`));
 

@@ -3,15 +3,15 @@
  * point is open and followed by the sender, who takes the network's time. It needs no fsync: until the
  * acknowledgement the old bitmap still has everything that is in it.
  */
-import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LogFooter, LogHeader } from '../deltalog/header.ts';
 import { LogReader } from '../deltalog/reader.ts';
 import type { WrittenSegment } from '../deltalog/segment.ts';
 import { SegmentedLog } from '../deltalog/segmented-log.ts';
 import { Failure } from '../model/failure.ts';
-
-const READ_SIZE = 256 * 1024;
+import type { LogFile } from '../protocol/endpoint.ts';
+import { follow } from '../protocol/follow.ts';
 
 /** A log that can be sent from any offset: finished, or still growing. */
 export interface Sendable {
@@ -19,6 +19,8 @@ export interface Sendable {
   readonly sequence: number;
   /** Bytes from `offset` to the end; waits where the log is still being written. Throws when the writer gave up. */
   from(offset: number): AsyncGenerator<Buffer>;
+  /** The same in its file. */
+  readonly file?: Omit<LogFile, 'taken'>;
 }
 
 export class Outbox {
@@ -32,11 +34,14 @@ export class Outbox {
     return join(this.#directory, `${logId}.log`);
   }
 
-  /** Starts a log; whatever else is in the outbox is of no use any more and goes. */
-  async begin(header: LogHeader): Promise<GrowingLog> {
+  /**
+   * Starts a log; whatever else is in the outbox is of no use any more and goes.
+   * @param expected about how long it will be, bytes.
+   */
+  async begin(header: LogHeader, expected: number): Promise<GrowingLog> {
     await this.clear();
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    return new GrowingLog(await SegmentedLog.create(this.#path(header.logId), header));
+    return new GrowingLog(await SegmentedLog.create(this.#path(header.logId), header), expected);
   }
 
   /** A finished log of a former run with what its footer says; undefined if there is none, or it isn't whole. */
@@ -54,7 +59,15 @@ export class Outbox {
     }
     const { header, footer } = reader;
     await reader.close();
-    return { log: { logId, sequence, from: (offset) => follow(path, offset) }, footer, header };
+    const { size } = await stat(path);
+    const moreThan = async (have: number) => (have < size ? size : null);
+    const log = {
+      logId,
+      sequence,
+      from: (offset: number) => follow(path, offset, moreThan),
+      file: { path, expected: size, moreThan },
+    };
+    return { log, footer, header };
   }
 
   async clear(): Promise<void> {
@@ -64,13 +77,15 @@ export class Outbox {
 
 /** A log being written, in segments, and followed at the same time. */
 export class GrowingLog implements Sendable {
+  readonly file: Omit<LogFile, 'taken'>;
   readonly #log: SegmentedLog;
   #ended: LogFooter | undefined;
   #failed: Error | undefined;
   #wake: PromiseWithResolvers<void> = Promise.withResolvers();
 
-  constructor(log: SegmentedLog) {
+  constructor(log: SegmentedLog, expected: number) {
     this.#log = log;
+    this.file = { path: log.path, expected, moreThan: async (have) => await this.moreThan(have) };
   }
 
   get logId(): string {
@@ -124,7 +139,7 @@ export class GrowingLog implements Sendable {
   }
 
   from(offset: number): AsyncGenerator<Buffer> {
-    return follow(this.path, offset, this);
+    return follow(this.path, offset, this.file.moreThan);
   }
 
   /** Resolves with the bytes there are once more than `have` are there; null when there will be no more. */
@@ -140,29 +155,5 @@ export class GrowingLog implements Sendable {
   #notify(): void {
     this.#wake.resolve();
     this.#wake = Promise.withResolvers();
-  }
-}
-
-async function* follow(path: string, offset: number, growing?: GrowingLog): AsyncGenerator<Buffer> {
-  let file: FileHandle | undefined;
-  try {
-    let at = offset;
-    for (;;) {
-      const available = growing === undefined ? Number.POSITIVE_INFINITY : await growing.moreThan(at);
-      if (available === null) return;
-      file ??= await open(path, 'r');
-      while (at < available) {
-        const buffer = Buffer.allocUnsafe(Math.min(READ_SIZE, available - at));
-        const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
-        if (bytesRead === 0) {
-          if (growing === undefined) return;
-          break;
-        }
-        at += bytesRead;
-        yield buffer.subarray(0, bytesRead);
-      }
-    }
-  } finally {
-    await file?.close();
   }
 }

@@ -5,7 +5,7 @@
 import { asFailure, type Failure } from '../model/failure.ts';
 import { Retries } from '../model/backoff.ts';
 import { sleep } from '../lib/clock.ts';
-import type { ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
+import type { LogBody, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import type { Sendable } from './outbox.ts';
 
 export interface SendProgress {
@@ -38,20 +38,27 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
       const name = { sequence: log.sequence, logId: log.logId };
       const offset = fresh ? 0 : await endpoint.durableOffset(options.relationship, name, signal);
       let at = offset;
-      const body = async function* (): AsyncGenerator<Buffer> {
+      const taken = (bytes: number): void => {
+        progress.resent += Math.max(0, Math.min(highest, at + bytes) - at);
+        at += bytes;
+        progress.sent += bytes;
+        if (at > highest) {
+          highest = at;
+          moved = true;
+        }
+      };
+      const bytes = async function* (): AsyncGenerator<Buffer> {
         for await (const chunk of log.from(offset)) {
           signal.throwIfAborted();
           yield chunk;
-          progress.resent += Math.max(0, Math.min(highest, at + chunk.length) - at);
-          at += chunk.length;
-          progress.sent += chunk.length;
-          if (at > highest) {
-            highest = at;
-            moved = true;
-          }
+          taken(chunk.length);
         }
       };
-      const status = await endpoint.put(options.relationship, name, offset, body(), signal);
+      const body: LogBody = {
+        [Symbol.asyncIterator]: bytes,
+        ...(log.file === undefined ? {} : { file: { ...log.file, taken } }),
+      };
+      const status = await endpoint.put(options.relationship, name, offset, body, signal);
       options.onTrouble(undefined);
       return status;
     } catch (error) {

@@ -37,7 +37,9 @@ export async function captureSlice(
 ): Promise<Slice> {
   const { outbox, compression, lanes, sliceBytes, outboxLimit } = replication.services;
   const { inFlight, point, copy, to, theirs } = request;
-  const log = await outbox.begin(replication.header(inFlight, null));
+  const most = Math.min(sliceBytes * replication.slicePart, await outboxLimit());
+  const bytes = Math.min(most, to - copy.offset);
+  const log = await outbox.begin(replication.header(inFlight, null), bytes);
   const given = new AbortController();
   let sending: Slice['sending'];
   const onGrown = () => {
@@ -47,14 +49,12 @@ export async function captureSlice(
   };
   try {
     const deadline = performance.now() + SLICE_MS * replication.slicePart;
-    const most = Math.min(sliceBytes * replication.slicePart, await outboxLimit());
     const slice = new SliceWork(copy, to, () => performance.now() > deadline);
     let found: Awaited<ReturnType<PointReader['pack']>>;
     {
       await using reader = await PointReader.connect(point, replication.targets());
       const extents = await changesOf(reader, copy, to);
       const items = theirs === undefined ? slice.upTo(most, extents) : slice.comparing(most, extents, theirs, log);
-      const bytes = Math.min(most, to - copy.offset);
       found = await reader.pack(items, log, { lanes, bytes, level: levelOf(compression), signal: held, onGrown });
     }
     const progress: CopyProgress = {

@@ -70,6 +70,23 @@ export interface TakeOver {
   readonly start: boolean;
 }
 
+/** A log's bytes from where sending goes on, in order. */
+export interface LogBody extends AsyncIterable<Uint8Array> {
+  /** Where the same bytes can be read: for whoever moves them without the event loop. Then the body isn't iterated. */
+  readonly file?: LogFile;
+}
+
+/** A log in its file, finished or still growing. */
+export interface LogFile {
+  readonly path: string;
+  /** About how long the whole log will be, bytes. */
+  readonly expected: number;
+  /** Resolves with how far the file reaches, once that is more than `have`; with null when the log ends there. Throws when it is given up. */
+  readonly moreThan: (have: number) => Promise<number | null>;
+  /** To be told of bytes that the network has taken. */
+  readonly taken: (bytes: number) => void;
+}
+
 /** Bytes of one block digest. */
 export const DIGEST_BYTES = 16;
 /** Bytes of disk that one digest stands for. */
@@ -87,13 +104,7 @@ export interface ReplicaEndpoint {
    * durable: that is the acknowledgement. Failures: `interrupted` (ask for the offset, go on there), `bad-log`,
    * `not-following`, `stale-epoch`, `no-space`.
    */
-  put(
-    id: string,
-    log: LogName,
-    offset: number,
-    body: AsyncIterable<Uint8Array>,
-    signal?: AbortSignal,
-  ): Promise<ReplicaStatus>;
+  put(id: string, log: LogName, offset: number, body: LogBody, signal?: AbortSignal): Promise<ReplicaStatus>;
   /** Nothing has changed: at `instant` (ms, primary's clock) the primary was still at `position`. */
   confirm(id: string, position: Position, instant: number, signal?: AbortSignal): Promise<ReplicaStatus>;
   /**

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, errors, Pool, type Dispatcher } from 'undici';
 import { VERSION } from '../../lib/version.ts';
+import { workerModule, type Lanes } from '../../lanes/lanes.ts';
 import { Failure, type FailureCode } from '../../model/failure.ts';
 import type { Position } from '../../model/relationship.ts';
 import { requirePeer } from '../../security/authenticate.ts';
@@ -8,6 +9,8 @@ import type { Authority } from '../../security/authority.ts';
 import type { Peer } from '../../security/peer.ts';
 import {
   DIGEST_BYTES,
+  type LogBody,
+  type LogFile,
   type LogName,
   type PrepareReplica,
   type ReplicaEndpoint,
@@ -20,16 +23,23 @@ import { DurableShape, HelloShape, read, StatusShape, type Hello } from './messa
 import { failureOf, jsonOf, receive, type Received } from './receive.ts';
 import { Sending } from './sending.ts';
 import { Silence } from './silence.ts';
+import type { UploadInput } from './upload.worker.ts';
 import { commonWire } from './wire-version.ts';
 import { DOUBT_AFTER_SIGNS, HELLO, paths, SIGNS_OF_LIFE, SILENCE_MS, WIRE_HEADER, WIRES } from './wire.ts';
 
+/** Longer logs are sent by a lane: below, its own connection costs more than the bytes. */
+const FOR_LANE = 1024 * 1024;
+const UPLOAD = { module: workerModule(import.meta.url, './upload'), name: 'upload' };
+
 export interface HttpsEndpointOptions {
-  readonly authority: Authority;
+  readonly authority: Pick<Authority, 'name' | 'credentials'>;
   readonly peer: Peer;
   /** For TCP and TLS together, ms; 5 s unless told. */
   readonly connectMs?: number;
   /** A request fails with `timeout` after this long without a sign of life of the peer, ms; 60 s unless told. */
   readonly silenceMs?: number;
+  /** Where long logs are sent; left out: all is done here. */
+  readonly lanes?: Lanes;
   /** Versions of the wire that this side speaks; those of this build unless told (by a test of crossed versions). */
   readonly wires?: readonly number[];
 }
@@ -102,13 +112,12 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     return read(DurableShape, answer, 'durable offset', 'format-unknown').durable;
   }
 
-  put(
-    id: string,
-    log: LogName,
-    offset: number,
-    body: AsyncIterable<Uint8Array>,
-    signal?: AbortSignal,
-  ): Promise<ReplicaStatus> {
+  put(id: string, log: LogName, offset: number, body: LogBody, signal?: AbortSignal): Promise<ReplicaStatus> {
+    const { lanes } = this.#options;
+    const { file } = body;
+    if (lanes !== undefined && file !== undefined && file.expected > FOR_LANE) {
+      return this.#putByLane(lanes, file, { id, log, offset }, signal);
+    }
     return this.#status({
       method: 'PUT',
       path: paths.log(id, log),
@@ -141,6 +150,22 @@ export class HttpsEndpoint implements ReplicaEndpoint {
 
   takeOver(id: string, request: TakeOver): Promise<ReplicaStatus> {
     return this.#status({ method: 'POST', path: paths.takeOver(id), json: request });
+  }
+
+  async #putByLane(
+    lanes: Lanes,
+    { path, moreThan, taken }: LogFile,
+    put: Pick<UploadInput, 'id' | 'log' | 'offset'>,
+    signal: AbortSignal | undefined,
+  ): Promise<ReplicaStatus> {
+    const { lanes: _, authority, ...rest } = this.#options;
+    const { name, credentials } = authority;
+    const input: UploadInput = { ...put, path, endpoint: { ...rest, authority: { name, credentials } } };
+    return await lanes.run<ReplicaStatus>(UPLOAD, input, {
+      ...until(signal),
+      onAsked: async (have) => await moreThan(have as number),
+      onTold: (bytes) => taken(bytes as number),
+    });
   }
 
   async remove(id: string, options: { keepDisks: boolean }): Promise<void> {
