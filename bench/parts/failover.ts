@@ -18,7 +18,7 @@ export const failover: Part = {
   title: 'Unplanned failover: from the word until the VM runs (disks without a guest: opened and offered)',
   async run(bench) {
     const { place, full, rounds, say } = bench;
-    const count = full ? 1000 : 48;
+    const count = full ? 1000 : 24;
     const diskBytes = full ? 2 * GIB : 512 * MIB;
     const opening = Pair.open(place, { name: 'failover', vms: { [VM]: { history: count } }, diskBytes });
     return await place.with(opening, async (pair) => {

@@ -24,7 +24,7 @@ export const guest: Part = {
       const disk = { socketPath: pair.socket(VM), exportName: TARGET, blockBytes: MIB, depth: 4, seconds: 0 };
       await fio({ ...disk, rw: 'write', once: true });
       const steady = [writer(pair, 'alone', full), writer(pair, 'cycles', full)];
-      const samples = await alternate(steady, full ? rounds : Math.min(rounds, 2), say);
+      const samples = await alternate(steady, full ? rounds : Math.min(rounds, 1), say);
       const of = (name: string, unit: string) => samples.get(name)!.map(figure(unit));
       const alone = (unit: string) => ({ name: 'the same without cycles', values: of('alone', unit) });
       const rows: Row[] = [
@@ -60,7 +60,7 @@ function writer(pair: Pair, name: 'alone' | 'cycles', full: boolean): Contestant
     go: async () => {
       const before = (await pair.view(VM)).statistics.cycles;
       if (name === 'cycles') await pair.primary.client.call('replicationResume', { ref: VM });
-      const seconds = full ? 16 : 8;
+      const seconds = full ? 16 : 7;
       const result = await load(pair, seconds, RATE);
       const cycles = (await pair.view(VM)).statistics.cycles - before;
       await pair.primary.client.call('replicationResume', { ref: VM });

@@ -44,7 +44,7 @@ async function times(bench: Bench, small: Pair, large: Pair): Promise<Row[]> {
       await bare(place.data, host, '10 GiB'),
       await bare(place.data, host, '1 TiB'),
     ];
-    const samples = await alternate(contestants, 2 * rounds + 1, say);
+    const samples = await alternate(contestants, rounds + 2, say);
     const of = (name: string) =>
       samples
         .get(name)!
@@ -112,7 +112,7 @@ async function bare(data: string, host: QsdHost, size: keyof typeof SIZES): Prom
 
 /** Nobody asks the daemons for anything meanwhile; what they use while replication is held is taken off. */
 async function ownCpu({ place, full, say }: Bench): Promise<Row> {
-  const windowMs = full ? 60_000 : 16_000;
+  const windowMs = full ? 60_000 : 11_000;
   const opening = Pair.open(place, {
     name: 'own-cpu',
     vms: { [VM]: { history: 2 } },
@@ -122,17 +122,17 @@ async function ownCpu({ place, full, say }: Bench): Promise<Row> {
   return await place.with(opening, async (pair) => {
     await pair.establish();
     const used = () => threadSeconds(pair.primary.pid) + threadSeconds(pair.replica.pid);
-    const within = async (): Promise<number> => {
+    const within = async (ms: number): Promise<number> => {
       const before = used();
-      await sleep(windowMs); // the window itself is what is measured
+      await sleep(ms); // the window itself is what is measured
       return used() - before;
     };
     await pair.hold(VM);
-    await within(); // what a start leaves to be done
-    const resting = await within();
+    await within(windowMs / 3); // what a start leaves to be done
+    const resting = await within(windowMs);
     const { idleCycles } = (await pair.view(VM)).statistics;
     await pair.primary.client.call('replicationResume', { ref: VM });
-    const cycling = await within();
+    const cycling = await within(windowMs);
     const cycles = (await pair.view(VM)).statistics.idleCycles - idleCycles;
     say(`${cycles} cycles: ${cycling.toFixed(3)} s of CPU, ${resting.toFixed(3)} s without`);
     return amount('own CPU of both daemons, a cycle', 'ms', [((cycling - resting) / cycles) * 1000], {

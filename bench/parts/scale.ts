@@ -23,7 +23,7 @@ export const scale: Part = {
 
 async function measure({ place, corpus, full, say }: Bench, count: number): Promise<Row[]> {
   const interval = full ? 30 : 5;
-  const intervals = full ? 4 : 3;
+  const intervals = full ? 4 : 2;
   const names = Array.from({ length: count }, (_, index) => `vm${index}`);
   const vms = Object.fromEntries(names.map((name) => [name, { history: 24 }]));
   const opening = Pair.open(place, { name: `scale-${count}`, vms, diskBytes: DISK, interval });

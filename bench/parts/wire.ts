@@ -19,7 +19,7 @@ export const wire: Part = {
     const { place, full, rounds, say, images } = bench;
     const small = await Corpus.open(images, GIB, 0.4 * GIB);
     const { size: diskBytes, path: source } = small;
-    const places = pages(diskBytes, full ? 2000 : 500);
+    const places = pages(diskBytes, full ? 2000 : 400);
     const files = scattered(diskBytes, full ? 128 * MIB : 16 * MIB, 32);
     const opening = Pair.open(place, {
       name: 'wire',

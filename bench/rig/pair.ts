@@ -233,6 +233,14 @@ export class Pair {
     return cpuSeconds([this.primary.pid, this.replica.pid]);
   }
 
+  /** With replication held: one cycle that isn't measured, until its point exists; then it is held again. */
+  async advance(vm: string): Promise<void> {
+    const before = (await this.latest(vm))?.sequence ?? -1;
+    await this.primary.client.call('replicationResume', { ref: vm });
+    await this.until(`the point of ${vm}`, async () => ((await this.latest(vm))?.sequence ?? -1) > before);
+    await this.hold(vm);
+  }
+
   /** Bytes that the Replica server, its storage daemons with it, has caused to be written to storage. */
   replicaWritten(): number {
     return tree([this.replica.pid]).reduce((sum, pid) => sum + bytesWritten(pid), 0);

@@ -153,6 +153,10 @@ void describe('what is asked for', () => {
     assert.deepEqual(world.replications[1]!.thin, thin);
     await said('replication', 'set', 'db01', '--history', '3');
     assert.deepEqual(world.replications[1]!.thin, thin, 'what is not named stays');
+    await said('replication', 'set', 'db01', '--lease', '1m');
+    assert.equal(world.replications[1]!.leaseSeconds, 60);
+    await said('replication', 'set', 'db01', '--lease', 'off');
+    assert.equal(world.replications[1]!.leaseSeconds, 0);
     await said('replication', 'set', 'db01', '--keep-daily', '0');
     assert.deepEqual(world.replications[1]!.thin, []);
   });

@@ -113,8 +113,9 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   };
   const { runDirectory, startPolicy, startPolicyMinutes } = config;
   await services.testViews.disconnect();
-  const roles = new Roles({ services, log, runDirectory, startPolicy, startPolicyMinutes });
   const journal = await Journal.open(join(config.stateDirectory, 'journal'));
+  const inAction = (id: string) => journal.holder(id) !== undefined;
+  const roles = new Roles({ services, log, runDirectory, startPolicy, startPolicyMinutes, inAction });
   const actions = new Actions({ journal, definitions: PLANS, context: services, log, event: services.event });
 
   let peerServer: PeerServer | undefined;
@@ -150,7 +151,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   leaseKeeper.begin();
   // Views are gone with the process that served them; a test VM that has waited meanwhile goes on with a new one.
   for (const { id, test } of store.relationships()) {
-    if (test === null || journal.holder(id) !== undefined) continue;
+    if (test === null || inAction(id)) continue;
     const failure = await services.testViews.resume(id, test).then(() => undefined, asFailure);
     if (failure === undefined) continue;
     events.add(id, 'warning', 'test-failover-cut', `the daemon was restarted, the test ends: ${failure.message}`);
@@ -162,7 +163,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const contact = new Contact({
     store,
     peer: services.peer,
-    inAction: (id) => journal.holder(id) !== undefined,
+    inAction,
     onRoleLost: (id) => roles.roleLost(id),
     log,
   });

@@ -22,6 +22,8 @@ export interface RolesOptions {
   readonly runDirectory: string;
   readonly startPolicy: StartPolicy;
   readonly startPolicyMinutes: number;
+  /** Whether an action is about to change who holds the role: then its own steps ask, and what they find counts. */
+  readonly inAction: (id: string) => boolean;
 }
 
 /** How often a host that has stepped down, or is waiting to start a VM, asks its peer, ms. */
@@ -66,10 +68,13 @@ export class Roles {
       await services.primaries.stop(id);
       for (;;) {
         const record = recordOf(services, id);
+        if (record.role !== 'primary') return;
         if (record.state === 'SteppedDown') return await this.#stepDown(id, signal);
         const status = await this.#ask(record, signal);
-        if (status !== undefined && judgePeer(record, status) === 'lost') return await this.#stepDown(id, signal);
-        if (status !== undefined) return services.primaries.start(id); // it takes the higher epoch over
+        // A plan that began meanwhile may have handed the role over itself: what that leaves is looked at when it has ended.
+        const settled = status !== undefined && !this.#options.inAction(id);
+        if (settled && judgePeer(record, status) === 'lost') return await this.#stepDown(id, signal);
+        if (settled) return services.primaries.start(id); // it takes the higher epoch over
         await sleep(ASK_EVERY_MS, signal);
       }
     });
@@ -133,8 +138,10 @@ export class Roles {
     const { services } = this.#options;
     await defineRunnable(services, record);
     const vm = await services.hypervisor.vmStatus(record.vmId);
-    if (vm.state === 'paused') await services.hypervisor.resume(record.vmId);
-    else if (record.autostart || record.stoppedByLease === true) await services.hypervisor.start(record.vmId);
+    if (vm.state === 'paused') {
+      await services.hypervisor.setNetwork(record.vmId, 'as-defined');
+      await services.hypervisor.resume(record.vmId);
+    } else if (record.autostart || record.stoppedByLease === true) await services.hypervisor.start(record.vmId);
     move(services, record.id, 'role-regained', { epoch, failure: null, stoppedByLease: false });
     const text = `the failover on ${record.peer} was cancelled: this host holds the role again`;
     services.event(record.id, 'info', 'role-regained', text);

@@ -41,6 +41,8 @@ async function giveWay(services: FailoverServices, id: string): Promise<void> {
   // A log in flight stays known: the other side may have received it, and the failover may be cancelled.
   move(services, id, 'role-lost');
   if (wasRunning) await services.hypervisor.suspend(record.vmId);
+  // Whoever resumes it by hand has a copy that speaks to nobody.
+  await services.hypervisor.setNetwork(record.vmId, 'disconnected');
   await defineLocked(services, record);
   if (wasKnown && !wasRunning) return;
   const text = wasRunning

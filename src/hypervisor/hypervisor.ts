@@ -155,6 +155,11 @@ export interface Hypervisor {
   /** Freezes a running VM's CPUs. */
   suspend(vmId: string): Promise<void>;
   resume(vmId: string): Promise<void>;
+  /**
+   * Links of the network adapters of a VM that runs or is paused: all down, or as its definition has them. Until it ends. Does nothing
+   * while it is off, nor to adapters passed through, whose links aren't the host's.
+   */
+  setNetwork(vmId: string, network: DefineRequest['network']): Promise<void>;
   /** Merges the VM's overlays (of the named disks) into their backing files and goes on there; the VM may be on or off. */
   commitOverlays(vmId: string, targets: readonly string[]): Promise<void>;
 

@@ -1,23 +1,37 @@
-import { read } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { closeSync, openSync, read, readSync } from 'node:fs';
 import { Failure } from '../model/failure.ts';
 
+/** A read that takes longer was no copy out of the kernel's memory, ms. */
+const SLOW_MS = 0.5;
+/** For so long after a slow read the thread isn't made to wait for another one, ms. */
+const CAUTIOUS_MS = 500;
+
 interface OpenFile {
-  readonly handle: Promise<FileHandle>;
+  readonly fd: number;
   users: number;
 }
 
-/** Files that are read at any time, of which only the latest used ones are open: a thousand files don't need a thousand descriptors. */
+/**
+ * Files that are read at any time, of which only the latest used ones are open: a thousand files don't need a thousand descriptors.
+ *
+ * What the kernel has in memory is read at once: to have another thread read it costs more than the reading. When a read was
+ * slow the next ones are left to other threads: a storage that has to fetch them must not hold this one up.
+ */
 export class OpenFiles {
   readonly #most: number;
   readonly #paths: string[] = [];
   /** The latest used one last. */
   readonly #open = new Map<number, OpenFile>();
-  readonly #closing = new Set<Promise<void>>();
+  #cautiousUntil = -Infinity;
 
   /** @param most files that are open at once, but for those that are just being read. */
   constructor(most: number) {
     this.#most = most;
+  }
+
+  /** Descriptors that it holds. */
+  get open(): number {
+    return this.#open.size;
   }
 
   /** Takes a file in under the next number, from 0 on. It must be there, under that name, as long as it may be read. */
@@ -29,14 +43,14 @@ export class OpenFiles {
     return this.#paths[file]!;
   }
 
-  /** Fills the target from `position` on. Failures: `bad-log` where the file ends too early; `io`, ENOENT as they come. */
+  /** Fills the target from `position` on. Failures: `bad-log` where the file ends too early; errors of the file system. */
   async read(file: number, target: Buffer, position: number): Promise<void> {
     const used = this.#use(file);
+    used.users++;
     try {
-      const { fd } = await used.handle;
       let done = 0;
       while (done < target.length) {
-        const count = await readOnce(fd, target, done, position + done);
+        const count = await this.#readOnce(used.fd, target.subarray(done), position + done);
         if (count === 0) throw new Failure('bad-log', `${this.#paths[file]} ends before ${position + target.length}`);
         done += count;
       }
@@ -46,44 +60,43 @@ export class OpenFiles {
   }
 
   /** Closes all. Nobody may be reading. */
-  async close(): Promise<void> {
-    for (const [file, { handle }] of this.#open) this.#end(file, handle);
-    await Promise.all(this.#closing);
+  close(): void {
+    for (const { fd } of this.#open.values()) closeSync(fd);
+    this.#open.clear();
   }
 
   #use(file: number): OpenFile {
     const known = this.#open.get(file);
-    const used = known ?? { handle: open(this.#paths[file]!, 'r'), users: 0 };
-    used.users++;
+    const used = known ?? { fd: openSync(this.#paths[file]!, 'r'), users: 0 };
     if (known !== undefined) this.#open.delete(file);
-    else used.handle.catch(() => this.#open.delete(file)); // the reader tells; the next one tries again
+    else if (this.#open.size >= this.#most) this.#closeOldest();
     this.#open.set(file, used);
-    if (this.#open.size > this.#most) this.#endOldest();
     return used;
   }
 
-  #endOldest(): void {
-    for (const [file, { handle, users }] of this.#open) {
+  #closeOldest(): void {
+    for (const [file, { fd, users }] of this.#open) {
       if (users > 0) continue;
-      this.#end(file, handle);
+      this.#open.delete(file);
+      closeSync(fd);
       return;
     }
   }
 
-  #end(file: number, handle: Promise<FileHandle>): void {
-    this.#open.delete(file);
-    const closing = handle
-      .then((one) => one.close())
-      .catch(() => undefined) // nothing was written
-      .finally(() => this.#closing.delete(closing));
-    this.#closing.add(closing);
+  async #readOnce(fd: number, target: Buffer, position: number): Promise<number> {
+    const began = performance.now();
+    if (began < this.#cautiousUntil) return await readElsewhere(fd, target, position);
+    const count = readSync(fd, target, 0, target.length, position);
+    const now = performance.now();
+    if (now - began > SLOW_MS) this.#cautiousUntil = now + CAUTIOUS_MS;
+    return count;
   }
 }
 
-/** By call-back: the promises of `fs` cost as much again as a read that the kernel has in memory. */
-async function readOnce(fd: number, target: Buffer, at: number, position: number): Promise<number> {
+/** By call-back: the promises of `fs` cost as much again. */
+async function readElsewhere(fd: number, target: Buffer, position: number): Promise<number> {
   return await new Promise((resolve, reject) => {
-    read(fd, target, at, target.length - at, position, (error, count) => {
+    read(fd, target, 0, target.length, position, (error, count) => {
       if (error === null) resolve(count);
       else reject(error);
     });

@@ -9,7 +9,7 @@ import { Failure } from '../model/failure.ts';
 import { OpenFiles } from './open-files.ts';
 
 /** Undo logs of a view that are open at once. */
-const OPEN_FILES = 64;
+const OPEN_FILES = 256;
 /** Frames that lie one behind the other are read at once, up to so many bytes. */
 const READ_AT_ONCE = 1024 * 1024;
 /** `stored` of a zero frame; a data frame stores at least a byte. */
@@ -126,8 +126,8 @@ export class UndoFrames {
   }
 
   /** Nobody may be reading. */
-  async close(): Promise<void> {
-    await this.#files.close();
+  close(): void {
+    this.#files.close();
   }
 
   #reserve(count: number): void {

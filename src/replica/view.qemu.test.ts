@@ -100,7 +100,7 @@ void describe('a view', () => {
       assert.ok(got.equals(held.subarray(1000)), `first wrong byte: ${got.findIndex((byte) => byte !== 0x41)}`);
       assert.equal((await disk.read(70_000, 1))[0], 0x42, 'the log was applied');
     } finally {
-      await view.close();
+      view.close();
     }
   });
 
@@ -146,7 +146,7 @@ void describe('a view', () => {
         if (zero) assert.ok(oracle.subarray(offset, offset + length).every((byte) => byte === 0));
       }
     } finally {
-      await view.close();
+      view.close();
     }
   });
 });

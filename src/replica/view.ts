@@ -54,7 +54,7 @@ export class PointView {
       await view.publish(logs);
       return view;
     } catch (error) {
-      await view.close();
+      view.close();
       throw error;
     }
   }
@@ -130,8 +130,8 @@ export class PointView {
   }
 
   /** Lets go of the undo logs. Nobody may read it any more. */
-  async close(): Promise<void> {
-    await this.#frames.close();
+  close(): void {
+    this.#frames.close();
   }
 
   /** What segments hold, each in pieces. Rejects only when nothing is under way any more. */

@@ -46,7 +46,7 @@ export async function serveView(input: ViewInput, context: LaneContext): Promise
       await server.close();
     }
   } finally {
-    await view.close();
+    view.close();
   }
 }
 

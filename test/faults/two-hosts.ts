@@ -124,8 +124,9 @@ export class Host {
       event: (relationship, severity, kind, message) => events.add(relationship, severity, kind, message),
     };
     const policy = { startPolicy: 'when-known', startPolicyMinutes: 5 } as const;
-    const roles = new Roles({ services: context, log, runDirectory: at('run'), ...policy });
     const journal = await Journal.open(at('journal'));
+    const inAction = (id: string) => journal.holder(id) !== undefined;
+    const roles = new Roles({ services: context, log, runDirectory: at('run'), ...policy, inAction });
     const actions = new Actions({ journal, definitions: PLANS, context, log, event: context.event });
     // What is left out is the network's and libvirt's: nothing of it is asked for here.
     const services = { ...context, actions, events, log, config: { name } } as unknown as DaemonServices;

@@ -113,6 +113,7 @@ export class ModelHost {
       runDirectory: `/${name}/run`,
       startPolicy: 'when-known',
       startPolicyMinutes: PATIENCE_MINUTES,
+      inAction: () => this.journal.holder() !== undefined,
     });
   }
 

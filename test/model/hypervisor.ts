@@ -177,6 +177,10 @@ export class ModelHypervisor implements Hypervisor {
     });
   }
 
+  async setNetwork(): Promise<void> {
+    this.#life.live();
+  }
+
   async commitOverlays(): Promise<void> {
     const vm = this.#vm;
     const { here } = this.#life;

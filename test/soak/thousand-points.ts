@@ -39,11 +39,10 @@ async function boots(guest: LabGuest): Promise<void> {
 
 async function measure({ a, b, guestOnB }: TwoHosts, seed: number, progress: (text: string) => void): Promise<Times> {
   const times: Times = new Map();
-  const before = (await b.client.call('pointList', { ref: VM })).length;
   await a.host.virsh('destroy', VM);
   await a.stop();
   await b.stop();
-  const { id } = await addPoints(b.host.path('/var/lib/understudy/replicas'), POINTS - before, seed);
+  const { id } = await addPoints(b.host.path('/var/lib/understudy/replicas'), POINTS, seed);
   progress(`${POINTS} points of ${id}`);
   await timed(times, 'daemon start', () => b.start());
   let points = await b.client.call('pointList', { ref: VM });

@@ -23,6 +23,35 @@ export function rewriteDefinition(request: DefineRequest): string {
   });
 }
 
+/**
+ * Network adapters of a running VM whose link is to change, as devices.
+ * @param live what runs; `defined` what is to run at the next start: whose links `as-defined` means.
+ */
+export function changedLinks(live: string, defined: string, network: DefineRequest['network']): string[] {
+  const links = withXml(defined, (document) => new Map(adapters(document).map((one) => [macOf(one), linkOf(one)])));
+  return withXml(live, (document) =>
+    adapters(document).flatMap((adapter) => {
+      const wanted = network === 'disconnected' ? 'down' : (links.get(macOf(adapter)) ?? 'up');
+      if (linkOf(adapter) === wanted) return [];
+      child(adapter, 'link').setAttr('state', wanted);
+      return [adapter.toString()];
+    }),
+  );
+}
+
+/** Without those that are passed through. */
+function adapters(document: XmlDocument): XmlElement[] {
+  return elements(document, '/domain/devices/interface').filter((one) => attribute(one, 'type') !== 'hostdev');
+}
+
+function macOf(adapter: XmlElement): string | undefined {
+  return attribute(element(adapter, 'mac'), 'address');
+}
+
+function linkOf(adapter: XmlElement): string {
+  return attribute(element(adapter, 'link'), 'state') ?? 'up';
+}
+
 function setIdentity(document: XmlDocument, id: string, name: string): void {
   setText(child(document.root, 'name'), name);
   setText(child(document.root, 'uuid'), id);

@@ -243,6 +243,15 @@ describe('VMs under libvirt', () => {
     await assert.rejects(hypervisor.undefine(vmId), failure('vm-running'));
   });
 
+  test('links of a running VM go down, and come back as they are defined', async () => {
+    const links = async () => (await virsh('dumpxml', vmName)).match(/<link state='\w+'\/>/g) ?? [];
+    await hypervisor.setNetwork(vmId, 'disconnected');
+    assert.deepEqual(await links(), ["<link state='down'/>"]);
+    await hypervisor.setNetwork(vmId, 'disconnected');
+    await hypervisor.setNetwork(vmId, 'as-defined');
+    assert.deepEqual(await links(), ["<link state='up'/>"]);
+  });
+
   test('a guest that does not shut down is said so in time', async () => {
     await hypervisor.suspend(vmId); // deaf to agent and button
     const begun = performance.now();

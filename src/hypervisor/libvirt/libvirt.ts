@@ -123,6 +123,10 @@ export class LibvirtHypervisor implements Hypervisor {
     return this.#lifecycle.resume(vmId);
   }
 
+  setNetwork(vmId: string, network: DefineRequest['network']): Promise<void> {
+    return this.#lifecycle.setNetwork(vmId, network);
+  }
+
   commitOverlays(vmId: string, targets: readonly string[]): Promise<void> {
     return this.#overlays.commit(vmId, targets);
   }

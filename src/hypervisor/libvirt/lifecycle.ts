@@ -2,7 +2,7 @@ import { until } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import { Failure } from '../../model/failure.ts';
 import type { DefineRequest } from '../hypervisor.ts';
-import { rewriteDefinition } from './definition.ts';
+import { changedLinks, rewriteDefinition } from './definition.ts';
 import { type Domains, isActive, uuidBytes } from './domains.ts';
 import { SHUTDOWN_FLAG, UNDEFINE_FLAG, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
 import { VIR_ERR, isVirError } from './rpc/error.ts';
@@ -122,6 +122,14 @@ export class Lifecycle {
         onTimeout: () => new Failure('libvirt', `VM ${domain.name} pauses again whenever it is resumed`),
       },
     );
+  }
+
+  async setNetwork(vmId: string, network: DefineRequest['network']): Promise<void> {
+    const domain = await this.#domains.find(vmId);
+    if (!isActive(domain)) return;
+    const live = await this.#calls.xml(domain, XML_FLAG.secure);
+    const defined = await this.#calls.xml(domain, XML_FLAG.inactive + XML_FLAG.secure);
+    for (const adapter of changedLinks(live, defined, network)) await this.#calls.updateDevice(domain, adapter);
   }
 
   /** libvirt doesn't rename what it defines: the old definition goes, autostart is carried over. */

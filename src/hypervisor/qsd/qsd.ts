@@ -138,6 +138,10 @@ export class QsdHypervisor implements Hypervisor {
     this.#host.runningVm(vmId).paused = false;
   }
 
+  async setNetwork(): Promise<void> {
+    // no guest, no network
+  }
+
   async commitOverlays(vmId: string, targets: readonly string[]): Promise<void> {
     await this.#host.exclusively(vmId, 'commit overlays', async (found) => {
       let file = found;

@@ -114,6 +114,11 @@ export class Calls {
     await this.#call(234, 'domainDestroyFlags', onDomain(domain).uint(0));
   }
 
+  /** Changes a device of the running domain (flag 1: live). */
+  async updateDevice(domain: DomainRef, xml: string): Promise<void> {
+    await this.#call(174, 'domainUpdateDeviceFlags', onDomain(domain).string(xml).uint(1));
+  }
+
   async suspend(domain: DomainRef): Promise<void> {
     await this.#call(34, 'domainSuspend', onDomain(domain));
   }
