@@ -21,7 +21,6 @@ import { unplannedFailover } from '../failover/unplanned.ts';
 import { Journal } from '../journal/journal.ts';
 import { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
-import { asFailure } from '../model/failure.ts';
 import { runsHere } from '../model/role.ts';
 import { VERSION } from '../lib/version.ts';
 import { Outbox } from '../primary/outbox.ts';
@@ -48,6 +47,7 @@ import { openStore } from './open-store.ts';
 import { peerBook, PeerEndpoints } from './peers.ts';
 import { endpointFor } from './replica-host.ts';
 import { rescanIfForgotten } from './rescan.ts';
+import { resumeTests } from './resume-tests.ts';
 import { Roles } from './roles.ts';
 import type { DaemonServices } from './services.ts';
 
@@ -150,13 +150,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   });
   leaseKeeper.begin();
   // Views are gone with the process that served them; a test VM that has waited meanwhile goes on with a new one.
-  for (const { id, test } of store.relationships()) {
-    if (test === null || inAction(id)) continue;
-    const failure = await services.testViews.resume(id, test).then(() => undefined, asFailure);
-    if (failure === undefined) continue;
-    events.add(id, 'warning', 'test-failover-cut', `the daemon was restarted, the test ends: ${failure.message}`);
-    await actions.begin('test-failover-stop', id, { testVmId: test.vmId });
-  }
+  await resumeTests(all);
   const takenUp = actions.takeUp();
   const api = await serveApi({ socketPath: config.socket, operations: operations(all), log });
   // Loops begin when plans have had their try: a plan may be about to move the role.

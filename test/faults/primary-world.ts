@@ -1,8 +1,11 @@
 /** What each test of two hosts begins with, and what is cleared when it ends. */
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { until } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
+import { endRelay } from '../../src/qemu/relay.ts';
 import { newSeed, seeded } from './replica-primary.ts';
 import { ReplicatedVm } from './replicated-vm.ts';
 import { other, TwoHosts, type HostName } from './two-hosts.ts';
@@ -27,6 +30,7 @@ export async function startReplication(t: TestContext, options: WorldOptions = {
   let vm: ReplicatedVm | undefined;
   t.after(async () => {
     await (vm?.hosts ?? hosts).close();
+    await endRelays(vms.directory);
     await vms.dispose();
   });
   await hosts.begin();
@@ -60,4 +64,12 @@ export async function checkRuns(vm: ReplicatedVm, where: HostName): Promise<void
   assert.equal((await vm.vms.hypervisors[other(where)].getVm(VM)).state, 'off');
   assert.equal(vm.record(where).role, 'primary');
   await vm.checkGuest(where);
+}
+
+/** Relays outlive the daemon; those of a test that failed end with it. */
+async function endRelays(directory: string): Promise<void> {
+  for (const name of ['a', 'b']) {
+    const tests = join(directory, name, 'run', 'tests');
+    for (const id of await readdir(tests)) await endRelay(join(tests, id));
+  }
 }

@@ -37,6 +37,7 @@ export function serveHypervisors(
     if (child.connected) child.send(answered, () => undefined); // it may have died meanwhile
   };
   child.on('message', (asked: Asked) => {
+    if ('of' in asked) return; // said to somebody else
     const work = answer(asked);
     underWay.add(work);
     void work.finally(() => underWay.delete(work));
@@ -46,10 +47,12 @@ export function serveHypervisors(
 
 const waiting = new Map<number, PromiseWithResolvers<unknown>>();
 let calls = 0;
+let listening = false;
 
 /** In the child: the parent's hypervisor of a host. */
 export function remoteHypervisor(host: HostName): Hypervisor {
-  if (process.listenerCount('message') === 0) process.on('message', settle);
+  if (!listening) process.on('message', settle);
+  listening = true;
   const ask = (method: keyof Hypervisor, parameters: readonly unknown[]): Promise<unknown> => {
     const call = ++calls;
     const answer = Promise.withResolvers<unknown>();
@@ -64,7 +67,9 @@ export function remoteHypervisor(host: HostName): Hypervisor {
   });
 }
 
-function settle({ call, value, failure }: Answered): void {
+function settle(answered: Answered): void {
+  if ('of' in answered) return; // said to somebody else
+  const { call, value, failure } = answered;
   const answer = waiting.get(call)!;
   waiting.delete(call);
   if (failure === undefined) answer.resolve(value);

@@ -1,14 +1,15 @@
 /** One replicated VM on two hosts, as its tests see it: what both sides hold, compared with what the guest wrote. */
 import assert from 'node:assert/strict';
-import { fork } from 'node:child_process';
-import { once } from 'node:events';
+import { fork, type ChildProcess } from 'node:child_process';
+import { on, once } from 'node:events';
 import { join } from 'node:path';
 import type { FailoverServices } from '../../src/failover/services.ts';
 import { until } from '../../src/lib/clock.ts';
 import type { EventRecord, RelationshipRecord } from '../../src/store/store.ts';
 import { difference, readDisks } from './replica-primary.ts';
+import { remoteEndpoint } from './remote-endpoint.ts';
 import { serveHypervisors } from './remote-hypervisor.ts';
-import type { Task } from './two-hosts-process.ts';
+import { beginTask, type Task } from './two-hosts-process.ts';
 import { other, TwoHosts, type Host, type HostName } from './two-hosts.ts';
 import { DISKS, VM_NAME, type VmHosts } from './vm-hosts.ts';
 
@@ -138,8 +139,46 @@ export class ReplicatedVm {
     const { cut } = this.hosts;
     const { outboxLimit } = this.hosts.a;
     await this.hosts.close();
-    const program = join(import.meta.dirname, 'two-hosts-process.ts');
-    const child = fork(program, [this.vms.directory, this.id, JSON.stringify(task), cut ? 'cut' : ''], {
+    const args = [this.vms.directory, this.id, JSON.stringify(task), cut ? 'cut' : ''];
+    const child = this.#fork('two-hosts-process.ts', args, crash, outboxLimit);
+    const settled = serveHypervisors(child, this.vms.hypervisors);
+    const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+    await settled();
+    this.hosts = await TwoHosts.open(this.vms.directory, this.vms.hypervisors);
+    this.hosts.cut = cut;
+    for (const host of [this.hosts.a, this.hosts.b]) host.outboxLimit = outboxLimit;
+    await this.hosts.begin();
+    assert.equal(signal, 'SIGKILL', `${crash} was never reached: ${code}`);
+  }
+
+  /**
+   * The same with the daemon of one host in the process that dies, while the other one goes on. The task may be of either.
+   */
+  async crashAloneAt(crash: string, dies: HostName, task: Exclude<Task, { kind: 'replicate' }>): Promise<void> {
+    const { hosts } = this;
+    const survivor = hosts.host(other(dies));
+    const link = survivor.link.cut ? 'cut' : '';
+    const args = [this.vms.directory, dies, this.id, link, ...(task.on === dies ? [JSON.stringify(task)] : [])];
+    await hosts.stop(dies);
+    const child = this.#fork('one-host-process.ts', args, crash, survivor.outboxLimit);
+    const exit = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
+    const settled = serveHypervisors(child, this.vms.hypervisors);
+    hosts.lend(
+      dies,
+      remoteEndpoint(child, () => survivor.endpoint),
+    );
+    await Promise.race([begun(child), exit]);
+    const patience = setTimeout(() => child.disconnect(), PATIENCE_MS);
+    if (task.on !== dies) await beginTask(survivor, this.id, task);
+    const [code, signal] = await exit;
+    clearTimeout(patience);
+    await settled();
+    await hosts.takeBack(dies);
+    assert.equal(signal, 'SIGKILL', `${crash} was never reached: ${code}`);
+  }
+
+  #fork(program: string, args: string[], crash: string, outboxLimit: number): ChildProcess {
+    return fork(join(import.meta.dirname, program), args, {
       // Half of the time the storage daemons of the replicas die with it.
       env: {
         ...process.env,
@@ -150,14 +189,6 @@ export class ReplicatedVm {
       execArgv: [],
       serialization: 'advanced',
     });
-    const settled = serveHypervisors(child, this.vms.hypervisors);
-    const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
-    await settled();
-    this.hosts = await TwoHosts.open(this.vms.directory, this.vms.hypervisors);
-    this.hosts.cut = cut;
-    for (const host of [this.hosts.a, this.hosts.b]) host.outboxLimit = outboxLimit;
-    await this.hosts.begin();
-    assert.equal(signal, 'SIGKILL', `${crash} was never reached: ${code}`);
   }
 
   #story(name: HostName): string {
@@ -170,4 +201,10 @@ export class ReplicatedVm {
     const replica = services.replicas.find(this.id);
     return `host ${name}: ${JSON.stringify({ record: { ...record, definition: undefined }, replica: replica?.status(), frozen: replica?.frozen, plans, events }, null, 1)}`;
   }
+}
+
+/** Resolves when a host that is a process of its own has begun. */
+async function begun(child: ChildProcess): Promise<void> {
+  for await (const [message] of on(child, 'message') as AsyncIterable<[{ of?: string }]>)
+    if (message.of === 'ready') return;
 }

@@ -5,40 +5,54 @@
 import './dying.ts';
 import { until } from '../../src/lib/clock.ts';
 import { remoteHypervisor } from './remote-hypervisor.ts';
-import { other, TwoHosts, type HostName } from './two-hosts.ts';
+import { other, TwoHosts, type Host, type HostName } from './two-hosts.ts';
 
 /** What the process does: replicates until the replica stands at what the disks hold now, or carries a failover out. */
 export type Task =
   | { readonly kind: 'replicate'; readonly primary: HostName }
   | { readonly kind: 'planned-failover' | 'cancel-failover' | 'complete-failover'; readonly on: HostName }
-  | { readonly kind: 'reverse-replication'; readonly on: HostName }
-  | { readonly kind: 'unplanned-failover'; readonly on: HostName; readonly point?: number };
+  | {
+      readonly kind: 'reverse-replication' | 'test-failover-stop' | 'remove-replication';
+      readonly on: HostName;
+    }
+  | {
+      readonly kind: 'unplanned-failover' | 'test-failover-start';
+      readonly on: HostName;
+      readonly point?: number;
+    };
 
 const PATIENCE_MS = 60_000;
 
 /** Carries a task out on hosts that are there; resolves when it is done. */
 export async function carryOut(hosts: TwoHosts, ref: string, task: Task): Promise<void> {
   if (task.kind === 'replicate') return await replicate(hosts, ref, task.primary);
-  const host = hosts.host(task.on);
-  switch (task.kind) {
-    case 'planned-failover':
-      await host.ask('plannedFailover', { ref, start: true, shutdownTimeoutSeconds: 10 });
-      break;
-    case 'unplanned-failover': {
-      const point = task.point === undefined ? {} : { point: task.point };
-      await host.ask('unplannedFailover', { ref, force: false, ...point });
-      break;
-    }
-    case 'cancel-failover':
-      await host.ask('cancelFailover', { ref });
-      break;
-    case 'complete-failover':
-      await host.ask('completeFailover', { ref });
-      break;
-    case 'reverse-replication':
-      await host.ask('reverseReplication', { ref });
-  }
+  await beginTask(hosts.host(task.on), ref, task);
   await ended(hosts, ref);
+}
+
+/** Asks a host for what a task says. */
+export async function beginTask(host: Host, ref: string, task: Task): Promise<void> {
+  const point = 'point' in task && task.point !== undefined ? { point: task.point } : {};
+  switch (task.kind) {
+    case 'replicate':
+      throw new Error('nobody asks for that');
+    case 'planned-failover':
+      return void (await host.ask('plannedFailover', { ref, start: true, shutdownTimeoutSeconds: 10 }));
+    case 'unplanned-failover':
+      return void (await host.ask('unplannedFailover', { ref, force: false, ...point }));
+    case 'cancel-failover':
+      return void (await host.ask('cancelFailover', { ref }));
+    case 'complete-failover':
+      return void (await host.ask('completeFailover', { ref }));
+    case 'reverse-replication':
+      return void (await host.ask('reverseReplication', { ref }));
+    case 'test-failover-start':
+      return void (await host.ask('testFailoverStart', { ref, ...point }));
+    case 'test-failover-stop':
+      return void (await host.ask('testFailoverStop', { ref }));
+    case 'remove-replication':
+      return await host.ask('replicationRemove', { ref, keepDisks: false });
+  }
 }
 
 /** Waits until no plan holds the relationship on either host. */

@@ -12,6 +12,7 @@ import { replicationOperations } from '../../src/daemon/operations/replications.
 import { openStore } from '../../src/daemon/open-store.ts';
 import { endpointFor } from '../../src/daemon/replica-host.ts';
 import { rescanIfForgotten } from '../../src/daemon/rescan.ts';
+import { resumeTests } from '../../src/daemon/resume-tests.ts';
 import { Roles } from '../../src/daemon/roles.ts';
 import type { DaemonServices } from '../../src/daemon/services.ts';
 import { cancelFailover } from '../../src/failover/cancel.ts';
@@ -31,6 +32,7 @@ import { Journal } from '../../src/journal/journal.ts';
 import type { PlanDefinition } from '../../src/journal/runner.ts';
 import { Lanes } from '../../src/lanes/lanes.ts';
 import { silentLog } from '../../src/lib/log.ts';
+import { Failure } from '../../src/model/failure.ts';
 import { Outbox } from '../../src/primary/outbox.ts';
 import { POINT_LIMITS } from '../../src/primary/open-point.ts';
 import { Primaries } from '../../src/primary/primaries.ts';
@@ -83,8 +85,13 @@ export class Host {
     this.endpoint = endpointFor(services, other(name));
   }
 
-  /** @param peer the other host, asked for when it is first needed. */
-  static async open(directory: string, name: HostName, hypervisor: Hypervisor, peer: () => Host): Promise<Host> {
+  /** @param peer how the other host answers, asked for at each call. */
+  static async open(
+    directory: string,
+    name: HostName,
+    hypervisor: Hypervisor,
+    peer: () => ReplicaEndpoint,
+  ): Promise<Host> {
     const at = (...path: string[]) => join(directory, name, ...path);
     await mkdir(at('run'), { recursive: true });
     const log = silentLog();
@@ -92,7 +99,7 @@ export class Host {
     const { store } = await openStore(at('understudy.sqlite'), Date.now());
     const events = new EventFeed(store, log);
     const replicas = await Replicas.open({ directory: at('replicas'), runDirectory: at('run'), lanes, log });
-    const endpoint = following(() => made.link.over(peer().endpoint));
+    const endpoint = following(() => made.link.over(peer()));
     const context: FailoverServices = {
       hypervisor,
       store,
@@ -115,7 +122,7 @@ export class Host {
         }),
         onRoleLost: (id) => roles.roleLost(id),
       }),
-      testViews: new TestViews(replicas, hypervisor),
+      testViews: new TestViews(replicas, hypervisor, at('run', 'tests')),
       peer: () => endpoint,
       replicaDirectory: (id) => at('replicas', id),
       lockDirectory: at(LOCK_NAME),
@@ -123,6 +130,7 @@ export class Host {
       now: Date.now,
       event: (relationship, severity, kind, message) => events.add(relationship, severity, kind, message),
     };
+    await context.testViews.disconnect();
     const policy = { startPolicy: 'when-known', startPolicyMinutes: 5 } as const;
     const journal = await Journal.open(at('journal'));
     const inAction = (id: string) => journal.holder(id) !== undefined;
@@ -143,6 +151,7 @@ export class Host {
   /** What a start of the daemon does once its peer can reach it. */
   async begin(): Promise<void> {
     await rescanIfForgotten(this.services);
+    await resumeTests(this.services);
     await this.services.actions.takeUp();
     await this.#roles.begin();
   }
@@ -164,24 +173,66 @@ export class Host {
 }
 
 export class TwoHosts {
-  readonly a: Host;
-  readonly b: Host;
+  readonly #directory: string;
+  readonly #hypervisors: Readonly<Record<HostName, Hypervisor>>;
+  readonly #hosts = new Map<HostName, Host>();
+  /** Answers for a host whose daemon is another process's. */
+  readonly #elsewhere = new Map<HostName, ReplicaEndpoint>();
   #closing: Promise<unknown> | undefined;
 
-  private constructor(a: Host, b: Host) {
-    this.a = a;
-    this.b = b;
+  private constructor(directory: string, hypervisors: Readonly<Record<HostName, Hypervisor>>) {
+    this.#directory = directory;
+    this.#hypervisors = hypervisors;
   }
 
   /** Both daemons start. @param directory short: sockets lie below it. */
   static async open(directory: string, hypervisors: Readonly<Record<HostName, Hypervisor>>): Promise<TwoHosts> {
-    const a = await Host.open(directory, 'a', hypervisors.a, () => b);
-    const b: Host = await Host.open(directory, 'b', hypervisors.b, () => a);
-    return new TwoHosts(a, b);
+    const hosts = new TwoHosts(directory, hypervisors);
+    for (const name of ['a', 'b'] as const) await hosts.#open(name);
+    return hosts;
+  }
+
+  get a(): Host {
+    return this.host('a');
+  }
+
+  get b(): Host {
+    return this.host('b');
   }
 
   host(name: HostName): Host {
-    return name === 'a' ? this.a : this.b;
+    const host = this.#hosts.get(name);
+    if (host === undefined) throw new Error(`host ${name} is another process's`);
+    return host;
+  }
+
+  /** Ends the daemon of one host; the other one can't reach it. */
+  async stop(name: HostName): Promise<void> {
+    const unreachable = () => Promise.reject(new Failure('unreachable', `the daemon of ${name} has ended`));
+    this.#elsewhere.set(name, new Proxy({} as ReplicaEndpoint, { get: () => unreachable }));
+    await this.host(name).close();
+    this.#hosts.delete(name);
+  }
+
+  /** The daemon of a host that was stopped is another process's from now on. */
+  lend(name: HostName, endpoint: ReplicaEndpoint): void {
+    this.#elsewhere.set(name, endpoint);
+  }
+
+  /** Starts the daemon of a host again. */
+  async takeBack(name: HostName): Promise<void> {
+    const { cut } = this.host(other(name)).link;
+    const host = await this.#open(name);
+    host.link.cut = cut;
+    this.#elsewhere.delete(name);
+    await host.begin();
+  }
+
+  async #open(name: HostName): Promise<Host> {
+    const peer = () => this.#elsewhere.get(other(name)) ?? this.host(other(name)).endpoint;
+    const host = await Host.open(this.#directory, name, this.#hypervisors[name], peer);
+    this.#hosts.set(name, host);
+    return host;
   }
 
   async begin(): Promise<void> {
@@ -201,7 +252,7 @@ export class TwoHosts {
   /** Ends both daemons; the VMs go on. Closing twice is no error. */
   async close(): Promise<void> {
     // Each may wait for an answer of the other.
-    this.#closing ??= Promise.all([this.a.close(), this.b.close()]);
+    this.#closing ??= Promise.all([...this.#hosts.values()].map((host) => host.close()));
     await this.#closing;
   }
 }
