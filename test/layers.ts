@@ -7,7 +7,7 @@ import { dirname, join, normalize } from 'node:path';
 
 const GROUND = ['lib', 'model'];
 const PORTS = ['hypervisor', 'store', 'protocol', 'journal'];
-const ENGINE = [...GROUND, 'lanes', 'deltalog', 'qemu', ...PORTS];
+const ENGINE = [...GROUND, 'lanes', 'deltalog', 'qemu', ...PORTS, 'digests'];
 
 /** Room → rooms that it may import, besides itself. An adapter (`store/sqlite`) is a room of its own. */
 export const LAYERS: Readonly<Record<string, readonly string[]>> = {
@@ -26,6 +26,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   security: GROUND,
   protocol: [...GROUND, 'deltalog'],
   'protocol/https': [...GROUND, 'lanes', 'deltalog', 'protocol', 'security'],
+  digests: [...GROUND, 'protocol'],
   primary: ENGINE,
   replica: ENGINE,
   failover: [...ENGINE, 'primary', 'replica'],

@@ -1,10 +1,9 @@
+import { ZERO_BLOCK } from '../digests/digest-file.ts';
 import { digest, DIGEST_SIZE } from '../lib/digest.ts';
 import { pieces, union, type Extent } from '../model/extent.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import type { Piece } from '../qemu/disk.ts';
 import type { Theirs } from './work.ts';
-
-const ZERO_BLOCK = digest(Buffer.alloc(DIGEST_BLOCK));
 
 /** Finds out which blocks of what was read aren't the replica's. */
 export class Differences {

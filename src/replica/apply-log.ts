@@ -7,7 +7,7 @@ import type { WrittenSegment } from '../deltalog/segment.ts';
 import { workerModule, type Lanes } from '../lanes/lanes.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import type { NbdAddress } from '../qemu/nbd/client.ts';
-import type { DigestRun } from './digest-file.ts';
+import type { DigestRun } from '../digests/digest-pages.ts';
 import { ITEM_BYTES, type Arrival, type SentRun, type Share, type ShareDigests } from './log-share.ts';
 import { Meeting } from './meeting.ts';
 import type { UndoLog } from './undo-chain.ts';

@@ -1,8 +1,10 @@
 /**
  * Digests of a replica's disks, block by block: what two sides compare to find out where they differ. What is known lies in a
- * file for each disk (digest-file.ts), kept up to date by what is applied anyway; the rest is read, and known from then on.
+ * file for each disk (image-digests.ts), kept up to date by what is applied anyway; the rest is read, and known from then on.
  * They are hints: whatever goes wrong with a file costs reading the disk.
  */
+import { blocksOf, isKnown, ZERO_BLOCK } from '../digests/digest-file.ts';
+import type { BlockRange, DigestRun } from '../digests/digest-pages.ts';
 import { digest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
@@ -10,14 +12,11 @@ import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
 import { changedExtents, readPieces } from '../qemu/disk.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
 import type { LocalDisk } from '../store/store.ts';
-import { blocksOf, DigestFile, isKnown, type DigestRun } from './digest-file.ts';
+import { closeImageDigests, openImageDigests, type ImageDigests } from './image-digests.ts';
 import type { ReplicaLayout } from './layout.ts';
-import type { BlockRange } from './log-digests.ts';
 
 /** Most blocks in one request: 4 GiB of disk, 1 MiB of digests. */
 const MAX_BLOCKS = 65_536;
-
-const ZERO_BLOCK = digest(Buffer.alloc(DIGEST_BLOCK));
 
 /** Unknown blocks nearer to each other than this are read in one go, known ones between them too. */
 const NEAR = 16;
@@ -27,7 +26,7 @@ export class Digests {
   readonly #disks: readonly LocalDisk[];
   readonly #log: Log;
   /** By disk; undefined where there is none, or none that can be used. */
-  readonly #files: (DigestFile | undefined)[] = [];
+  readonly #files: (ImageDigests | undefined)[] = [];
 
   constructor(options: { layout: ReplicaLayout; disks: readonly LocalDisk[]; log: Log }) {
     this.#layout = options.layout;
@@ -38,7 +37,7 @@ export class Digests {
   /** Opens what is known. Before anybody opens the images: what happened to them meanwhile has to be seen. */
   async open(): Promise<void> {
     for (const [i, disk] of this.#disks.entries()) {
-      this.#files[i] ??= await DigestFile.open(this.#layout.digests(disk.target), disk).catch((error: unknown) => {
+      this.#files[i] ??= await openImageDigests(this.#layout.digests(disk.target), disk).catch((error: unknown) => {
         this.#log.warn({ err: asFailure(error, 'io'), disk: disk.target }, 'digests of a disk can not be kept');
         return undefined;
       });
@@ -50,7 +49,8 @@ export class Digests {
     for (const [i, disk] of this.#disks.entries()) {
       const file = this.#files[i];
       this.#files[i] = undefined;
-      await file?.close(disk).catch((error: unknown) => {
+      if (file === undefined) continue;
+      await closeImageDigests(file, disk).catch((error: unknown) => {
         this.#log.warn({ err: asFailure(error, 'io'), disk: disk.target }, 'digests of a disk are given up');
       });
     }

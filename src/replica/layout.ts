@@ -4,7 +4,7 @@
  * ```
  * replica.json                    what it is and where it stands (record.ts)
  * disks/<target>.qcow2            flat disks: the latest applied state
- * digests/<target>.digests        what is known of a flat disk's blocks (digest-file.ts); may be lost
+ * digests/<target>.digests        what is known of a flat disk's blocks (image-digests.ts); may be lost
  * inbox/<sequence>-<logId>.part   a log that is being received
  * inbox/<sequence>-<logId>.log    a log that is whole, durable and acknowledged, and not yet applied
  * undo/<sequence>.undo            takes the state of that sequence back to an older one: the one before it, or, merged, further

@@ -2,19 +2,13 @@
  * Digests of the blocks of a disk that a lane writes, from what passes by. Where a block is covered in part only, it is read once
  * all is written.
  */
+import { ZERO_BLOCK } from '../digests/digest-file.ts';
+import type { BlockRange, DigestRun } from '../digests/digest-pages.ts';
 import { digest } from '../lib/digest.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
-import type { DigestRun } from './digest-file.ts';
 
 /** Blocks in one run of zeros at most. */
 const ZERO_RUN = 16_384;
-const ZERO_BLOCK = digest(Buffer.alloc(DIGEST_BLOCK));
-
-/** Blocks `from` to `to` (not included). */
-export interface BlockRange {
-  readonly from: number;
-  readonly to: number;
-}
 
 export class LogDigests {
   readonly #size: number;

@@ -7,7 +7,8 @@ import { silentLog } from '../../src/lib/log.ts';
 import { digest } from '../../src/lib/digest.ts';
 import { DIGEST_BLOCK, DIGEST_BYTES } from '../../src/protocol/endpoint.ts';
 import type { NewReplica } from '../../src/replica/create.ts';
-import { blocksOf, DigestFile, isKnown } from '../../src/replica/digest-file.ts';
+import { blocksOf, isKnown } from '../../src/digests/digest-file.ts';
+import { closeImageDigests, openImageDigests } from '../../src/replica/image-digests.ts';
 import { Replica, type ReplicaOptions } from '../../src/replica/replica.ts';
 import { difference, inPieces, readDisks, type MadeLog, START, type TestPrimary } from './replica-primary.ts';
 
@@ -71,9 +72,9 @@ export async function knownDigests(place: Place, primary: TestPrimary): Promise<
     const copy = join(place.directory, 'digests');
     await copyFile(join(place.options.directory, 'digests', `${target}.digests`), copy);
     const image = { path: join(place.options.directory, 'disks', `${target}.qcow2`), size };
-    const file = await DigestFile.open(copy, image);
+    const file = await openImageDigests(copy, image);
     const all = await file.read(0, blocksOf(size));
-    await file.close(image);
+    await closeImageDigests(file, image);
     const wanted = digestsOf(primary.bytes[disk]!);
     for (let at = 0; at < all.length; at += DIGEST_BYTES) {
       const one = all.subarray(at, at + DIGEST_BYTES);

@@ -10,7 +10,7 @@ import { Lanes } from '../../../src/lanes/lanes.ts';
 import { silentLog } from '../../../src/lib/log.ts';
 import { pointsToKeep, type RetentionPolicy } from '../../../src/model/retention.ts';
 import { checkImage } from '../../../src/qemu/image.ts';
-import { blocksOf } from '../../../src/replica/digest-file.ts';
+import { blocksOf } from '../../../src/digests/digest-file.ts';
 import { Replica } from '../../../src/replica/replica.ts';
 import { digestsOf } from '../replica-host.ts';
 import { difference, inPieces, type MadeLog, type TestPrimary } from '../replica-primary.ts';

@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { DIGEST_SIZE } from '../lib/digest.ts';
 import { seeded } from '../../test/faults/replica-primary.ts';
-import { blocksOf, DigestFile, PAGE_ENTRIES } from './digest-file.ts';
+import { blocksOf } from '../digests/digest-file.ts';
+import { PAGE_ENTRIES } from '../digests/digest-pages.ts';
+import { closeImageDigests, openImageDigests } from './image-digests.ts';
 
 const PAGE = 4096;
 /** More than two spans of pages, and a part of a page. */
@@ -28,20 +30,20 @@ afterEach(async () => {
 
 /** What a file knows of all blocks. */
 async function reopened(): Promise<Buffer> {
-  const file = await DigestFile.open(path, image);
+  const file = await openImageDigests(path, image);
   try {
     return await file.read(0, BLOCKS);
   } finally {
-    await file.close(image);
+    await closeImageDigests(file, image);
   }
 }
 
 /** All digests, in a file that was closed in order. */
 async function filled(): Promise<Buffer> {
   const digests = randomBytes(BLOCKS * DIGEST_SIZE);
-  const file = await DigestFile.open(path, image);
+  const file = await openImageDigests(path, image);
   await file.write([{ from: 0, digests }]);
-  await file.close(image);
+  await closeImageDigests(file, image);
   return digests;
 }
 
@@ -50,7 +52,7 @@ void describe('a file of digests', () => {
     const random = seeded(7);
     const below = (limit: number) => Math.floor(random() * limit);
     const model = Buffer.alloc(BLOCKS * DIGEST_SIZE);
-    let file = await DigestFile.open(path, image);
+    let file = await openImageDigests(path, image);
     for (let round = 0; round < 40; round++) {
       const runs = [];
       for (let at = below(3000); at < BLOCKS; at += 1 + below(9000)) {
@@ -60,17 +62,22 @@ void describe('a file of digests', () => {
         at += digests.length / DIGEST_SIZE;
       }
       await file.write(runs);
+      const forgotten = { from: below(BLOCKS), to: BLOCKS - below(20) };
+      if (round % 7 === 3 && forgotten.to > forgotten.from) {
+        await file.forget([forgotten]);
+        model.fill(0, forgotten.from * DIGEST_SIZE, forgotten.to * DIGEST_SIZE);
+      }
       const from = below(BLOCKS);
       const count = 1 + below(BLOCKS - from);
       const wanted = model.subarray(from * DIGEST_SIZE, (from + count) * DIGEST_SIZE);
       assert.ok(wanted.equals(await file.read(from, count)), `blocks ${from}+${count}, round ${round}`);
       if (round % 10 === 9) {
-        await file.close(image);
-        file = await DigestFile.open(path, image);
+        await closeImageDigests(file, image);
+        file = await openImageDigests(path, image);
       }
     }
     assert.ok(model.equals(await file.read(0, BLOCKS)));
-    await file.close(image);
+    await closeImageDigests(file, image);
     assert.ok((await stat(path)).size <= SIZE * 0.0003, `${(await stat(path)).size} bytes for ${SIZE}`);
     assert.equal(blocksOf(SIZE), BLOCKS);
   });
@@ -101,7 +108,7 @@ void describe('a file of digests', () => {
 
   void test('is believed after a crash, in which nobody said how the image was left', async () => {
     const digests = randomBytes(BLOCKS * DIGEST_SIZE);
-    const file = await DigestFile.open(path, image);
+    const file = await openImageDigests(path, image);
     await file.write([{ from: 0, digests }]);
     await appendFile(image.path, 'we wrote'); // and never closed it
     assert.ok(digests.equals(await reopened()));
@@ -118,7 +125,7 @@ void describe('a file of digests', () => {
     await writeFile(path, '');
     assert.ok(nothing.equals(await reopened()));
     await filled();
-    await (await DigestFile.open(path, image)).discard();
+    await (await openImageDigests(path, image)).discard();
     await assert.rejects(stat(path), { code: 'ENOENT' });
   });
 });
