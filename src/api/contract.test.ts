@@ -43,6 +43,8 @@ void describe('the contract', () => {
       history: 24,
       thin: [],
       leaseSeconds: 0,
+      readBytesPerSecond: 0,
+      readIops: 0,
       excludeDisks: [],
     });
     for (const intervalSeconds of [4, 86_401, 5.5]) assert.ok(!input.safeParse({ ...enable, intervalSeconds }).success);

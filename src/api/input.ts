@@ -1,6 +1,7 @@
 /** Fields of inputs that several operations share. */
 import * as z from 'zod';
 import { LEASE_SECONDS } from '../model/lease.ts';
+import { READ_LIMIT } from '../model/read-limit.ts';
 
 export const ref = z
   .string()
@@ -31,6 +32,17 @@ export const leaseSeconds = z
     'fence: without an answer of the Replica server for so many seconds the primary stops the VM, and a failover without contact ' +
       'waits until it surely has: two never run, and a lost link stops the guest. 0: no lease, the guest runs on',
   );
+
+export const readBytesPerSecond = z
+  .union([z.literal(0), z.int().min(READ_LIMIT.leastBytesPerSecond)])
+  .describe(
+    "bytes that are read of the VM's disks a second at most, on the primary, for cycles, copies and comparisons alike: its guest " +
+      'hardly notices, points in time are held open for longer, and the last cycle of a planned failover takes longer; at least 1 MiB. 0: no limit',
+  );
+
+export const readIops = z
+  .union([z.literal(0), z.int().min(READ_LIMIT.leastIops)])
+  .describe('the same, in reads a second, each of at most 1 MiB; at least 10. 0: no limit');
 
 export const point = z.int().min(0).describe('sequence of a recovery point, as the list of points gives it');
 

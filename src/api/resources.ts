@@ -161,6 +161,10 @@ export const ReplicationView = z
       .number()
       .int()
       .describe('fence: without an answer of the Replica server for so long the VM stops; 0: it runs on'),
+    readBytesPerSecond: bytes.describe(
+      'most that is read of the disks a second while this host is the primary; 0: no limit',
+    ),
+    readIops: z.number().int().describe('the same in reads a second, each of at most 1 MiB; 0: no limit'),
     stoppedByLease: z.boolean().describe('the lease is over: the VM is stopped until the Replica server answers'),
     leaseLeftMs: z
       .number()

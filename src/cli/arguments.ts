@@ -19,6 +19,15 @@ export function readSeconds(text: string): number {
   return Number(match[1]) * SECONDS[match[2] ?? '']!;
 }
 
+const BYTES: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
+
+/** Reads `50MiB`, `1.5 GiB`, `64k` as bytes. */
+export function readSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?$/i.exec(text);
+  if (match === null) throw new InvalidArgumentError('It must be a size such as 50MiB or 1.5GiB.');
+  return Math.round(Number(match[1]) * BYTES[match[2]!.toLowerCase()]!);
+}
+
 /** Gathers an option that may be given several times. */
 export function readSeveral(text: string, before: readonly string[] = []): string[] {
   return [...before, text];

@@ -157,6 +157,13 @@ void describe('what is asked for', () => {
     assert.equal(world.replications[1]!.leaseSeconds, 60);
     await said('replication', 'set', 'db01', '--lease', 'off');
     assert.equal(world.replications[1]!.leaseSeconds, 0);
+    const limited = await said('replication', 'set', 'db01', '--read-limit', '50MiB/s', '--read-iops', '500');
+    assert.match(limited, /read at 50 MiB\/s and 500 reads\/s at most/);
+    assert.match(await said('replication', 'show', 'db01'), /read limit: +50 MiB\/s and 500 reads\/s/);
+    await said('replication', 'set', 'db01', '--read-limit', 'off');
+    assert.deepEqual([world.replications[1]!.readBytesPerSecond, world.replications[1]!.readIops], [0, 500]);
+    await said('replication', 'set', 'db01', '--read-iops', 'off');
+    assert.doesNotMatch(await said('replication', 'show', 'db01'), /read limit/);
     await said('replication', 'set', 'db01', '--keep-daily', '0');
     assert.deepEqual(world.replications[1]!.thin, []);
   });

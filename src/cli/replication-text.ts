@@ -65,6 +65,7 @@ export function replicationSheet(output: Output, one: Replication): string {
         : `log ${inFlight.sequence}: ${bytes(inFlight.sentBytes)} of ${bytes(inFlight.totalBytes)} sent`,
     ],
     ['settings', `every ${duration(one.intervalSeconds * 1000)}, ${one.history} recovery points besides the latest`],
+    ['read limit', readLimitText(one)],
     ['fence', fenceText(one)],
     ['disks', one.disks.map(({ target, size, path }) => `${target}  ${bytes(size)}  ${path}`).join('\n')],
     ['position', `epoch ${one.epoch}, log ${one.position.sequence}`],
@@ -89,6 +90,13 @@ export function replicationSheet(output: Output, one: Replication): string {
     ],
     ['enabled', timeOfDay(one.createdAt)],
   ]);
+}
+
+/** Undefined where there is none. */
+export function readLimitText({ readBytesPerSecond, readIops }: Replication): string | undefined {
+  const speed = readBytesPerSecond === 0 ? [] : [`${bytes(readBytesPerSecond)}/s`];
+  const limits = [...speed, ...(readIops === 0 ? [] : [`${readIops} reads/s`])];
+  return limits.length === 0 ? undefined : limits.join(' and ');
 }
 
 function fenceText({ leaseSeconds, stoppedByLease, leaseLeftMs, peer }: Replication): string | undefined {

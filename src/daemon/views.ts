@@ -48,6 +48,8 @@ export function replicationView(
     history: record.history,
     thin: [...(record.thin ?? [])],
     leaseSeconds: record.leaseSeconds ?? 0,
+    readBytesPerSecond: record.readBytesPerSecond ?? 0,
+    readIops: record.readIops ?? 0,
     stoppedByLease: record.stoppedByLease ?? false,
     leaseLeftMs: record.role === 'replica' && (record.leaseSeconds ?? 0) > 0 ? leaseLeftMs(services, record) : null,
     disks: disks.map(({ target, size, path }) => ({ target, size, path })),

@@ -3,6 +3,7 @@
  */
 import type { WrittenSegment } from '../deltalog/segment.ts';
 import type { Point, PointExport } from '../hypervisor/hypervisor.ts';
+import { sleep } from '../lib/clock.ts';
 import { workerModule, type Lanes } from '../lanes/lanes.ts';
 import type { ChangedExtent } from '../model/extent.ts';
 import { changedExtents } from '../qemu/disk.ts';
@@ -20,6 +21,8 @@ export interface PackOptions {
   /** zstd level now, shared with whoever changes it; see `CaptureInput`. */
   readonly level: SharedArrayBuffer;
   readonly signal: AbortSignal;
+  /** Gives the ms to wait before an item may be read. */
+  readonly pace: (work: Work) => number;
   /** Called each time that the log has grown; what it throws ends the reading. */
   readonly onGrown: () => void;
 }
@@ -62,15 +65,23 @@ export class PointReader implements AsyncDisposable {
    * writes into the log any more.
    */
   async pack(items: Iterator<Work>, log: GrowingLog, options: PackOptions): Promise<Compared> {
-    const { lanes, bytes, level, signal, onGrown } = options;
+    const { lanes, bytes, level, signal, pace, onGrown } = options;
     const failed = new AbortController();
     const exports = this.#exports.map(({ socketPath, exportName }) => ({ socketPath, exportName }));
     const input: CaptureInput = { exports, path: log.path, place: log.place, level };
+    const ended = AbortSignal.any([signal, failed.signal]);
+    const next = async (): Promise<Work | null> => {
+      const { value, done } = items.next();
+      if (done === true) return null;
+      const wait = pace(value);
+      if (wait > 0) await sleep(wait, ended);
+      return value;
+    };
     const run = async (): Promise<Compared> => {
       try {
         return await lanes.run<Compared>(CAPTURE, input, {
-          signal: AbortSignal.any([signal, failed.signal]),
-          onAsked: async () => items.next().value ?? null,
+          signal: ended,
+          onAsked: next,
           onTold: (segment) => {
             try {
               log.add(segment as WrittenSegment);

@@ -7,9 +7,9 @@ import type { Extent } from '../model/extent.ts';
 import { readPieces, type Piece } from '../qemu/disk.ts';
 import { NbdClient, type NbdAddress } from '../qemu/nbd/client.ts';
 import { Differences } from './differences.ts';
-import type { Work } from './work.ts';
+import { READ_BYTES, type Work } from './work.ts';
 
-const READ = { pieceSize: 1024 * 1024, inFlight: 4, reuseMemory: true };
+const READ = { pieceSize: READ_BYTES, inFlight: 4, reuseMemory: true };
 /** Gathered bytes go to the file in pieces of about this size. */
 const SEGMENT = 1024 * 1024;
 

@@ -11,9 +11,10 @@ import type { LogInFlight } from '../store/store.ts';
 import { PointReader } from './capture.ts';
 import { withPoint } from './open-point.ts';
 import type { GrowingLog } from './outbox.ts';
+import { itemSize, readingMs } from './pace.ts';
 import type { Replication } from './replication.ts';
 import { sendLog } from './send.ts';
-import { workOf, type Work } from './work.ts';
+import { workOf, type ItemSize, type Work } from './work.ts';
 
 export interface CycleResult {
   readonly idle: boolean;
@@ -117,6 +118,8 @@ async function capture(
   }
   const limit = await replication.services.outboxLimit();
   refuseTooMuch(estimate(replication, changes), limit);
+  const { readLimit, pace } = replication;
+  refuseTooLong(readingMs(changes.flat(), readLimit), replication.services.pointLimits.openMs);
   const { sequence } = inFlight;
   const header = replication.header(inFlight, { sequence, epoch, instant, confirmed: instant, kind });
   const bytes = totalLength(changes.flat().filter(({ zero }) => !zero));
@@ -129,7 +132,9 @@ async function capture(
       replication.activity.logBytes = log.written;
       refuseTooMuch(log.written, limit);
     };
-    await reader.pack(allOf(changes), log, { lanes, bytes, level, signal: held, onGrown });
+    const items = allOf(changes, itemSize(readLimit));
+    const paced = (work: Work) => pace.take(work, replication.readLimit);
+    await reader.pack(items, log, { lanes, bytes, level, signal: held, pace: paced, onGrown });
     const footer = await log.finish();
     replication.activity.logBytes = log.written;
     crashPoint('cycle:read');
@@ -141,8 +146,8 @@ async function capture(
   }
 }
 
-function* allOf(changes: readonly (readonly ChangedExtent[])[]): Generator<Work, void, undefined> {
-  for (const [disk, extents] of changes.entries()) yield* workOf(disk, extents);
+function* allOf(changes: readonly (readonly ChangedExtent[])[], size: ItemSize): Generator<Work, void, undefined> {
+  for (const [disk, extents] of changes.entries()) yield* workOf(disk, extents, size);
 }
 
 /** A level that stays as it is, to be shared. */
@@ -168,6 +173,15 @@ function refuseTooMuch(bytes: number, limit: number): void {
   if (bytes <= limit) return;
   const mib = (count: number) => Math.ceil(count / 2 ** 20);
   throw new Failure('too-much-at-once', `${mib(bytes)} MiB don't fit the outbox, which may take ${mib(limit)} MiB now`);
+}
+
+/** Under a read limit a point would be given up in the middle; slices are made so that they end in time. */
+function refuseTooLong(ms: number, openMs: number): void {
+  if (ms <= openMs / 2) return;
+  throw new Failure(
+    'too-much-at-once',
+    `the read limit makes ${Math.ceil(ms / 1000)} s of reading of what has changed`,
+  );
 }
 
 /** About how long the log of these changes will be, by how the ones before came out; before the first, uncompressed. */

@@ -14,11 +14,13 @@ import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
 import type { Lanes } from '../lanes/lanes.ts';
 import { Failure, type FailureJson } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
+import { readLimitOf, type ReadLimit } from '../model/read-limit.ts';
 import { after } from '../model/state.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import type { LogInFlight, RelationshipRecord, Severity, Statistics, Store } from '../store/store.ts';
 import type { PointLimits } from './open-point.ts';
 import type { Outbox } from './outbox.ts';
+import { Pace } from './pace.ts';
 import type { SendProgress } from './send.ts';
 
 export interface PrimaryServices {
@@ -61,6 +63,9 @@ export class Replication {
   #endSending: (() => void) | undefined;
   activity: Activity = { phase: 'waiting', since: 0, logBytes: 0, send: { sent: 0, resent: 0, breaks: 0 } };
 
+  /** Over all that is read of the VM's disks, whatever for. */
+  readonly pace = new Pace();
+
   /** Part of the configured size that a slice of a copy has now: halved when one had to be given up. */
   slicePart = 1;
 
@@ -83,6 +88,11 @@ export class Replication {
 
   count(change: Partial<Statistics>): void {
     this.update({ statistics: { ...this.record.statistics, ...change } });
+  }
+
+  /** As it is set now. */
+  get readLimit(): ReadLimit {
+    return readLimitOf(this.record);
   }
 
   enter(phase: Activity['phase']): void {

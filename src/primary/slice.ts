@@ -7,7 +7,8 @@ import { PointReader } from './capture.ts';
 import { giveUpLog, levelOf, startSending, type Signals } from './cycle.ts';
 import type { GrowingLog } from './outbox.ts';
 import type { Replication } from './replication.ts';
-import { comparison, endOf, ITEM_BYTES, workOf, type Work } from './work.ts';
+import { itemSize } from './pace.ts';
+import { comparison, endOf, workOf, type ItemSize, type Work } from './work.ts';
 
 /** Stop reading a slice after this long, ms: an open job costs the guest a copy at each first write. */
 const SLICE_MS = 5000;
@@ -54,8 +55,12 @@ export async function captureSlice(
     {
       await using reader = await PointReader.connect(point, replication.targets());
       const extents = await changesOf(reader, copy, to);
-      const items = theirs === undefined ? slice.upTo(most, extents) : slice.comparing(most, extents, theirs, log);
-      found = await reader.pack(items, log, { lanes, bytes, level: levelOf(compression), signal: held, onGrown });
+      const size = itemSize(replication.readLimit);
+      const items =
+        theirs === undefined ? slice.upTo(most, size, extents) : slice.comparing(most, size, extents, theirs, log);
+      const level = levelOf(compression);
+      const pace = (work: Work) => replication.pace.take(work, replication.readLimit);
+      found = await reader.pack(items, log, { lanes, bytes, level, signal: held, pace, onGrown });
     }
     const progress: CopyProgress = {
       ...copy,
@@ -106,9 +111,9 @@ class SliceWork {
   }
 
   /** Up to `most` bytes of data. */
-  *upTo(most: number, extents: readonly ChangedExtent[]): Generator<Work, void, undefined> {
+  *upTo(most: number, size: ItemSize, extents: readonly ChangedExtent[]): Generator<Work, void, undefined> {
     let left = most;
-    for (const work of workOf(this.#copy.disk, extents, Math.min(ITEM_BYTES, most))) {
+    for (const work of workOf(this.#copy.disk, extents, { ...size, bytes: Math.min(size.bytes, most) })) {
       if (left <= 0 || this.#isLate()) return;
       left -= totalLength(work.extents.filter(({ zero }) => !zero));
       this.end = endOf(work);
@@ -120,12 +125,13 @@ class SliceWork {
   /** Until about `most` bytes of data have been found different. */
   *comparing(
     most: number,
+    size: ItemSize,
     extents: readonly ChangedExtent[],
     theirs: Buffer,
     log: GrowingLog,
   ): Generator<Work, void, undefined> {
     const range = { from: this.#copy.offset, to: this.#to };
-    for (const work of comparison(this.#copy.disk, range, extents, theirs)) {
+    for (const work of comparison(this.#copy.disk, range, extents, theirs, size.bytes)) {
       if (log.dataBytes >= most || this.#isLate()) return;
       this.end = endOf(work);
       yield work;

@@ -4,6 +4,16 @@ import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
 
 /** Bytes of data in one work item at most: some tens of milliseconds of a lane's time. */
 export const ITEM_BYTES = 16 * 1024 * 1024;
+/** Bytes that are read in one go at most; a read doesn't cross a multiple of it. */
+export const READ_BYTES = 1024 * 1024;
+
+/** What one work item may hold of data. */
+export interface ItemSize {
+  readonly bytes: number;
+  readonly extents: number;
+}
+
+export const WHOLE_ITEM: ItemSize = { bytes: ITEM_BYTES, extents: 4096 };
 
 /** Digests of neighbouring blocks as the replica has them. Plain data. */
 export interface Theirs {
@@ -22,47 +32,51 @@ export interface Work {
   readonly theirs?: Theirs;
 }
 
-/** Items of at most `mostBytes` of data each, in the order of the disk. Runs of zeros stay whole. */
+/** Items of at most `most` each, in the order of the disk. Runs of zeros stay whole. */
 export function* workOf(
   disk: number,
   extents: readonly ChangedExtent[],
-  mostBytes = ITEM_BYTES,
+  most = WHOLE_ITEM,
 ): Generator<Work, void, undefined> {
   let gathered: ChangedExtent[] = [];
   let bytes = 0;
+  let dataExtents = 0;
   for (const extent of extents) {
     const end = extent.offset + extent.length;
     for (let at = extent.offset; at < end;) {
-      const length = extent.zero ? extent.length : Math.min(mostBytes - bytes, end - at);
+      const length = extent.zero ? extent.length : Math.min(most.bytes - bytes, end - at);
       gathered.push({ offset: at, length, zero: extent.zero });
-      if (!extent.zero) bytes += length;
+      if (!extent.zero) {
+        bytes += length;
+        dataExtents++;
+      }
       at += length;
-      if (bytes < mostBytes && gathered.length < MOST_EXTENTS) continue;
+      if (bytes < most.bytes && dataExtents < most.extents && gathered.length < WHOLE_ITEM.extents) continue;
       yield { disk, extents: gathered };
       gathered = [];
       bytes = 0;
+      dataExtents = 0;
     }
   }
   if (gathered.length > 0) yield { disk, extents: gathered };
 }
 
-const MOST_EXTENTS = 4096;
-
 /**
  * Items that compare [from, to) of a disk with the replica's digests of it, block by block.
- * @param extents all of [from, to). @param theirs of the blocks from `from` on, which is a multiple of DIGEST_BLOCK.
+ * @param extents all of [from, to). @param theirs of the blocks from `from` on, which is a multiple of DIGEST_BLOCK, as `itemBytes` is.
  */
 export function* comparison(
   disk: number,
   range: { readonly from: number; readonly to: number },
   extents: readonly ChangedExtent[],
   theirs: Buffer,
+  itemBytes = ITEM_BYTES,
 ): Generator<Work, void, undefined> {
   const { from, to } = range;
   const aligned = alignZeros(extents, from, to, DIGEST_BLOCK);
   let next = 0;
-  for (let at = from; at < to; at += ITEM_BYTES) {
-    const stop = Math.min(to, at + ITEM_BYTES);
+  for (let at = from; at < to; at += itemBytes) {
+    const stop = Math.min(to, at + itemBytes);
     while (next < aligned.length && aligned[next]!.offset + aligned[next]!.length <= at) next++;
     const own: ChangedExtent[] = [];
     for (let i = next; i < aligned.length && aligned[i]!.offset < stop; i++) own.push(clip(aligned[i]!, at, stop)!);

@@ -111,6 +111,9 @@ export interface RelationshipRecord {
   readonly thin?: readonly ThinningRule[];
   /** `fence: lease`: without an answer of its Replica server for so long the primary stops the VM, s; 0 or left out: it doesn't. */
   readonly leaseSeconds?: number;
+  /** Primary: how fast this host's disks may be read, bytes and reads a second; 0 or left out: as fast as they are. */
+  readonly readBytesPerSecond?: number;
+  readonly readIops?: number;
   /** Primary: its lease was over, and the VM is stopped until there is another one. */
   readonly stoppedByLease?: boolean;
   readonly disks: readonly LocalDisk[];

@@ -38,6 +38,8 @@ export class ReplicatedVm {
       history,
       thin: [],
       leaseSeconds: 0,
+      readBytesPerSecond: 0,
+      readIops: 0,
       excludeDisks: [],
     };
     const { id } = await hosts.a.ask('replicationEnable', request);

@@ -1,5 +1,15 @@
 import * as z from 'zod';
-import { history, intervalSeconds, leaseSeconds, nothing, onlyRef, ref, thin } from '../input.ts';
+import {
+  history,
+  intervalSeconds,
+  leaseSeconds,
+  nothing,
+  onlyRef,
+  readBytesPerSecond,
+  readIops,
+  ref,
+  thin,
+} from '../input.ts';
 import { NOTHING, operation, streaming } from '../operation.ts';
 import { ReplicationView } from '../resources.ts';
 
@@ -41,6 +51,8 @@ export const replicationOperations = {
       history: history.default(24),
       thin: thin.default([]),
       leaseSeconds: leaseSeconds.default(0),
+      readBytesPerSecond: readBytesPerSecond.default(0),
+      readIops: readIops.default(0),
       excludeDisks: z.array(z.string().min(1)).default([]).describe('targets of disks that are left out'),
     }),
     result: ReplicationView,
@@ -68,6 +80,8 @@ export const replicationOperations = {
       history: history.optional(),
       thin: thin.optional(),
       leaseSeconds: leaseSeconds.optional(),
+      readBytesPerSecond: readBytesPerSecond.optional(),
+      readIops: readIops.optional(),
     }),
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],

@@ -110,22 +110,24 @@ export function createMemoryWorld(): MemoryWorld {
     replicationShow: async ({ ref }) => find(ref),
     replicationWatch: async ({ ref }, { signal }) =>
       follow('replication', ref === undefined ? world.replications : [find(ref)], signal),
-    replicationEnable: async ({ vm, peer, intervalSeconds, history, thin, leaseSeconds, excludeDisks }) => {
+    replicationEnable: async ({ vm, peer, intervalSeconds, history, thin, leaseSeconds, excludeDisks, ...limit }) => {
       if (vm === 'internal') throw new Error('a bug');
       if (vm !== 'db01') throw new Failure('not-found', `There is no VM "${vm}"`);
       const disks = replication.disks.filter(({ target }) => !excludeDisks.includes(target));
-      const settings = { intervalSeconds, history, thin, leaseSeconds };
+      const settings = { intervalSeconds, history, thin, leaseSeconds, ...limit };
       const begun = { ...replication, id: 'r2', vmId: 'db', vmName: vm, peer, ...settings, disks };
       world.replications = [...world.replications, { ...begun, state: 'InitialReplicationInProgress' }];
       return world.update('r2', {});
     },
-    replicationSet: async ({ ref, intervalSeconds, history, thin, leaseSeconds }) => {
+    replicationSet: async ({ ref, intervalSeconds, history, thin, leaseSeconds, readBytesPerSecond, readIops }) => {
       const present = find(ref);
       const settings = {
         intervalSeconds: intervalSeconds ?? present.intervalSeconds,
         history: history ?? present.history,
         thin: thin ?? present.thin,
         leaseSeconds: leaseSeconds ?? present.leaseSeconds,
+        readBytesPerSecond: readBytesPerSecond ?? present.readBytesPerSecond,
+        readIops: readIops ?? present.readIops,
       };
       return set(ref, settings);
     },
@@ -243,6 +245,8 @@ const replication: Replication = {
   history: 24,
   thin: [],
   leaseSeconds: 0,
+  readBytesPerSecond: 0,
+  readIops: 0,
   stoppedByLease: false,
   leaseLeftMs: null,
   disks: [

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { CONTRACT, type CallName } from '../../api/contract.ts';
 import { followCopy } from '../follow-copy.ts';
-import { replicationSheet, replicationTable, stateText, type Replication } from '../replication-text.ts';
-import { REF, readInteger, readSeconds, readSeveral } from '../arguments.ts';
+import { readLimitText, replicationSheet, replicationTable, stateText, type Replication } from '../replication-text.ts';
+import { REF, readInteger, readSeconds, readSeveral, readSize } from '../arguments.ts';
 import { inSession, type Session } from '../session.ts';
 import { duration } from '../words.ts';
 import { DAY_SECONDS, HOUR_SECONDS, type ThinningRule, WEEK_SECONDS } from '../../model/retention.ts';
@@ -15,6 +15,8 @@ interface Settings {
   readonly keepDaily?: number;
   readonly keepWeekly?: number;
   readonly lease?: number;
+  readonly readLimit?: number;
+  readonly readIops?: number;
 }
 interface EnableOptions extends Settings {
   readonly peer: string;
@@ -36,6 +38,8 @@ export function addReplicationCommands(program: Command): void {
     .option('--keep-daily <number>', 'the newest point of each of so many days', readInteger)
     .option('--keep-weekly <number>', 'the newest point of each of so many weeks', readInteger)
     .option('--lease <time>', LEASE, readLease)
+    .option('--read-limit <size>', READ_BYTES, readBytesPerSecond)
+    .option('--read-iops <number>', READ_IOPS, readIopsLimit)
     .option('--exclude-disk <target>', 'leave this disk out: vdb; may be given several times', readSeveral)
     .option('--no-wait', 'do not wait for the initial copy')
     .action(
@@ -88,6 +92,8 @@ export function addReplicationCommands(program: Command): void {
     .option('--keep-daily <number>', 'of so many days; what is left out of the three is none', readInteger)
     .option('--keep-weekly <number>', 'of so many weeks', readInteger)
     .option('--lease <time>', LEASE, readLease)
+    .option('--read-limit <size>', READ_BYTES, readBytesPerSecond)
+    .option('--read-iops <number>', READ_IOPS, readIopsLimit)
     .action(
       inSession(async (session, ref: string, options: Settings) => {
         showResult(session, await session.client.call('replicationSet', { ref, ...settings(options) }));
@@ -130,6 +136,13 @@ export function addReplicationCommands(program: Command): void {
 const LEASE =
   'fence: without an answer of the Replica server for so long (10 s to 1 h) the VM stops, and two never run; off: it runs on (default)';
 
+const READ_BYTES =
+  "read the VM's disks at this speed at most, a second: 50MiB/s; over cycles, copies and comparisons; at least 1MiB/s; off (default)";
+const READ_IOPS = 'the same, in reads a second, each of at most 1 MiB; at least 10; off (default)';
+
+const readBytesPerSecond = (text: string): number => (text === 'off' ? 0 : readSize(text.replace(/\/s$/, '')));
+const readIopsLimit = (text: string): number => (text === 'off' ? 0 : readInteger(text));
+
 const readLease = (text: string): number => (text === 'off' ? 0 : readSeconds(text));
 
 function addSimple(parent: Command, verb: string, name: CallName & ('replicationSuspend' | 'replicationResume')): void {
@@ -149,14 +162,18 @@ function settings(options: Settings): {
   history?: number;
   thin?: ThinningRule[];
   leaseSeconds?: number;
+  readBytesPerSecond?: number;
+  readIops?: number;
 } {
-  const { interval, history, lease } = options;
+  const { interval, history, lease, readLimit, readIops } = options;
   const thin = thinning(options);
   return {
     ...(interval === undefined ? {} : { intervalSeconds: interval }),
     ...(history === undefined ? {} : { history }),
     ...(thin === undefined ? {} : { thin }),
     ...(lease === undefined ? {} : { leaseSeconds: lease }),
+    ...(readLimit === undefined ? {} : { readBytesPerSecond: readLimit }),
+    ...(readIops === undefined ? {} : { readIops }),
   };
 }
 
@@ -177,6 +194,7 @@ function showResult({ output }: Session, one: Replication): void {
     () =>
       `${one.vmName}: ${stateText(one)}; every ${duration(one.intervalSeconds * 1000)}, ` +
       `${one.history} recovery points, replica on ${one.role === 'primary' ? one.peer : 'this host'}` +
-      (one.leaseSeconds === 0 ? '' : `, lease of ${duration(one.leaseSeconds * 1000)}`),
+      (one.leaseSeconds === 0 ? '' : `, lease of ${duration(one.leaseSeconds * 1000)}`) +
+      (readLimitText(one) === undefined ? '' : `, read at ${readLimitText(one)} at most`),
   );
 }

@@ -78,7 +78,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
           throw new Failure('disk-unsupported', `${vm.name}, disk ${target}: ${unsupported}`);
       }
       const disks = chosen.map(({ target, size, path }) => ({ target, size, path }));
-      const { intervalSeconds, history, thin, leaseSeconds } = request;
+      const { intervalSeconds, history, thin, leaseSeconds, readBytesPerSecond, readIops } = request;
       const { id, start } = enabling(store, vm.id, request.peer);
       const record: RelationshipRecord = {
         id,
@@ -92,6 +92,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         history,
         thin,
         leaseSeconds,
+        readBytesPerSecond,
+        readIops,
         disks,
         definition: await hypervisor.exportDefinition(vm.id),
         autostart: vm.autostart,
@@ -134,15 +136,11 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       return await viewOf(services, record.id);
     },
 
-    replicationSet: async ({ ref, intervalSeconds, history, thin, leaseSeconds }) => {
+    replicationSet: async ({ ref, leaseSeconds, ...settings }) => {
       const before = idle(asPrimary(ref));
       const { id, peer } = before;
       if (leaseSeconds !== undefined) await setLease(before, leaseSeconds);
-      const record = update(services, id, {
-        ...(intervalSeconds === undefined ? {} : { intervalSeconds }),
-        ...(history === undefined ? {} : { history }),
-        ...(thin === undefined ? {} : { thin }),
-      });
+      const record = update(services, id, given(settings));
       await services.peer(peer).prepare({ ...prepareOf(record), base: 'continue' });
       primaries.loop(id).wake();
       return await viewOf(services, id);
@@ -228,6 +226,13 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
     status.catch(() => undefined); // when it is late, nobody waits for it any more
     return { checkedAt, status: answer };
   }
+}
+
+type Settings = Pick<RelationshipRecord, 'intervalSeconds' | 'history' | 'thin' | 'readBytesPerSecond' | 'readIops'>;
+
+/** Those of the settings that were given; the others stay. */
+function given(settings: { readonly [K in keyof Settings]?: Settings[K] | undefined }): Partial<Settings> {
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
 }
 
 /** What the peer has to know of a relationship. */

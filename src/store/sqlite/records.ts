@@ -77,6 +77,8 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   history: count,
   thin: z.array(z.strictObject({ everySeconds: count.min(1), count: count.min(1) })).exactOptional(),
   leaseSeconds: count.exactOptional(),
+  readBytesPerSecond: count.exactOptional(),
+  readIops: count.exactOptional(),
   stoppedByLease: z.boolean().exactOptional(),
   disks: z.array(z.strictObject({ target: text, size: count, path: text })),
   definition: z.string(),
