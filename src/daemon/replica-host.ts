@@ -143,7 +143,10 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
     },
 
     removed: async (id, { keepDisks }) => {
-      await services.actions.finish('remove-replication', id, { keepDisks, tellPeer: false });
+      // Asked again because the answer got lost: it is the same plan.
+      const holder = services.actions.journal.holder(id);
+      const planId = holder?.kind === 'remove-replication' ? holder.id : undefined;
+      await services.actions.finish('remove-replication', id, { keepDisks, tellPeer: false }, planId);
     },
 
     stateOf: (id) => recordOf(services, id).state,

@@ -17,10 +17,7 @@ export const removeReplication: PlanDefinition<FailoverServices> = {
     {
       name: 'stop replicating',
       onFailure: 'stay',
-      run: async (services, plan) => {
-        await services.primaries.forget(plan.relationship);
-        await services.testViews.close(plan.relationship);
-      },
+      run: (services, plan) => services.primaries.forget(plan.relationship),
     },
     {
       name: 'remove the replica on the peer',
@@ -87,6 +84,8 @@ async function cleanReplica(services: FailoverServices, id: string, keepDisks: b
   if (record.test !== null) {
     await hypervisor.destroy(record.test.vmId);
     await hypervisor.undefine(record.test.vmId);
+    // After its VM: a daemon that starts anew before that opens it again.
+    await services.testViews.close(id);
     update(services, id, { test: null });
   }
   await hypervisor.undefine(record.vmId);

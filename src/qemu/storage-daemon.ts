@@ -103,6 +103,12 @@ export class StorageDaemon {
     this.exited = parts.exited;
   }
 
+  /** Ends what a crashed predecessor left under that name, if anything: it has its images open. Failure `disk-engine` when it can't. */
+  static async endPredecessor({ directory, name, log }: StorageDaemonOptions): Promise<void> {
+    const left = await endPredecessor(join(directory, `${name}.pid`));
+    if (left !== undefined) log?.warn({ name, pid: left }, 'ended the qemu-storage-daemon of a predecessor');
+  }
+
   /**
    * Ends what a crashed predecessor left under that name and starts. Failures: `missing-program`, `disk-engine` with the
    * daemon's last words.
@@ -113,9 +119,7 @@ export class StorageDaemon {
     const nbdSocket = join(directory, `${name}.nbd`);
     const pidFile = join(directory, `${name}.pid`);
     const mark = `addr.type=unix,addr.path=${nbdSocket.replaceAll(',', ',,')}`;
-    const left = await endPredecessor(pidFile);
-    if (left !== undefined) log?.warn({ name, pid: left }, 'ended the qemu-storage-daemon of a predecessor');
-
+    await StorageDaemon.endPredecessor(options);
     const command = ['qemu-storage-daemon', '--nbd-server', mark];
     command.push('--chardev', 'socket,id=qmp,fd=3', '--monitor', 'chardev=qmp,mode=control');
     const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', ...command], {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { access, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { silentLog } from '../lib/log.ts';
@@ -126,6 +126,40 @@ void describe('disks that are there already', () => {
     await send(replicas.get(other.id), await other.log());
     await replicas.get(other.id).drained();
     assert.equal(await compareWithPoint(replicas.get(other.id), other, 1), undefined);
+  });
+
+  void test('what a crash left of a removal goes when it is removed again, and keeps nobody from a new replica', async () => {
+    for (const again of ['remove', 'create'] as const) {
+      const primary = new TestPrimary(4);
+      const replica = await replicas.create(newReplica(primary));
+      await send(replica, await primary.log());
+      await replica.drained();
+      await replica.close();
+      // Where a crash left it: the record is gone, its images and logs are not.
+      await writeFile(
+        join(replica.directory, 'creating'),
+        JSON.stringify(await readdir(join(replica.directory, 'disks'))),
+      );
+      await unlink(join(replica.directory, 'replica.json'));
+      await replicas.close();
+      replicas = await Replicas.open(options());
+      assert.deepEqual(replicas.all(), []);
+      if (again === 'create') await replicas.create(newReplica(primary));
+      await replicas.remove(primary.id, { keepDisks: false });
+      assert.deepEqual(await readdir(options().directory), []);
+    }
+  });
+
+  void test('one that can not be opened is removed like any other', async () => {
+    const primary = new TestPrimary(5);
+    const replica = await replicas.create(newReplica(primary));
+    await replicas.close();
+    await writeFile(join(replica.directory, 'replica.json'), 'damaged');
+    replicas = await Replicas.open(options());
+    assert.deepEqual([...replicas.broken.keys()], [primary.id]);
+    await replicas.remove(primary.id, { keepDisks: false });
+    assert.equal(replicas.broken.size, 0);
+    assert.deepEqual(await readdir(options().directory), []);
   });
 
   void test('one replica that cannot be opened says why, and leaves the others alone', async () => {

@@ -1,17 +1,21 @@
 /**
- * Makes the directory of a new replica. Its record comes last: without it there is no replica, and what a crash left of an
- * unfinished one is told from disks that somebody kept by a marker.
+ * Makes the directory of a new replica, and removes it. Its record comes last and goes first: without it there is no replica, and what a
+ * crash left of an unfinished one is told from disks that somebody kept by a marker.
  */
 import { open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { removeDurably, syncDirectory, writeAtomic } from '../lib/atomic-file.ts';
+import { crashPoint } from '../lib/crash-point.ts';
 import { Failure } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import type { ThinningRule } from '../model/retention.ts';
 import { createImage, imageInfo } from '../qemu/image.ts';
 import { ReplicaLayout } from './layout.ts';
 import { checkRecord, RecordFile, type ReplicaPeer, type ReplicaRecord } from './record.ts';
+
+/** Names the images that an unfinished creation was making, or a removal was to take away. */
+const MARKER = 'creating';
 
 export interface NewDisk {
   readonly target: string;
@@ -55,8 +59,8 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
   await layout.make();
   const there = await readdir(directory);
   if (there.includes('replica.json')) throw new Failure('already-exists', `a replica exists in ${directory}`);
-  const marker = join(directory, 'creating');
-  if (there.includes('creating')) await clearUnfinished(layout, marker);
+  const marker = join(directory, MARKER);
+  if (there.includes(MARKER)) await clearUnfinished(layout, marker);
   const created = replica.disks.filter(({ path }) => path === undefined).map(({ target }) => layout.disk(target));
   for (const path of created) await mustBeNew(path);
   await clearLogs(layout);
@@ -70,7 +74,7 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
   await removeDurably(marker);
 }
 
-/** Removes the images that an unfinished creation was making. Others, which somebody kept, are nobody's to remove. */
+/** Removes the images that are those of an unfinished replica. Others, which somebody kept, are nobody's to remove. */
 async function clearUnfinished(layout: ReplicaLayout, marker: string): Promise<void> {
   const names = z.array(z.string()).parse(JSON.parse(await readFile(marker, 'utf8')));
   for (const name of names) await rm(join(layout.disks, basename(name)), { force: true });
@@ -109,17 +113,27 @@ async function adopt(path: string, size: number): Promise<void> {
 }
 
 /**
- * Removes a replica's files. The record goes first, so that a crash leaves no half replica. Images that lie outside its
- * directory were there before it, and stay in any case.
+ * Removes a replica's files. After a crash it is whole, or no replica any more: then calling this again takes away what is left, and a
+ * creation in the same place doesn't take it for disks that somebody kept. Images that lie outside its directory were there before it, and
+ * stay in any case.
  */
 export async function removeReplica(directory: string, options: { keepDisks: boolean }): Promise<void> {
   const layout = new ReplicaLayout(directory);
+  const there = await namesIn(directory);
+  if (there.length === 0) return await rm(directory, { recursive: true, force: true });
+  const marker = join(directory, MARKER);
+  if (options.keepDisks) await removeDurably(marker);
+  else await writeAtomic(marker, JSON.stringify(await namesIn(layout.disks)));
   await removeDurably(layout.record);
-  if (!options.keepDisks) {
-    await rm(directory, { recursive: true, force: true });
-    return;
-  }
-  await rm(layout.inbox, { recursive: true, force: true });
-  await rm(layout.undo, { recursive: true, force: true });
-  await rm(layout.digestFiles, { recursive: true, force: true });
+  crashPoint('replica:record-removed');
+  const parts = options.keepDisks ? [layout.inbox, layout.undo, layout.digestFiles] : [directory];
+  for (const part of parts) await rm(part, { recursive: true, force: true });
+}
+
+/** None in a directory that isn't there. */
+async function namesIn(directory: string): Promise<string[]> {
+  return await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
 }

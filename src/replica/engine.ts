@@ -69,6 +69,12 @@ export class DiskEngine {
     if (exit.code !== 0) this.#options.log.warn({ exit }, 'the storage daemon of the replica ended badly');
   }
 
+  /** Ends the one of a process before this, which may be in the middle of ending by itself. */
+  async endPredecessor(): Promise<void> {
+    const { runDirectory: directory, name, log } = this.#options;
+    await StorageDaemon.endPredecessor({ directory, name, log });
+  }
+
   /** Keeps it from being started. */
   forbid(): void {
     this.#stopped = true;

@@ -134,6 +134,7 @@ export class Replica {
     const chain = await UndoChain.open(layout, record.value.applied, inbox.waiting[0]?.makes);
     const replica = new Replica(options, record, inbox, chain);
     await replica.#views.close(); // of the process before
+    await replica.#engine.endPredecessor(); // before anybody else may have the disks, or they go
     if (replica.waiting === 0) await replica.#applier.retire(); // a crash may have come between
     if (!replica.frozen) await replica.#begin();
     return replica;

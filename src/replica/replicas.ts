@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
-import type { NewReplica } from './create.ts';
+import { removeReplica, type NewReplica } from './create.ts';
 import { Replica } from './replica.ts';
 
 export interface ReplicasOptions {
@@ -73,12 +73,13 @@ export class Replicas {
     return created;
   }
 
-  /** None there is no error. */
+  /** Also one that can't be opened, and what a crash left of an earlier try. None there is no error. */
   async remove(id: string, options: { keepDisks: boolean }): Promise<void> {
     const replica = this.#open.get(id);
-    if (replica === undefined) return;
     this.#open.delete(id);
-    await replica.remove(options);
+    if (replica === undefined) await removeReplica(this.#replicaOptions(id).directory, options);
+    else await replica.remove(options);
+    this.#broken.delete(id);
   }
 
   async close(): Promise<void> {

@@ -2,6 +2,7 @@
  * Where the plans of failovers are killed, and what is killed there. A run takes some of the places, by its seed; `CRASHES=all` takes all.
  */
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
 import type { TestContext } from 'node:test';
 import type { PlanDefinition } from '../../src/journal/runner.ts';
 import { startReplication } from './primary-world.ts';
@@ -11,8 +12,8 @@ import { other, PLANS, type HostName } from './two-hosts.ts';
 
 export interface Place {
   readonly crash: string;
-  /** The daemon whose plan it is dies alone, while the other one goes on; or both. */
-  readonly dies: 'alone' | 'both';
+  /** The daemon that was asked dies alone, or the other one, which does its part; or both. */
+  readonly dies: 'asked' | 'other' | 'both';
 }
 
 const ALL = process.env['CRASHES'] === 'all';
@@ -38,14 +39,14 @@ export const backward = (kind: string, from: string) => {
   ];
 };
 
-/** Each with the other daemon, and without it. */
-export const places = (points: readonly string[]): Place[] =>
+/** Each with both daemons, and with the one alone that passes it. */
+export const places = (points: readonly string[], alone: 'asked' | 'other' = 'asked'): Place[] =>
   points.flatMap((crash) => [
-    { crash, dies: 'alone' },
+    { crash, dies: alone },
     { crash, dies: 'both' },
   ]);
 
-export const told = (place: Place | undefined) => (place === undefined ? 'nobody' : `${place.crash}, ${place.dies}`);
+export const told = (place: Place | undefined) => (place === undefined ? 'nobody' : `${place.crash} of ${place.dies}`);
 
 /** Takes `count` of the places, or all of them. */
 export function sample(vm: ReplicatedVm, all: readonly Place[], count: number): Place[] {
@@ -65,7 +66,7 @@ export function checkEnd(vm: ReplicatedVm, where: HostName, kind: string, state:
   assert.equal(last?.state, state, JSON.stringify(last));
 }
 
-/** Carries a failover out that begins on `where`, until it dies at a place. */
+/** Asks `where` for something, which is carried out until somebody dies at a place. */
 export async function die(
   vm: ReplicatedVm,
   { crash, dies }: Place,
@@ -73,7 +74,18 @@ export async function die(
   task: Exclude<Task, { kind: 'replicate' }>,
 ): Promise<void> {
   if (dies === 'both') await vm.crashAt(crash, task);
-  else await vm.crashAloneAt(crash, crash.startsWith('take-over:') ? other(where) : where, task);
+  else await vm.crashAloneAt(crash, dies === 'asked' ? where : other(where), task);
+}
+
+/** Where the VM runs now, nothing of a replica is left but its disks. */
+export async function checkNoPoints(vm: ReplicatedVm, where: HostName): Promise<void> {
+  const { replicas, replicaDirectory } = vm.host(where).services;
+  assert.equal(replicas.find(vm.id), undefined);
+  const left = await readdir(replicaDirectory(vm.id));
+  assert.deepEqual(
+    left.filter((name) => ['replica.json', 'inbox', 'undo', 'digests'].includes(name)),
+    [],
+  );
 }
 
 /** At the end of a test: daemons and VMs end, and no image has suffered. */

@@ -38,6 +38,9 @@ export const IN_MATERIALISING = [
   'replica:materialised',
 ] as const;
 
+/** In removing a replica's files. */
+export const IN_REMOVING = ['replica:record-removed'] as const;
+
 /** In a cycle at the primary. */
 export const IN_A_CYCLE = [
   'cycle:intended',

@@ -1,7 +1,19 @@
 /** Daemons killed at the crash points of every failover: the one that carries it out, or both. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { backward, begin, checkEnd, checkImages, die, forward, places, sample, told } from './crash-places.ts';
+import {
+  backward,
+  begin,
+  checkEnd,
+  checkImages,
+  checkNoPoints,
+  die,
+  forward,
+  places,
+  sample,
+  told,
+} from './crash-places.ts';
+import { IN_REMOVING } from './crash-points.ts';
 import { checkRuns, startAgain } from './primary-world.ts';
 import { carryOut, ended } from './two-hosts-process.ts';
 import { other, type HostName } from './two-hosts.ts';
@@ -10,7 +22,8 @@ import { VM } from './vm-hosts.ts';
 void test('killed at any step of a planned failover: it is finished, nothing is lost, nothing compared', async (t) => {
   const vm = await begin(t);
   let where: HostName = 'a';
-  for (const place of sample(vm, places([...forward('planned-failover'), ...forward('take-over')]), 3)) {
+  const there = [...forward('take-over'), ...IN_REMOVING];
+  for (const place of sample(vm, [...places(forward('planned-failover')), ...places(there, 'other')], 3)) {
     t.diagnostic(told(place));
     await vm.vms.change(where, 4);
     await die(vm, place, where, { kind: 'planned-failover', on: where });
@@ -19,6 +32,7 @@ void test('killed at any step of a planned failover: it is finished, nothing is 
     where = other(where);
     checkEnd(vm, where, 'take-over', 'done');
     await checkRuns(vm, where);
+    await checkNoPoints(vm, where);
     await vm.vms.change(where, 4);
     await vm.replicated(where);
   }
@@ -28,8 +42,9 @@ void test('killed at any step of a planned failover: it is finished, nothing is 
 
 void test('killed while a planned failover is taken back: the guest runs on where it was, and is replicated', async (t) => {
   const vm = await begin(t);
-  const points = [...backward('planned-failover', 'hand over'), ...backward('take-over', 'start the VM')];
-  for (const place of sample(vm, places(points), 2)) {
+  const here = places(backward('planned-failover', 'hand over'));
+  const there = places(backward('take-over', 'start the VM'), 'other');
+  for (const place of sample(vm, [...here, ...there], 2)) {
     t.diagnostic(told(place));
     await vm.vms.change('a', 4);
     vm.vms.hypervisors.b.refuses = true;
@@ -106,7 +121,7 @@ void test('killed while an unplanned failover is taken back: all points stay, re
 void test('killed at any step of completing and of reversing: the guest goes on, both sides are equal', async (t) => {
   const vm = await begin(t);
   let where: HostName = 'a';
-  const completes = sample(vm, places(forward('complete-failover')), 1);
+  const completes = sample(vm, places([...forward('complete-failover'), ...IN_REMOVING]), 1);
   for (const place of sample(vm, places(forward('reverse-replication')), 2)) {
     const complete = completes.pop();
     t.diagnostic(`${told(complete)}; ${told(place)}`);
@@ -127,6 +142,7 @@ void test('killed at any step of completing and of reversing: the guest goes on,
       await ended(vm.hosts, vm.id);
       checkEnd(vm, there, 'complete-failover', 'done');
       await checkRuns(vm, there);
+      await checkNoPoints(vm, there);
       await vm.vms.change(there, 2);
     }
     vm.hosts.cut = false;

@@ -4,30 +4,58 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { begin, checkImages, die, forward, places, sample, told } from './crash-places.ts';
+import { IN_REMOVING } from './crash-points.ts';
 import { checkRuns } from './primary-world.ts';
 import { ReplicatedVm } from './replicated-vm.ts';
-import { ended } from './two-hosts-process.ts';
+import { carryOut, ended } from './two-hosts-process.ts';
+import type { HostName } from './two-hosts.ts';
 import { VM } from './vm-hosts.ts';
 
-void test('killed at any step of removing a relationship: it is gone on both sides, the guest runs on, and can be protected anew', async (t) => {
+/** Nothing of any relationship is left on a host. */
+async function checkGone(vm: ReplicatedVm, name: HostName): Promise<void> {
+  const { store, replicas } = vm.host(name).services;
+  const replicaFiles = await readdir(join(vm.vms.directory, name, 'replicas'));
+  const relays = await readdir(join(vm.vms.directory, name, 'run', 'tests'));
+  assert.deepEqual([store.relationships(), replicas.all(), replicaFiles, relays], [[], [], [], []], name);
+}
+
+/** The guest runs on where it was, without anything of ours, and can be protected anew. */
+async function protectAnew(vm: ReplicatedVm): Promise<ReplicatedVm> {
+  for (const name of ['a', 'b'] as const) await checkGone(vm, name);
+  assert.deepEqual(await vm.vms.hypervisors.b.listVms(), []);
+  assert.equal((await vm.vms.hypervisors.a.getVm(VM)).state, 'running');
+  assert.deepEqual(await vm.vms.hypervisors.a.listBitmaps(VM), []);
+  const anew = await ReplicatedVm.enable(vm.hosts, vm.vms);
+  await anew.replicated('a');
+  await checkRuns(anew, 'a');
+  return anew;
+}
+
+void test('killed at any step of removing a relationship: it is gone on both sides, the guest runs on', async (t) => {
   let vm = await begin(t);
-  for (const place of sample(vm, places(forward('remove-replication')), 2)) {
+  const here = places(forward('remove-replication'));
+  const there = places([...forward('remove-replication'), ...IN_REMOVING], 'other');
+  for (const place of sample(vm, [...here, ...there], 2)) {
     t.diagnostic(told(place));
-    const { id } = vm;
     await vm.vms.change('a', 4);
     await die(vm, place, 'a', { kind: 'remove-replication', on: 'a' });
-    await ended(vm.hosts, id);
-    for (const name of ['a', 'b'] as const) {
-      const { store, replicas } = vm.host(name).services;
-      assert.deepEqual([store.relationships(), replicas.all()], [[], []], name);
-      assert.deepEqual(await readdir(join(vm.vms.directory, name, 'replicas')), [], name);
-    }
-    await assert.rejects(vm.vms.hypervisors.b.getVm(VM), { code: 'not-found' });
-    assert.equal((await vm.vms.hypervisors.a.getVm(VM)).state, 'running');
-    assert.deepEqual(await vm.vms.hypervisors.a.listBitmaps(VM), []);
-    vm = await ReplicatedVm.enable(vm.hosts, vm.vms);
-    await vm.replicated('a');
-    await checkRuns(vm, 'a');
+    await ended(vm.hosts, vm.id);
+    vm = await protectAnew(vm);
+  }
+  await checkImages(vm);
+});
+
+void test('killed at any step of removing a replica that is being tested: it is gone with its test VM, the primary stays whole', async (t) => {
+  let vm = await begin(t);
+  for (const place of sample(vm, places([...forward('remove-replication'), ...IN_REMOVING]), 1)) {
+    t.diagnostic(told(place));
+    await carryOut(vm.hosts, vm.id, { kind: 'test-failover-start', on: 'b' });
+    await die(vm, place, 'b', { kind: 'remove-replication', on: 'b' });
+    await ended(vm.hosts, vm.id);
+    await checkGone(vm, 'b');
+    await vm.checkGuest('a');
+    await carryOut(vm.hosts, vm.id, { kind: 'remove-replication', on: 'a' });
+    vm = await protectAnew(vm);
   }
   await checkImages(vm);
 });
