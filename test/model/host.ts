@@ -80,6 +80,7 @@ export class ModelHost {
       compression: 0,
       sliceBytes: 1e9,
       outboxLimit: async () => 1e9,
+      pointLimits: { openMs: Number.POSITIVE_INFINITY },
       event: () => undefined,
     } as unknown as PrimaryServices;
     const context = {
