@@ -4,6 +4,7 @@ import { asFailure } from '../model/failure.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
 import { bitmapName } from '../primary/replication.ts';
+import type { RelationshipRecord } from '../store/store.ts';
 import { defineRunnable } from './definition.ts';
 import { keepLease } from './lease.ts';
 import { recordOf, update, type FailoverServices } from './services.ts';
@@ -69,13 +70,19 @@ async function cleanPrimary(services: FailoverServices, id: string): Promise<voi
   const { hypervisor } = services;
   const record = recordOf(services, id);
   if (record.state === 'SteppedDown' || record.state === 'PreparedForFailover') await defineRunnable(services, record);
-  await hypervisor.closePoint(record.vmId);
-  const prefix = bitmapName(id, 0, 0).slice(0, -'0-0'.length);
-  for (const { name } of await hypervisor.listBitmaps(record.vmId)) {
-    if (name.startsWith(prefix)) await hypervisor.dropBitmap(record.vmId, name);
-  }
-  if (record.autostart) await hypervisor.setAutostart(record.vmId, true);
+  const vms = await hypervisor.listVms();
+  // Its owner may have removed the VM first.
+  if (vms.some((vm) => vm.id === record.vmId)) await cleanVm(services, record);
   await services.replicas.remove(id, { keepDisks: true });
+}
+
+async function cleanVm({ hypervisor }: FailoverServices, { id, vmId, autostart }: RelationshipRecord): Promise<void> {
+  await hypervisor.closePoint(vmId);
+  const prefix = bitmapName(id, 0, 0).slice(0, -'0-0'.length);
+  for (const { name } of await hypervisor.listBitmaps(vmId)) {
+    if (name.startsWith(prefix)) await hypervisor.dropBitmap(vmId, name);
+  }
+  if (autostart) await hypervisor.setAutostart(vmId, true);
 }
 
 async function cleanReplica(services: FailoverServices, id: string, keepDisks: boolean): Promise<void> {

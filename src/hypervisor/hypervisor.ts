@@ -150,7 +150,7 @@ export interface Hypervisor {
   start(vmId: string): Promise<void>;
   /** Asks the guest to shut down (agent, then power button) and waits. Failure `shutdown-timeout`. */
   shutdown(vmId: string, timeoutMs: number): Promise<void>;
-  /** Ends the VM at once, as a power cut does. Off already is no error. */
+  /** Ends the VM at once, as a power cut does. Off already, or none there, is no error. */
   destroy(vmId: string): Promise<void>;
   /** Freezes a running VM's CPUs. */
   suspend(vmId: string): Promise<void>;

@@ -239,6 +239,7 @@ export function runHypervisorConformance(name: string, make: () => Promise<Hyper
         await fixture.change();
         await hypervisor.destroy(vmId);
         await hypervisor.destroy(vmId);
+        await hypervisor.destroy('99999999-0000-4000-8000-000000000000'); // there is none
         assert.deepEqual(await usableBitmaps(), [bitmap()]);
         await hypervisor.start(vmId);
         await fixture.change();

@@ -45,6 +45,15 @@ void test('killed at any step of removing a relationship: it is gone on both sid
   await checkImages(vm);
 });
 
+void test('a relationship is removed although the VM is not there any more, on either side', async (t) => {
+  const vm = await begin(t);
+  const { a, b } = vm.vms.hypervisors;
+  await a.destroy(VM);
+  for (const hypervisor of [a, b]) await hypervisor.undefine(VM);
+  await carryOut(vm.hosts, vm.id, { kind: 'remove-replication', on: 'a' });
+  for (const name of ['a', 'b'] as const) await checkGone(vm, name);
+});
+
 void test('killed at any step of removing a replica that is being tested: it is gone with its test VM, the primary stays whole', async (t) => {
   let vm = await begin(t);
   for (const place of sample(vm, places([...forward('remove-replication'), ...IN_REMOVING]), 1)) {

@@ -93,8 +93,8 @@ export class Lifecycle {
   }
 
   async destroy(vmId: string): Promise<void> {
-    const domain = await this.#domains.find(vmId);
-    if (!isActive(domain)) return;
+    const domain = await this.#domains.findId(vmId);
+    if (domain === undefined || !isActive(domain)) return;
     await tolerating(this.#calls.destroy(domain), VIR_ERR.operationInvalid); // off by itself in between
     await until(() => this.#isOff(vmId), {
       timeoutMs: 60_000,

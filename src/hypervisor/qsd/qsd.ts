@@ -123,6 +123,7 @@ export class QsdHypervisor implements Hypervisor {
 
   /** Bitmaps outlive it, as they do when libvirt ends QEMU; see `QsdHost.crash` for a death that they don't. */
   async destroy(vmId: string): Promise<void> {
+    if (!(await this.#host.files.list()).some(({ definition }) => definition.id === vmId)) return;
     await this.#host.exclusively(vmId, 'destroy', async () => {
       await this.#host.running.get(vmId)?.stop();
       this.#host.running.delete(vmId);
