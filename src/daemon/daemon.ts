@@ -22,6 +22,7 @@ import { Journal } from '../journal/journal.ts';
 import { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import { runsHere } from '../model/role.ts';
+import { Turns } from '../lib/turns.ts';
 import { VERSION } from '../lib/version.ts';
 import { Outbox } from '../primary/outbox.ts';
 import { POINT_LIMITS } from '../primary/open-point.ts';
@@ -92,6 +93,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const machine = await openHypervisor(config, log);
   const { hypervisor } = machine;
   const lanes = new Lanes();
+  const points = new Turns(config.openPoints);
   const replicas = await Replicas.open({
     directory: config.replicaDirectory,
     runDirectory: join(config.runDirectory, 'replicas'),
@@ -212,6 +214,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       sliceBytes: config.slice.bytes,
       outboxLimit: () => outboxLimit(config),
       pointLimits: POINT_LIMITS,
+      points,
       event: (severity: 'info' | 'warning' | 'critical', kind: string, message: string) =>
         events.add(id, severity, kind, message),
     };

@@ -56,7 +56,9 @@ async function runSlice(replication: Replication, copy: CopyProgress, signal: Ab
   const inFlight = replication.intend({ nextBitmap: null, copyAfter: copy });
   let captured: { result: Slice; jobMs: number };
   try {
-    captured = await withPoint(replication, { since: copy.since, next: null }, signal, (point, held) => {
+    // A copy always has a slice that is due: each goes to the end of the line.
+    const request = { since: copy.since, next: null, due: replication.services.now() };
+    captured = await withPoint(replication, request, signal, (point, held) => {
       crashPoint('slice:opened');
       return captureSlice(replication, { inFlight, point, copy, to, theirs }, { held, signal });
     });

@@ -41,7 +41,8 @@ export async function runCycle(
   let captured: { result: Captured; jobMs: number };
   try {
     crashPoint('cycle:intended');
-    captured = await withPoint(replication, { since: bitmap, next: inFlight.nextBitmap }, signal, (point, held) => {
+    const request = { since: bitmap, next: inFlight.nextBitmap, due: replication.due };
+    captured = await withPoint(replication, request, signal, (point, held) => {
       crashPoint('cycle:opened');
       return capture(replication, inFlight, point, kind, { held, signal });
     });

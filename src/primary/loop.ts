@@ -6,7 +6,7 @@ import { sleep } from '../lib/clock.ts';
 import { Gate } from '../lib/gate.ts';
 import { Retries } from '../model/backoff.ts';
 import { asFailure, Failure } from '../model/failure.ts';
-import { nextCycle } from '../model/schedule.ts';
+import { nextCycle, phaseOf } from '../model/schedule.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import { beginCatchUp } from './catch-up.ts';
 import { runCopy } from './copy.ts';
@@ -68,8 +68,13 @@ export class ReplicationLoop {
    */
   async cycleNow(kind: RecoveryPoint['kind'], signal: AbortSignal): Promise<CycleResult> {
     return this.#gate.run('cycle', async () => {
-      await reconcile(this.replication, signal);
-      return await this.#close(kind, signal);
+      this.replication.urgent = true;
+      try {
+        await reconcile(this.replication, signal);
+        return await this.#close(kind, signal);
+      } finally {
+        this.replication.urgent = false;
+      }
     });
   }
 
@@ -111,8 +116,10 @@ export class ReplicationLoop {
     }
     const { copy, intervalSeconds } = replication.record;
     const { now } = replication.services;
+    replication.due = now();
     if (copy === null) {
-      const { due, missed } = nextCycle(lastStart, intervalSeconds, now());
+      const { due, missed } = nextCycle(lastStart, intervalSeconds, phaseOf(replication.id), now());
+      replication.due = due;
       if (missed > 0) replication.count({ missedCycles: replication.record.statistics.missedCycles + missed });
       await this.#wait(due, signal);
       if (signal.aborted) return lastStart;

@@ -32,10 +32,28 @@ function givenUp(why: string): Failure {
   return new Failure('too-much-at-once', `the point in time was given up: ${why}`);
 }
 
-/** Opens a point, lets `work` read it, and closes it whatever happens. `work`'s signal aborts when the point is given up. */
+export interface PointRequest extends Pick<OpenPointRequest, 'since' | 'next'> {
+  /** Since when it is due, ms since the epoch: where many wait, the earliest is the next. */
+  readonly due: number;
+}
+
+/**
+ * When it is its turn: opens a point, lets `work` read it, and closes it whatever happens. `work`'s signal aborts when the point is
+ * given up.
+ */
 export async function withPoint<T>(
   replication: Replication,
-  request: Pick<OpenPointRequest, 'since' | 'next'>,
+  { due, ...request }: PointRequest,
+  signal: AbortSignal,
+  work: (point: Point, signal: AbortSignal) => Promise<T>,
+): Promise<{ result: T; jobMs: number }> {
+  const place = replication.urgent ? Number.NEGATIVE_INFINITY : due;
+  return await replication.services.points.run(place, signal, () => openPoint(replication, request, signal, work));
+}
+
+async function openPoint<T>(
+  replication: Replication,
+  request: Omit<PointRequest, 'due'>,
   signal: AbortSignal,
   work: (point: Point, signal: AbortSignal) => Promise<T>,
 ): Promise<{ result: T; jobMs: number }> {

@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Log } from '../lib/log.ts';
 import type { Now } from '../lib/clock.ts';
+import type { Turns } from '../lib/turns.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
 import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
@@ -38,6 +39,8 @@ export interface PrimaryServices {
   /** Most bytes that one log may take in the outbox, as the room is now. */
   readonly outboxLimit: () => Promise<number>;
   readonly pointLimits: PointLimits;
+  /** So many points are open at a time, over all VMs of the host. */
+  readonly points: Turns;
   readonly event: (severity: Severity, kind: string, message: string) => void;
 }
 
@@ -62,6 +65,12 @@ export class Replication {
   /** Ends the sending that is under way, if any: it goes on after its cycle has failed for another reason. */
   #endSending: (() => void) | undefined;
   activity: Activity = { phase: 'waiting', since: 0, logBytes: 0, send: { sent: 0, resent: 0, breaks: 0 } };
+
+  /** When the cycle that is next or under way was due, ms since the epoch. */
+  due = 0;
+
+  /** Its VM is off and waits to start elsewhere: its points come before those of others. */
+  urgent = false;
 
   /** Over all that is read of the VM's disks, whatever for. */
   readonly pace = new Pace();

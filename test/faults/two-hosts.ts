@@ -31,6 +31,7 @@ import type { Hypervisor } from '../../src/hypervisor/hypervisor.ts';
 import { Journal } from '../../src/journal/journal.ts';
 import type { PlanDefinition } from '../../src/journal/runner.ts';
 import { Lanes } from '../../src/lanes/lanes.ts';
+import { Turns } from '../../src/lib/turns.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { Failure } from '../../src/model/failure.ts';
 import { Outbox } from '../../src/primary/outbox.ts';
@@ -96,6 +97,7 @@ export class Host {
     await mkdir(at('run'), { recursive: true });
     const log = silentLog();
     const lanes = new Lanes();
+    const points = new Turns(2);
     const { store } = await openStore(at('understudy.sqlite'), Date.now());
     const events = new EventFeed(store, log);
     const replicas = await Replicas.open({ directory: at('replicas'), runDirectory: at('run'), lanes, log });
@@ -117,6 +119,7 @@ export class Host {
           compression: 1,
           outboxLimit: async () => made.outboxLimit,
           pointLimits: POINT_LIMITS,
+          points,
           sliceBytes: SLICE_BYTES,
           event: (severity, kind, message) => events.add(id, severity, kind, message),
         }),

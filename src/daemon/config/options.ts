@@ -72,6 +72,15 @@ export const options = z.strictObject({
     .default('info')
     .describe('What is logged, to standard error, one JSON object a line.'),
   compression: z.int().min(0).max(19).default(1).describe('zstd level of what is sent, 1 to 19; 0 sends it as it is.'),
+  openPoints: z
+    .int()
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe(
+      'Points in time that are open, and read, at once, over all VMs; the others wait, whoever has been due for longest first. ' +
+        'Default: two for each core.',
+    ),
   outbox: z
     .strictObject({
       maxBytes: size(64 * KIB ** 2, '64 MiB')

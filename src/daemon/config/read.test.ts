@@ -68,6 +68,7 @@ void test('the commented example, uncommented, is what the daemon does without i
     ...defaultConfig('host-a'),
     advertise: 'host-a.example.org:7443',
     libvirtSocket: '/run/libvirt/libvirt-sock',
+    openPoints: 4,
   });
 });
 

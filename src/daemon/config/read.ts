@@ -1,13 +1,13 @@
 /** From a YAML file to the configuration of a daemon: every value there, checked, defaults that depend on others too. */
 import { readFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { join } from 'node:path';
 import { isMap, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
 import type * as z from 'zod';
 import { Failure } from '../../model/failure.ts';
 import { options, type CheckedOptions } from './options.ts';
 
-type Derived = 'name' | 'advertise' | 'replicaDirectory' | 'outboxDirectory';
+type Derived = 'name' | 'advertise' | 'replicaDirectory' | 'outboxDirectory' | 'openPoints';
 
 /** What a daemon runs with. `libvirtSocket` is left out where it is to be found. Sizes are bytes. */
 export type Config = Readonly<
@@ -62,6 +62,7 @@ function complete(given: CheckedOptions, host: string): Config {
     name,
     advertise: given.advertise ?? `${name}:${given.listen.port}`,
     replicaDirectory: given.replicaDirectory ?? join(given.stateDirectory, 'replicas'),
+    openPoints: given.openPoints ?? 2 * availableParallelism(),
     outboxDirectory: given.outboxDirectory ?? join(given.stateDirectory, 'outbox'),
     ...(libvirtSocket === undefined ? {} : { libvirtSocket }),
   };
