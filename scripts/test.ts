@@ -26,7 +26,7 @@ const SUITES = {
     concurrency: 2,
   },
   /** QEMU's tools: qemu-storage-daemon, qemu-img. */
-  qemu: { patterns: ['{src,lab,test}/**/*.qemu.test.ts'], concurrency: 2 },
+  qemu: { patterns: ['{src,lab,test,bench}/**/*.qemu.test.ts'], concurrency: 2 },
   /** Isolated hosts, libvirt, real guests. */
   guests: { patterns: ['{src,lab,test}/**/*.libvirt.test.ts', 'test/system/*.test.ts'], concurrency: 1 },
   /** Kills, cuts, slow links. */

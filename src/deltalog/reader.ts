@@ -2,7 +2,6 @@
  * Reads a finished delta log from its file: its index at once, its frames by place.
  */
 import { open, type FileHandle } from 'node:fs/promises';
-import { zstdDecompressSync } from 'node:zlib';
 import { Failure } from '../model/failure.ts';
 import {
   checkFrameSense,
@@ -22,6 +21,7 @@ import {
   type LogFooter,
   type LogHeader,
 } from './header.ts';
+import { unpackFrame } from './zstd.ts';
 import { LogParser } from './parser.ts';
 import { INDEX_ENTRY_SIZE, TRAILER_MAGIC, TRAILER_SIZE } from './ending.ts';
 
@@ -46,8 +46,6 @@ export interface StoredFrame {
 
 /** Frames nearer to each other than this are read in one go, bytes. */
 const NEAR = 4096;
-/** zlib's smallest output buffer. */
-const MIN_CHUNK = 64;
 
 export class LogReader {
   readonly path: string;
@@ -166,15 +164,9 @@ function endOf({ at, stored }: FrameEntry): number {
 /** The disk bytes of a data frame's payload. Throws `bad-log` when they don't come out as long as the head says. */
 export function unpack(head: FrameHead, payload: Buffer): Buffer {
   if (head.codec === Codec.none) return payload;
-  let data: Buffer;
-  try {
-    // One output buffer with a little room left: else the output comes in several, and once more for nothing.
-    data = zstdDecompressSync(payload, { maxOutputLength: head.length, chunkSize: head.length + MIN_CHUNK });
-  } catch (error) {
-    throw new Failure('bad-log', `frame at disk ${head.disk}+${head.offset} does not unpack`, { cause: error });
-  }
-  if (data.length !== head.length) {
-    throw new Failure('bad-log', `frame at disk ${head.disk}+${head.offset} unpacks to ${data.length} bytes`);
+  const data = unpackFrame(payload, head.length);
+  if (data === undefined) {
+    throw new Failure('bad-log', `frame at disk ${head.disk}+${head.offset} does not unpack to ${head.length} bytes`);
   }
   return data;
 }

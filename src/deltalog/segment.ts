@@ -9,6 +9,8 @@ import { writeAll } from './write-all.ts';
 
 /** Plain bytes up to this many are copied, so that small frames go to the file together. */
 const COPIED = 128 * 1024;
+/** Memory that frames are packed into, and that is used again when they are in the file. */
+const ARENA = 2.25 * 1024 * 1024;
 
 /** A segment in its place: what whoever ends the log has to know of it. Plain data, for another thread. */
 export interface WrittenSegment {
@@ -46,6 +48,10 @@ export class Segment {
   #buffers: Buffer[] = [];
   #heads: Buffer[] = [];
   #bytes = 0;
+  /** What holds the frames gathered: of the last one so many bytes are used. */
+  #arenas: Buffer[] = [];
+  #used = 0;
+  readonly #spare: Buffer[] = [];
 
   /** Bytes gathered. */
   get bytes(): number {
@@ -57,9 +63,10 @@ export class Segment {
    * @returns whether `data` itself has to stay as it is until the segment is written.
    */
   data(disk: number, offset: number, data: Buffer, level: number): boolean {
-    const packed = this.#packer.pack(data, level);
+    const packed = this.#packer.pack(data, level, (length) => this.#room(length));
     const codec = packed === undefined ? Codec.none : Codec.zstd;
-    const payload = packed ?? (data.length <= COPIED ? Buffer.from(data) : data);
+    const payload = packed ?? (data.length <= COPIED ? this.#copy(data) : data);
+    if (payload !== data) this.#used += payload.length;
     const head = { kind: FrameKind.data, codec, disk, stored: payload.length, offset, length: data.length };
     this.#add(encodeFrameHead(head, payload), payload);
     return payload === data;
@@ -74,12 +81,31 @@ export class Segment {
   /** Writes what was gathered into its place and begins anew. */
   async write(file: FileHandle, place: Place): Promise<WrittenSegment> {
     const { buffers, heads, bytes } = { buffers: this.#buffers, heads: Buffer.concat(this.#heads), bytes: this.#bytes };
+    const arenas = this.#arenas;
     this.#buffers = [];
     this.#heads = [];
     this.#bytes = 0;
+    this.#arenas = [];
     const at = place.take(bytes);
     await writeAll(file, buffers, at);
+    this.#spare.push(...arenas.filter(({ length }) => length === ARENA));
     return { at, bytes, heads };
+  }
+
+  #copy(data: Buffer): Buffer {
+    const room = this.#room(data.length);
+    return room.subarray(0, data.copy(room));
+  }
+
+  /** Memory of at least so many bytes, which nobody else uses until the segment is written. */
+  #room(length: number): Buffer {
+    const last = this.#arenas.at(-1);
+    if (last !== undefined && last.length - this.#used >= length) return last.subarray(this.#used);
+    const arena =
+      length > ARENA ? Buffer.allocUnsafeSlow(length) : (this.#spare.pop() ?? Buffer.allocUnsafeSlow(ARENA));
+    this.#arenas.push(arena);
+    this.#used = 0;
+    return arena;
   }
 
   #add(head: Buffer, payload?: Buffer): void {

@@ -73,7 +73,7 @@ export class LogWriter {
 
   /** Records bytes of a disk. `data` may be reused by the caller once the promise has resolved. */
   async data(disk: number, offset: number, data: Buffer): Promise<void> {
-    const packed = this.#packer.pack(data, this.#options.compression);
+    const packed = this.#packer.pack(data, this.#options.compression, (n) => Buffer.allocUnsafeSlow(n));
     const codec = packed === undefined ? Codec.none : Codec.zstd;
     const payload = packed ?? data;
     this.#frame({ kind: FrameKind.data, codec, disk, stored: payload.length, offset, length: data.length }, payload);
