@@ -130,6 +130,13 @@ export const StatisticsView = z
     changedBytes: bytes,
     sentBytes: bytes,
     resentBytes: bytes.describe('bytes sent again after an interruption'),
+    savedBytes: bytes.describe(
+      'bytes that were captured and not sent: pages of changed clusters that the replica had already',
+    ),
+    linkSpeed: z
+      .number()
+      .nullable()
+      .describe('bytes per second at which logs got to the replica lately; null: not known'),
     lastChangedBytes: bytes,
     lastSentBytes: bytes,
     lastJobMs: z.number().describe('ms that the last point in time was held open'),

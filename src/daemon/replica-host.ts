@@ -55,6 +55,7 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
       return status;
     },
     digests: async (id, target, from, count) => await local.digests(own(id).id, target, from, count),
+    pageDigests: async (id, question, signal) => await local.pageDigests(own(id).id, question, signal),
     takeOver: async (id, request) => await local.takeOver(own(id).id, request),
     lease: async (id, seconds) => {
       // Noted before it is said how things stand: a failover that begins meanwhile finds it, and waits.

@@ -13,6 +13,7 @@ import type { CopyProgress } from '../store/store.ts';
 import { withPoint } from './open-point.ts';
 import type { Replication } from './replication.ts';
 import { captureSlice, type Slice } from './slice.ts';
+import { sendThinned } from './thin.ts';
 
 /** Bytes of disk compared in one slice at most: 16,384 digests, 256 KiB of them. */
 const COMPARE_RANGE = 1024 * 1024 * 1024;
@@ -70,19 +71,18 @@ async function runSlice(replication: Replication, copy: CopyProgress, signal: Ab
     return;
   }
   const { result: slice, jobMs } = captured;
-  if (slice.sending === undefined) {
+  if (slice.log === undefined) {
     replication.update({ inFlight: null, copy: slice.after });
     return;
   }
   replication.enter('sending');
-  const status = await slice.sending;
+  const status = await (slice.sending ?? sendThinned(replication, slice.log, signal));
   crashPoint('slice:acknowledged');
   const { statistics, inFlight: sent } = replication.record;
   const { send } = replication.activity;
   await replication.acknowledged({ ...sent!, copyAfter: slice.after }, status.received, {
     changedBytes: statistics.changedBytes + slice.bytes,
-    sentBytes: statistics.sentBytes + send.sent,
-    resentBytes: statistics.resentBytes + send.resent,
+    ...replication.sentBy(send),
     lastSentBytes: send.sent,
     lastChangedBytes: slice.bytes,
     maxJobMs: Math.max(statistics.maxJobMs, jobMs),

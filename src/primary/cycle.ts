@@ -13,7 +13,8 @@ import { withPoint } from './open-point.ts';
 import type { GrowingLog } from './outbox.ts';
 import { itemSize, readingMs } from './pace.ts';
 import type { Replication } from './replication.ts';
-import { sendLog } from './send.ts';
+import { startSending } from './sending.ts';
+import { isWorthThinning, sendThinned } from './thin.ts';
 import { workOf, type ItemSize, type Work } from './work.ts';
 
 export interface CycleResult {
@@ -53,7 +54,7 @@ export async function runCycle(
   }
   const { result, jobMs } = captured;
   const { statistics } = replication.record;
-  if (result.sending === undefined) {
+  if (result.log === undefined) {
     await replication.discard(inFlight);
     await endpoint.confirm(replication.id, position, result.instant, signal);
     replication.update({
@@ -67,14 +68,13 @@ export async function runCycle(
   }
   replication.enter('sending');
   crashPoint('cycle:closed');
-  const status = await result.sending;
+  const status = await (result.sending ?? sendThinned(replication, result.log, signal));
   crashPoint('cycle:acknowledged');
   const { send, logBytes } = replication.activity;
   await replication.acknowledged(replication.record.inFlight!, status.received, {
     cycles: statistics.cycles + 1,
     changedBytes: statistics.changedBytes + result.changedBytes,
-    sentBytes: statistics.sentBytes + send.sent,
-    resentBytes: statistics.resentBytes + send.resent,
+    ...replication.sentBy(send),
     ...lastOf(result.changedBytes, send.sent, jobMs, now() - started),
   });
   replication.enter('waiting');
@@ -89,8 +89,10 @@ export async function runCycle(
 interface Captured {
   readonly instant: number;
   readonly changedBytes: number;
-  /** Undefined when nothing had changed: then there is no log. */
-  readonly sending: ReturnType<typeof sendLog> | undefined;
+  /** Undefined when nothing had changed. */
+  readonly log: GrowingLog | undefined;
+  /** Undefined when the log isn't to be sent as it is. */
+  readonly sending: ReturnType<typeof startSending> | undefined;
 }
 
 /** Until when to go on: reading while the point is held, sending until replication is stopped. */
@@ -99,7 +101,7 @@ export interface Signals {
   readonly signal: AbortSignal;
 }
 
-/** Reads the open point into a log; sending begins meanwhile and goes on after. */
+/** Reads the open point into a log; sending begins meanwhile and goes on after, unless the log is to be made thinner first. */
 async function capture(
   replication: Replication,
   inFlight: LogInFlight,
@@ -115,10 +117,11 @@ async function capture(
   for (const disk of replication.targets().keys()) changes.push(await reader.changed(disk, 0, reader.size(disk)));
   // The cycle that closes a copy makes the point, even when nothing changed since the copy began.
   if (copy === null && changes.every((extents) => extents.length === 0)) {
-    return { instant, changedBytes: 0, sending: undefined };
+    return { instant, changedBytes: 0, log: undefined, sending: undefined };
   }
   const limit = await replication.services.outboxLimit();
-  refuseTooMuch(estimate(replication, changes), limit);
+  const expected = estimate(replication, changes);
+  refuseTooMuch(expected, limit);
   const { readLimit, pace } = replication;
   refuseTooLong(readingMs(changes.flat(), readLimit), replication.services.pointLimits.openMs);
   const { sequence } = inFlight;
@@ -126,7 +129,9 @@ async function capture(
   const bytes = totalLength(changes.flat().filter(({ zero }) => !zero));
   const log = await outbox.begin(header, bytes);
   const given = new AbortController();
-  const sending = startSending(replication, log, AbortSignal.any([signal, given.signal]));
+  const sending = isWorthThinning(replication, expected, bytes)
+    ? undefined
+    : startSending(replication, log, AbortSignal.any([signal, given.signal]));
   try {
     const level = levelOf(compression);
     const onGrown = () => {
@@ -140,7 +145,7 @@ async function capture(
     replication.activity.logBytes = log.written;
     crashPoint('cycle:read');
     replication.completed(inFlight, footer, instant);
-    return { instant, changedBytes: footer.dataBytes + footer.zeroBytes, sending };
+    return { instant, changedBytes: footer.dataBytes + footer.zeroBytes, log, sending };
   } catch (error) {
     await giveUpLog(log, sending, given, error);
     throw error;
@@ -161,7 +166,7 @@ export function levelOf(compression: number): SharedArrayBuffer {
 /** Ends a log that will not be finished, and its sending. */
 export async function giveUpLog(
   log: GrowingLog,
-  sending: ReturnType<typeof sendLog> | undefined,
+  sending: ReturnType<typeof startSending> | undefined,
   given: AbortController,
   error: unknown,
 ): Promise<void> {
@@ -187,29 +192,8 @@ function refuseTooLong(ms: number, openMs: number): void {
 
 /** About how long the log of these changes will be, by how the ones before came out; before the first, uncompressed. */
 function estimate(replication: Replication, changes: readonly (readonly ChangedExtent[])[]): number {
-  const { changedBytes, sentBytes } = replication.record.statistics;
+  const { changedBytes, sentBytes, savedBytes } = replication.record.statistics;
   const data = changes.flat().filter(({ zero }) => !zero);
-  const ratio = changedBytes === 0 ? 1 : Math.min(1, sentBytes / changedBytes);
+  const ratio = changedBytes === 0 ? 1 : Math.min(1, (sentBytes + savedBytes) / changedBytes);
   return totalLength(data) * ratio;
-}
-
-/** Starts sending at once; its failure is looked at where the log's fate is decided, not before. */
-export function startSending(
-  replication: Replication,
-  log: GrowingLog,
-  signal: AbortSignal,
-): ReturnType<typeof sendLog> {
-  const { endpoint } = replication.services;
-  const progress = { sent: 0, resent: 0, breaks: 0 };
-  replication.activity = { ...replication.activity, send: progress, logBytes: 0 };
-  const sending = sendLog(endpoint, log, {
-    relationship: replication.id,
-    fresh: true,
-    intervalSeconds: replication.record.intervalSeconds,
-    signal: replication.sendingSignal(signal),
-    progress,
-    onTrouble: (failure) => replication.trouble(failure),
-  });
-  sending.catch(() => undefined); // awaited later; until then it is not "unhandled"
-  return sending;
 }

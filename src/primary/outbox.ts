@@ -30,7 +30,8 @@ export class Outbox {
     this.#directory = directory;
   }
 
-  #path(logId: string): string {
+  /** Where a log of that id lies, or would. */
+  path(logId: string): string {
     return join(this.#directory, `${logId}.log`);
   }
 
@@ -41,15 +42,15 @@ export class Outbox {
   async begin(header: LogHeader, expected: number): Promise<GrowingLog> {
     await this.clear();
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    return new GrowingLog(await SegmentedLog.create(this.#path(header.logId), header), expected);
+    return new GrowingLog(await SegmentedLog.create(this.path(header.logId), header), expected);
   }
 
   /** A finished log of a former run with what its footer says; undefined if there is none, or it isn't whole. */
   async find(
     logId: string,
     sequence: number,
-  ): Promise<{ log: Sendable; footer: LogFooter; header: LogHeader } | undefined> {
-    const path = this.#path(logId);
+  ): Promise<{ log: Sendable; bytes: number; footer: LogFooter; header: LogHeader } | undefined> {
+    const path = this.path(logId);
     let reader: LogReader;
     try {
       reader = await LogReader.open(path);
@@ -67,7 +68,7 @@ export class Outbox {
       from: (offset: number) => follow(path, offset, moreThan),
       file: { path, expected: size, moreThan },
     };
-    return { log, footer, header };
+    return { log, bytes: size, footer, header };
   }
 
   async clear(): Promise<void> {
@@ -88,12 +89,16 @@ export class GrowingLog implements Sendable {
     this.file = { path: log.path, expected, moreThan: async (have) => await this.moreThan(have) };
   }
 
+  get header(): LogHeader {
+    return this.#log.header;
+  }
+
   get logId(): string {
-    return this.#log.header.logId;
+    return this.header.logId;
   }
 
   get sequence(): number {
-    return this.#log.header.sequence;
+    return this.header.sequence;
   }
 
   get path(): string {

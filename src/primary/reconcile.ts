@@ -40,7 +40,7 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
     if (makes !== null && makes !== undefined && samePosition(status.received, makes)) {
       await replication.acknowledged(whole, makes, counted(replication, found?.footer));
     } else if (found?.header.epoch === epoch && samePosition(status.received, position)) {
-      const progress = { sent: 0, resent: 0, breaks: 0 };
+      const progress: SendProgress = { sent: 0, resent: 0, breaks: 0 };
       const answer = await sendFound(replication, found.log, progress, signal);
       if (answer === undefined) await replication.discard(inFlight);
       else await replication.acknowledged(whole, answer.received, counted(replication, found.footer, progress));
@@ -75,6 +75,7 @@ async function sendFound(
       signal: AbortSignal.any([signal, damaged.signal]),
       progress,
       onTrouble,
+      onSent: (sent) => (replication.lastSent = sent),
     });
   } catch (error) {
     if (damaged.signal.aborted && !signal.aborted) return undefined;
@@ -86,15 +87,14 @@ async function sendFound(
 function counted(
   replication: Replication,
   footer: LogFooter | undefined,
-  { sent, resent }: Pick<SendProgress, 'sent' | 'resent'> = { sent: 0, resent: 0 },
+  progress: SendProgress = { sent: 0, resent: 0, breaks: 0 },
 ): Partial<Statistics> {
   const { statistics, inFlight } = replication.record;
   const changed = footer === undefined ? 0 : footer.dataBytes + footer.zeroBytes;
   return {
     cycles: statistics.cycles + (inFlight?.nextBitmap === null ? 0 : 1),
     changedBytes: statistics.changedBytes + changed,
-    sentBytes: statistics.sentBytes + sent,
-    resentBytes: statistics.resentBytes + resent,
+    ...replication.sentBy(progress),
   };
 }
 

@@ -14,6 +14,7 @@ import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
 import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
 import type { Lanes } from '../lanes/lanes.ts';
 import { Failure, type FailureJson } from '../model/failure.ts';
+import { learnSpeed, type Sent } from '../model/link-speed.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import { readLimitOf, type ReadLimit } from '../model/read-limit.ts';
 import { after } from '../model/state.ts';
@@ -54,6 +55,9 @@ export interface Activity {
   send: SendProgress;
 }
 
+/** As long as none was measured, bytes per second. */
+const FIRST_ASKING_SPEED = 128 * 1024 * 1024;
+
 /** Name of the bitmap of a relationship that begins at the instant of log `sequence`. */
 export function bitmapName(relationship: string, epoch: number, sequence: number): string {
   return `${BITMAP_PREFIX}${relationship.slice(0, 8)}-${epoch}-${sequence}`;
@@ -74,6 +78,12 @@ export class Replication {
 
   /** Over all that is read of the VM's disks, whatever for. */
   readonly pace = new Pace();
+
+  /** Bytes of disk about which the replica answers in a second; null when it doesn't know the question (thin.ts). */
+  askingSpeed: number | null = FIRST_ASKING_SPEED;
+
+  /** The log that was acknowledged last. */
+  lastSent: Sent | undefined;
 
   /** Part of the configured size that a slice of a copy has now: halved when one had to be given up. */
   slicePart = 1;
@@ -102,6 +112,16 @@ export class Replication {
   /** As it is set now. */
   get readLimit(): ReadLimit {
     return readLimitOf(this.record);
+  }
+
+  /** What an acknowledged sending adds to the statistics. */
+  sentBy({ sent, resent }: SendProgress): Pick<Statistics, 'sentBytes' | 'resentBytes' | 'linkSpeed'> {
+    const { sentBytes, resentBytes, linkSpeed } = this.record.statistics;
+    return {
+      sentBytes: sentBytes + sent,
+      resentBytes: resentBytes + resent,
+      linkSpeed: this.lastSent === undefined ? linkSpeed : learnSpeed(linkSpeed, this.lastSent),
+    };
   }
 
   enter(phase: Activity['phase']): void {

@@ -4,6 +4,7 @@
  */
 import { asFailure, type Failure } from '../model/failure.ts';
 import { Retries } from '../model/backoff.ts';
+import type { Sent } from '../model/link-speed.ts';
 import { sleep } from '../lib/clock.ts';
 import type { LogBody, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import type { Sendable } from './outbox.ts';
@@ -25,6 +26,8 @@ export interface SendOptions {
   readonly progress: SendProgress;
   /** Told of each break, and with undefined when sending goes on. */
   readonly onTrouble: (failure: Failure | undefined) => void;
+  /** Told of the try that was acknowledged: its bytes, and how long it took, ms. */
+  readonly onSent?: (sent: Sent) => void;
 }
 
 /** Resolves with the acknowledgement. Throws a Failure that trying again can't heal, or the signal's reason. */
@@ -47,10 +50,13 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
           moved = true;
         }
       };
+      let given = 0;
       const bytes = async function* (): AsyncGenerator<Buffer> {
         for await (const chunk of log.from(offset)) {
           signal.throwIfAborted();
+          given = chunk.length;
           yield chunk;
+          given = 0;
           taken(chunk.length);
         }
       };
@@ -58,7 +64,10 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
         [Symbol.asyncIterator]: bytes,
         ...(log.file === undefined ? {} : { file: { ...log.file, taken } }),
       };
+      const started = performance.now();
       const status = await endpoint.put(options.relationship, name, offset, body, signal);
+      if (given > 0) taken(given); // who has the log's end needn't ask for more
+      options.onSent?.({ bytes: at - offset, ms: performance.now() - started });
       options.onTrouble(undefined);
       return status;
     } catch (error) {
@@ -76,7 +85,7 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
 }
 
 /** Waits, but not when the peer answers somebody else meanwhile. */
-async function rest(ms: number, endpoint: ReplicaEndpoint, signal: AbortSignal): Promise<void> {
+export async function rest(ms: number, endpoint: ReplicaEndpoint, signal: AbortSignal): Promise<void> {
   const over = new AbortController();
   const timer = sleep(ms, AbortSignal.any([signal, over.signal])).catch(() => undefined);
   const back = endpoint.back?.();

@@ -4,10 +4,12 @@ import { totalLength, type ChangedExtent } from '../model/extent.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
 import type { CopyProgress, LogInFlight } from '../store/store.ts';
 import { PointReader } from './capture.ts';
-import { giveUpLog, levelOf, startSending, type Signals } from './cycle.ts';
+import { giveUpLog, levelOf, type Signals } from './cycle.ts';
 import type { GrowingLog } from './outbox.ts';
 import type { Replication } from './replication.ts';
 import { itemSize } from './pace.ts';
+import { startSending } from './sending.ts';
+import { isWorthThinning } from './thin.ts';
 import { comparison, endOf, workOf, type ItemSize, type Work } from './work.ts';
 
 /** Stop reading a slice after this long, ms: an open job costs the guest a copy at each first write. */
@@ -28,6 +30,8 @@ export interface Slice {
   readonly after: CopyProgress;
   readonly bytes: number;
   /** Undefined when there was nothing to send. */
+  readonly log: GrowingLog | undefined;
+  /** Undefined when the log isn't to be sent as it is. */
   readonly sending: ReturnType<typeof startSending> | undefined;
 }
 
@@ -43,10 +47,12 @@ export async function captureSlice(
   const log = await outbox.begin(replication.header(inFlight, null), bytes);
   const given = new AbortController();
   let sending: Slice['sending'];
+  // Onto empty disks everything is new.
+  const thins = copy.mode !== 'empty' && isWorthThinning(replication, bytes, bytes);
   const onGrown = () => {
     replication.activity.logBytes = log.written;
     // In comparing it isn't known before whether there is anything to send.
-    sending ??= startSending(replication, log, AbortSignal.any([signal, given.signal]));
+    if (!thins) sending ??= startSending(replication, log, AbortSignal.any([signal, given.signal]));
   };
   try {
     const deadline = performance.now() + SLICE_MS * replication.slicePart;
@@ -71,12 +77,12 @@ export async function captureSlice(
     const after = advance(replication, progress);
     if (log.frames === 0) {
       await log.abandon(new Failure('internal', 'there was nothing to send'));
-      return { after, bytes: 0, sending: undefined };
+      return { after, bytes: 0, log: undefined, sending: undefined };
     }
     const footer = await log.finish();
     onGrown();
     replication.completed({ ...inFlight, copyAfter: after }, footer, point.instant);
-    return { after, bytes: footer.dataBytes + footer.zeroBytes, sending };
+    return { after, bytes: footer.dataBytes + footer.zeroBytes, log, sending };
   } catch (error) {
     await giveUpLog(log, sending, given, error);
     throw error;

@@ -6,6 +6,7 @@
  * the waiting for an answer, which may last a minute when the peer says nothing; its reason is thrown then.
  */
 import type { ThinningRule } from '../model/retention.ts';
+import type { Extent } from '../model/extent.ts';
 import type { Position, ReplicatedDisk, ReplicationState, Role } from '../model/relationship.ts';
 
 export interface PrepareReplica {
@@ -87,6 +88,22 @@ export interface LogFile {
   readonly taken: (bytes: number) => void;
 }
 
+/** Asks for the digests of pages (page-digest.ts) as they are in the state that a log follows. */
+export interface PageQuestion {
+  readonly target: string;
+  /** The state that is meant: what the replica has received and applied. */
+  readonly position: Position;
+  /** 32 hex digits, random for each question. */
+  readonly salt: string;
+  /** Whole pages, in order and disjoint, at most MAX_RUNS of them with MAX_PAGES; the disk's last page may be short. */
+  readonly runs: readonly Extent[];
+}
+
+/** Most pages of one question: 512 MiB of disk, 1 MiB of answer. */
+export const MAX_PAGES = 131_072;
+/** Most runs of one question. */
+export const MAX_RUNS = 8192;
+
 /** Bytes of one block digest. */
 export const DIGEST_BYTES = 16;
 /** Bytes of disk that one digest stands for. */
@@ -112,6 +129,11 @@ export interface ReplicaEndpoint {
    * short as it is), `count` blocks from block `from`. Only while nothing waits to be applied.
    */
   digests(id: string, target: string, from: number, count: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /**
+   * PAGE_DIGEST_BYTES for each page of a question, in order, read from the disk. Failures: `not-following` when the replica stands at
+   * another position, `busy` while logs wait. Absent where a peer doesn't answer that.
+   */
+  pageDigests?(id: string, question: PageQuestion, signal?: AbortSignal): Promise<Uint8Array>;
   /** Planned failover: the replica becomes the primary. Resolves when it has (and, if asked, runs). */
   takeOver(id: string, request: TakeOver): Promise<ReplicaStatus>;
   /** Ends the relationship at the replica: its VM definition, points and disks go, unless `keepDisks`. */

@@ -5,7 +5,14 @@
 import { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type ReplicatedDisk, type ReplicationState } from '../model/relationship.ts';
-import type { LogName, PrepareReplica, ReplicaEndpoint, ReplicaStatus, TakeOver } from '../protocol/endpoint.ts';
+import type {
+  LogName,
+  PageQuestion,
+  PrepareReplica,
+  ReplicaEndpoint,
+  ReplicaStatus,
+  TakeOver,
+} from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
 import type { ReplicaPeer } from './record.ts';
 import type { Replica } from './replica.ts';
@@ -99,6 +106,10 @@ export class LocalEndpoint implements ReplicaEndpoint {
 
   async digests(id: string, target: string, from: number, count: number): Promise<Uint8Array> {
     return await this.#following(id).digests(target, from, count);
+  }
+
+  async pageDigests(id: string, question: PageQuestion, signal?: AbortSignal): Promise<Uint8Array> {
+    return await this.#following(id).pageDigests(question, signal);
   }
 
   async takeOver(id: string, request: TakeOver): Promise<ReplicaStatus> {

@@ -9,11 +9,12 @@ import { Gate } from '../lib/gate.ts';
 import type { Log } from '../lib/log.ts';
 import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type RecoveryPoint } from '../model/relationship.ts';
-import type { LogName } from '../protocol/endpoint.ts';
+import type { LogName, PageQuestion } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
 import { orAborted } from '../lib/abortable.ts';
 import { describe, notFollowing } from './admission.ts';
 import { Applier } from './applier.ts';
+import { atRest } from './at-rest.ts';
 import { Confirmations } from './confirmations.ts';
 import { createReplica, removeReplica, type NewReplica } from './create.ts';
 import { Digests } from './digests.ts';
@@ -23,6 +24,7 @@ import { Inbox } from './inbox.ts';
 import { ReplicaLayout } from './layout.ts';
 import { materialise } from './materialise.ts';
 import { Merger } from './merger.ts';
+import { checkQuestion, readPageDigests } from './page-digests.ts';
 import { RecordFile, type ReplicaRecord } from './record.ts';
 import { roomFor } from './room.ts';
 import { UndoChain } from './undo-chain.ts';
@@ -45,9 +47,6 @@ export type ReplicaSettings = Pick<
   ReplicaRecord,
   'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin' | 'peer'
 >;
-
-/** For so long `digests` waits for what is still to be applied, ms. */
-const DIGEST_PATIENCE_MS = 5000;
 
 export class Replica {
   readonly directory: string;
@@ -300,16 +299,20 @@ export class Replica {
 
   /** See `ReplicaEndpoint.digests`. Failures: `not-found` (disk), `bad-request` (range), `busy` (logs wait). */
   async digests(target: string, from: number, count: number): Promise<Uint8Array> {
-    await this.drained(AbortSignal.timeout(DIGEST_PATIENCE_MS)).catch((error: unknown) => {
-      if (!(error instanceof Failure)) throw new Failure('busy', `${this.waiting} received logs aren't applied yet`);
-      throw error;
-    });
-    return await this.#standstill.run('reading digests', async () => {
-      if (this.waiting > 0) throw new Failure('busy', `${this.waiting} received logs aren't applied yet`);
-      const disk = this.disks.findIndex((one) => one.target === target);
-      if (disk === -1) throw new Failure('not-found', `the replica has no disk ${target}`);
+    const disk = this.#disk(target);
+    return await atRest(this, this.#standstill, async () => {
       const { apply } = await this.#engine.connections();
       return await this.#digests.of(disk, apply[disk]!, from, count);
+    });
+  }
+
+  /** See `ReplicaEndpoint.pageDigests`. Failures as of `digests`, and `not-following`. */
+  async pageDigests(question: PageQuestion, signal?: AbortSignal): Promise<Uint8Array> {
+    const disk = this.#disk(question.target);
+    return await atRest(this, this.#standstill, async () => {
+      checkQuestion(question, this.#record.value.applied, this.disks[disk]!);
+      const address = (await this.#engine.addresses())[disk]!;
+      return await readPageDigests(this.#options.lanes, { ...question, address }, signal);
     });
   }
 
@@ -381,6 +384,12 @@ export class Replica {
   async #begin(): Promise<void> {
     await this.#digests.open();
     this.#applier.start();
+  }
+
+  #disk(target: string): number {
+    const disk = this.disks.findIndex((one) => one.target === target);
+    if (disk === -1) throw new Failure('not-found', `the replica has no disk ${target}`);
+    return disk;
   }
 
   #point(sequence: number): RecoveryPoint {

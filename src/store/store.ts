@@ -57,6 +57,10 @@ export interface Statistics {
   readonly changedBytes: number;
   readonly sentBytes: number;
   readonly resentBytes: number;
+  /** By which logs were shorter, when they were sent, than when they were captured (primary/thin.ts). */
+  readonly savedBytes: number;
+  /** How fast logs got to the replica lately, bytes per second; null: not known. */
+  readonly linkSpeed: number | null;
   readonly lastChangedBytes: number;
   readonly lastSentBytes: number;
   readonly lastJobMs: number;
@@ -72,6 +76,8 @@ export const NO_STATISTICS: Statistics = {
   changedBytes: 0,
   sentBytes: 0,
   resentBytes: 0,
+  savedBytes: 0,
+  linkSpeed: null,
   lastChangedBytes: 0,
   lastSentBytes: 0,
   lastJobMs: 0,

@@ -1,9 +1,12 @@
 /** What every implementation of the port `src/protocol/endpoint.ts` must do, over real disks. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { digest } from '../../src/lib/digest.ts';
+import type { Extent } from '../../src/model/extent.ts';
 import type { Position } from '../../src/model/relationship.ts';
 import { DIGEST_BLOCK, type PrepareReplica, type ReplicaEndpoint, type TakeOver } from '../../src/protocol/endpoint.ts';
+import { PAGE, pageDigests } from '../../src/protocol/page-digest.ts';
 import { inPieces, START, TestPrimary, thenSilence, type MadeLog } from '../faults/replica-primary.ts';
 
 /** An endpoint with a replica server behind it, whose host the test can be told to change. */
@@ -200,6 +203,37 @@ export function runEndpointConformance(name: string, make: () => Promise<Endpoin
         await assert.rejects(it.endpoint.digests(primary.id, target, 0, blocks + 1), { code: 'bad-request' });
       }
       await assert.rejects(it.endpoint.digests(primary.id, 'vdz', 0, 1), { code: 'not-found' });
+    });
+
+    void test('pages are those of the disks, for who asks about the state that they hold', async () => {
+      const primary = await prepared(17);
+      for (let i = 0; i < 3; i++) await put(primary, await primary.log({ changes: 10 }));
+      const salt = randomBytes(16);
+      const ask = async (target: string, runs: readonly Extent[], position = primary.position) =>
+        await it.endpoint.pageDigests!(primary.id, { target, position, salt: salt.toString('hex'), runs });
+      for (const [disk, { target, size }] of primary.disks.entries()) {
+        const bytes = primary.bytes[disk]!;
+        const whole = [{ offset: 0, length: size }];
+        assert.ok(pageDigests(salt, bytes).equals(await ask(target, whole)));
+        const last = Math.floor((size - 1) / PAGE) * PAGE;
+        const some = [
+          { offset: PAGE, length: 2 * PAGE },
+          { offset: last, length: size - last },
+        ];
+        const wanted = some.map(({ offset, length }) => pageDigests(salt, bytes.subarray(offset, offset + length)));
+        assert.ok(Buffer.concat(wanted).equals(await ask(target, some)));
+        for (const wrong of [
+          [{ offset: 512, length: PAGE }],
+          [{ offset: 0, length: size + PAGE }],
+          [{ offset: 0, length: 100 }],
+          some.toReversed(),
+        ]) {
+          await assert.rejects(ask(target, wrong), { code: 'bad-request' });
+        }
+        const before = { ...primary.position, state: 'f'.repeat(32) };
+        await assert.rejects(ask(target, whole, before), { code: 'not-following' });
+      }
+      await assert.rejects(ask('vdz', [{ offset: 0, length: PAGE }]), { code: 'not-found' });
     });
 
     void test('comparing with what is there goes on from another position, and keeps its points', async () => {

@@ -11,6 +11,7 @@ import {
   IN_MERGING,
   IN_RECEIVING_AND_APPLYING,
   IN_REMOVING,
+  IN_THINNING,
 } from './crash-points.ts';
 import { exportPoint } from '../../src/failover/export.ts';
 import type { PlanDefinition } from '../../src/journal/runner.ts';
@@ -38,7 +39,15 @@ function isTakenBack({ steps }: PlanDefinition<never>): boolean {
 }
 
 void test('a test kills at every crash point that has a name of its own', () => {
-  const visited = [IN_RECEIVING_AND_APPLYING, IN_MERGING, IN_MATERIALISING, IN_REMOVING, IN_A_CYCLE, IN_A_COPY]
+  const visited = [
+    IN_RECEIVING_AND_APPLYING,
+    IN_MERGING,
+    IN_MATERIALISING,
+    IN_REMOVING,
+    IN_A_CYCLE,
+    IN_THINNING,
+    IN_A_COPY,
+  ]
     .flat()
     .toSorted();
   assert.deepEqual(inCode(/crashPoint\('([^']+)'\)/g), visited);

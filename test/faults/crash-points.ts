@@ -53,6 +53,9 @@ export const IN_A_CYCLE = [
   'acknowledged:dropped',
 ] as const;
 
+/** In making a captured log thinner before it is sent. */
+export const IN_THINNING = ['thin:asked', 'thin:written', 'thin:recorded'] as const;
+
 /** In copying whole disks, slice by slice. */
 export const IN_A_COPY = ['copy:tracked', 'slice:opened', 'slice:acknowledged'] as const;
 

@@ -22,6 +22,10 @@ export class FaultyLink {
   chooser: (call: keyof ReplicaEndpoint) => Fault | undefined;
   /** Faults that have happened. */
   readonly happened: Fault[] = [];
+  /** What it carries of logs in a second; as much as there is when 0. */
+  bytesPerSecond = 0;
+  /** How often the replica was asked for pages. */
+  questions = 0;
   /** Most logs that were on their way at the same time. */
   mostPuts = 0;
   #puts = 0;
@@ -61,6 +65,10 @@ export class FaultyLink {
         this.#pass('confirm', () => endpoint.confirm(id, position, instant), signal),
       digests: (id, target, from, count, signal) =>
         this.#pass('digests', () => endpoint.digests(id, target, from, count), signal),
+      pageDigests: (id, question, signal) => {
+        this.questions++;
+        return this.#pass('pageDigests', () => endpoint.pageDigests!(id, question, signal), signal);
+      },
       takeOver: (id, request) => this.#pass('takeOver', () => endpoint.takeOver(id, request)),
       remove: (id, options) => this.#pass('remove', () => endpoint.remove(id, options)),
     };
@@ -93,6 +101,7 @@ export class FaultyLink {
     let left = typeof fault?.when === 'number' ? fault.when : Infinity;
     for await (const chunk of body) {
       if (this.cut) throw new Failure('interrupted', 'the link was cut');
+      if (this.bytesPerSecond > 0) await sleep((chunk.length * 1000) / this.bytesPerSecond);
       if (left <= chunk.length) {
         if (left > 0) yield chunk.subarray(0, left);
         throw this.#fail(fault!);

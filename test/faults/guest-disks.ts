@@ -60,6 +60,21 @@ export class GuestDisks {
     }
   }
 
+  /** Writes some bytes that can't be compressed at each of these places of the first disk; flushed. */
+  async scatter(socketPath: string, places: readonly number[], length: number): Promise<void> {
+    const client = await NbdClient.connect({ socketPath, exportName: this.disks[0]!.target });
+    try {
+      for (const offset of places) {
+        const data = randomBytes(length);
+        await client.write(offset, data);
+        data.copy(this.bytes[0]!, offset);
+      }
+      await client.flush();
+    } finally {
+      await client.close();
+    }
+  }
+
   async #change(client: NbdClient, bytes: Buffer): Promise<void> {
     const unit = this.below(3) === 0 ? 512 : CLUSTER;
     const offset = this.below(Math.floor(bytes.length / unit)) * unit;

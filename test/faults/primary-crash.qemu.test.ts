@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { IN_A_COPY, IN_A_CYCLE } from './crash-points.ts';
+import { IN_A_COPY, IN_A_CYCLE, IN_THINNING } from './crash-points.ts';
 import { startReplication } from './primary-world.ts';
+import { VM } from './vm-hosts.ts';
 
 void test('a daemon that is killed at any step of a cycle goes on after it, without a comparison', async (t) => {
   const vm = await startReplication(t);
@@ -29,3 +30,25 @@ void test('a daemon that is killed in the initial copy goes on with it, without 
     });
   }
 });
+
+void test('a daemon that is killed while it makes a log thinner goes on after it, without a comparison', async (t) => {
+  const vm = await startReplication(t);
+  const { guest, machines } = vm.vms;
+  await guest.overwrite(machines.a.writableSocket(VM), 4 * MIB);
+  await vm.replicated('a');
+  for (const crash of IN_THINNING) {
+    await vm.believeLink('a', SCARCE);
+    await guest.scatter(machines.a.writableSocket(VM), [5 * PAGE, 100 * PAGE, 1000 * PAGE], PAGE);
+    await vm.crashAt(crash, { kind: 'replicate', primary: 'a' });
+    await vm.vms.change('a', 2);
+    await vm.replicated('a');
+    await vm.checkBitmaps('a');
+  }
+  assert.equal(vm.count('a', 'comparing'), 0);
+  await vm.checkAllPoints('b');
+});
+
+const MIB = 1024 * 1024;
+const PAGE = 4096;
+/** Bytes per second. */
+const SCARCE = 10_000;

@@ -110,6 +110,14 @@ export class ReplicatedVm {
     assert.equal(difference(await readDisks(socketPath, DISKS), wanted), undefined, `the guest's disks on ${where}`);
   }
 
+  /** Lets the primary believe that its logs get to the other host at this speed, bytes per second. Its loop doesn't run meanwhile. */
+  async believeLink(primary: HostName, linkSpeed: number): Promise<void> {
+    const { primaries, store } = this.host(primary).services;
+    await primaries.stop(this.id);
+    const record = this.record(primary);
+    store.putRelationship({ ...record, statistics: { ...record.statistics, linkSpeed } });
+  }
+
   /** Every point of which it is known what it held. */
   async checkAllPoints(where: HostName): Promise<number> {
     const points = this.host(where).services.replicas.get(this.id).points();

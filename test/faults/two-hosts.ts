@@ -268,6 +268,7 @@ function following(now: () => ReplicaEndpoint): ReplicaEndpoint {
     put: (id, log, offset, body, signal) => now().put(id, log, offset, body, signal),
     confirm: (id, position, instant, signal) => now().confirm(id, position, instant, signal),
     digests: (id, target, from, count, signal) => now().digests(id, target, from, count, signal),
+    pageDigests: (id, question, signal) => now().pageDigests!(id, question, signal),
     takeOver: (id, request) => now().takeOver(id, request),
     remove: (id, options) => now().remove(id, options),
   };

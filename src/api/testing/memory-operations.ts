@@ -271,6 +271,8 @@ const replication: Replication = {
     changedBytes: 2 ** 24,
     sentBytes: 2 ** 22,
     resentBytes: 0,
+    savedBytes: 0,
+    linkSpeed: null,
     lastChangedBytes: 2 ** 20,
     lastSentBytes: 2 ** 18,
     lastJobMs: 40,

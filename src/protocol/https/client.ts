@@ -12,6 +12,7 @@ import {
   type LogBody,
   type LogFile,
   type LogName,
+  type PageQuestion,
   type PrepareReplica,
   type ReplicaEndpoint,
   type ReplicaStatus,
@@ -19,7 +20,7 @@ import {
 } from '../endpoint.ts';
 import { dialer, type Dial } from './dial.ts';
 import { DOUBT_PATIENCE_MS, isDead } from './doubt.ts';
-import { DurableShape, HelloShape, read, StatusShape, type Hello } from './messages.ts';
+import { DurableShape, HelloShape, read, StatusShape, writtenQuestion, type Hello } from './messages.ts';
 import { failureOf, jsonOf, receive, type Received } from './receive.ts';
 import { Sending } from './sending.ts';
 import { Silence } from './silence.ts';
@@ -142,6 +143,11 @@ export class HttpsEndpoint implements ReplicaEndpoint {
       );
     }
     return body;
+  }
+
+  async pageDigests(id: string, question: PageQuestion, signal?: AbortSignal): Promise<Uint8Array> {
+    const json = writtenQuestion(question);
+    return (await this.#ask({ method: 'POST', path: paths.pages(id), json, ...until(signal) })).body;
   }
 
   lease(id: string, seconds: number, signal?: AbortSignal): Promise<ReplicaStatus> {

@@ -2,7 +2,16 @@ import * as z from 'zod';
 import { Failure } from '../../model/failure.ts';
 import { LEASE_SECONDS } from '../../model/lease.ts';
 import type { Position, ReplicationState } from '../../model/relationship.ts';
-import type { LogName, PrepareReplica, ReplicaStatus, TakeOver } from '../endpoint.ts';
+import {
+  MAX_PAGES,
+  MAX_RUNS,
+  type LogName,
+  type PageQuestion,
+  type PrepareReplica,
+  type ReplicaStatus,
+  type TakeOver,
+} from '../endpoint.ts';
+import { PAGE } from '../page-digest.ts';
 import { MAX_DIGESTS } from './wire.ts';
 
 /** Epochs and sequences grow by one; 2^48 of them last for ever and leave room for arithmetic. */
@@ -83,6 +92,35 @@ export const ConfirmShape: z.ZodType<{ position: Position; instant: number }> = 
   position: PositionShape,
   instant,
 });
+
+/** On the wire a run is its first page and its number of bytes. */
+export const PageQuestionShape: z.ZodType<PageQuestion> = z
+  .strictObject({
+    target,
+    position: PositionShape,
+    salt: digest,
+    runs: z
+      .array(
+        z.tuple([
+          counter,
+          z
+            .int()
+            .min(1)
+            .max(MAX_PAGES * PAGE),
+        ]),
+      )
+      .min(1)
+      .max(MAX_RUNS),
+  })
+  .transform((question) => {
+    const runs = question.runs.map(([page, length]) => ({ offset: page * PAGE, length }));
+    return { ...question, runs };
+  });
+
+/** What `PageQuestionShape` reads. */
+export function writtenQuestion({ runs, ...question }: PageQuestion): object {
+  return { ...question, runs: runs.map(({ offset, length }) => [offset / PAGE, length]) };
+}
 
 export const TakeOverShape: z.ZodType<TakeOver> = z.strictObject({
   planId: id,

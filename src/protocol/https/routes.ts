@@ -7,6 +7,7 @@ import {
   LeaseShape,
   LogNameShape,
   OffsetShape,
+  PageQuestionShape,
   PrepareShape,
   read,
   RemoveShape,
@@ -60,6 +61,12 @@ export async function serve(request: PeerRequest, endpoint: ReplicaEndpoint): Pr
       const target = read(TargetShape, path[2], 'disk target');
       const { from, count } = read(DigestRangeShape, query, 'query');
       return endpoint.digests(id, target, from, count);
+    }
+    case 'POST pages/0': {
+      const question = read(PageQuestionShape, await request.json(), 'question about pages');
+      if (endpoint.pageDigests === undefined)
+        throw new Failure('not-found', 'This host answers no question about pages');
+      return endpoint.pageDigests(id, question, request.signal);
     }
     case 'GET logs/2':
       return { durable: await endpoint.durableOffset(id, logName(path)) };

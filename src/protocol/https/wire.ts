@@ -34,6 +34,7 @@ export const paths = {
     `${paths.replica(id)}/logs/${log.sequence}/${encodeURIComponent(log.logId)}`,
   confirm: (id: string): string => `${paths.replica(id)}/confirm`,
   digests: (id: string, target: string): string => `${paths.replica(id)}/digests/${encodeURIComponent(target)}`,
+  pages: (id: string): string => `${paths.replica(id)}/pages`,
   lease: (id: string): string => `${paths.replica(id)}/lease`,
   takeOver: (id: string): string => `${paths.replica(id)}/take-over`,
 };

@@ -41,6 +41,9 @@ const statistics = z.strictObject({
   changedBytes: count,
   sentBytes: count,
   resentBytes: count,
+  // Absent in what older versions wrote.
+  savedBytes: count.default(0),
+  linkSpeed: z.number().positive().nullable().default(null),
   lastChangedBytes: count,
   lastSentBytes: count,
   lastJobMs: z.number(),

@@ -1,0 +1,142 @@
+/** Lane's side of making a log thinner: reads the captured one, asks which pages the replica has, writes the others. */
+import { randomBytes } from 'node:crypto';
+import { FrameKind } from '../deltalog/frame.ts';
+import type { LogFooter, LogHeader } from '../deltalog/header.ts';
+import { LogReader, unpack, type FrameEntry } from '../deltalog/reader.ts';
+import { LogWriter } from '../deltalog/writer.ts';
+import type { LaneContext } from '../lanes/context.ts';
+import { union, type Extent } from '../model/extent.ts';
+import { MAX_PAGES, MAX_RUNS } from '../protocol/endpoint.ts';
+import { PAGE, PAGE_DIGEST_BYTES, pageDigests, SALT_BYTES, wholePages } from '../protocol/page-digest.ts';
+
+export interface ThinInput {
+  /** The captured log: finished, its frames disjoint. */
+  readonly from: string;
+  /** The thinner one, and its header. */
+  readonly to: string;
+  readonly header: LogHeader;
+  /** zstd level; 0: plain. */
+  readonly level: number;
+  /** Longer it is of no use, bytes. */
+  readonly most: number;
+}
+
+/** What a lane asks: digests of pages, answered as of `ReplicaEndpoint.pageDigests`. */
+export interface PagesInDoubt {
+  /** By index. */
+  readonly disk: number;
+  /** 32 hex digits. */
+  readonly salt: string;
+  readonly runs: readonly Extent[];
+}
+
+/** Gives the footer of the thinner log; null when it would be of no use. The file is the caller's to remove then. */
+export async function thinLog(input: ThinInput, context: LaneContext): Promise<LogFooter | null> {
+  const { from, to, header, level, most } = input;
+  const reader = await LogReader.open(from);
+  const writer = await LogWriter.create(to, header, { compression: level });
+  let footer: LogFooter | undefined;
+  try {
+    const entries = (await reader.index()).toSorted((a, b) => a.disk - b.disk || a.offset - b.offset);
+    for (const batch of batches(entries, header)) {
+      context.signal.throwIfAborted();
+      const { disk, runs, frames } = batch;
+      const salt = randomBytes(SALT_BYTES);
+      const question: PagesInDoubt = { disk, salt: salt.toString('hex'), runs };
+      const theirs = runs.length === 0 ? NOTHING : Buffer.from(await context.ask<Uint8Array>(question));
+      const { size } = header.disks[disk]!;
+      let at = 0;
+      for (const frame of frames) at += await putThinner(frame, size, salt, theirs.subarray(at), reader, writer);
+      if (writer.written > most) return null;
+    }
+    footer = await writer.finish({ durable: false });
+    return writer.written > most ? null : footer;
+  } finally {
+    await reader.close();
+    if (footer === undefined) await writer.abandon();
+  }
+}
+
+/** Frames of one disk, and the pages in them about which one question is asked. */
+interface Batch {
+  readonly disk: number;
+  readonly frames: FrameEntry[];
+  readonly runs: Extent[];
+}
+
+function* batches(entries: readonly FrameEntry[], { disks }: LogHeader): Generator<Batch, void, undefined> {
+  let batch: Batch | undefined;
+  let pages = 0;
+  for (const frame of entries) {
+    const run = frame.kind === FrameKind.data ? wholePages(frame, disks[frame.disk]!.size) : undefined;
+    const more = run === undefined ? 0 : Math.ceil(run.length / PAGE);
+    if (
+      batch !== undefined &&
+      (batch.disk !== frame.disk || pages + more > MAX_PAGES || batch.runs.length === MAX_RUNS)
+    ) {
+      yield batch;
+      batch = undefined;
+    }
+    if (batch === undefined) {
+      batch = { disk: frame.disk, frames: [], runs: [] };
+      pages = 0;
+    }
+    batch.frames.push(frame);
+    pages += more;
+    if (run === undefined) continue;
+    const last = batch.runs.at(-1);
+    if (last !== undefined && last.offset + last.length === run.offset) {
+      batch.runs[batch.runs.length - 1] = { offset: last.offset, length: last.length + run.length };
+    } else {
+      batch.runs.push(run);
+    }
+  }
+  if (batch !== undefined) yield batch;
+}
+
+/** Writes what is left of a frame; gives how many bytes of `theirs` were about it. */
+async function putThinner(
+  frame: FrameEntry,
+  size: number,
+  salt: Buffer,
+  theirs: Buffer,
+  reader: LogReader,
+  writer: LogWriter,
+): Promise<number> {
+  const { disk, offset, length } = frame;
+  if (frame.kind === FrameKind.zero) {
+    await writer.zero(disk, offset, length);
+    return 0;
+  }
+  const { head, payload } = await reader.stored(frame);
+  const pages = wholePages(frame, size);
+  if (pages === undefined) {
+    await writer.copy(head, payload);
+    return 0;
+  }
+  const data = unpack(head, payload);
+  const ours = pageDigests(salt, data.subarray(pages.offset - offset, pages.offset - offset + pages.length));
+  const left = union([...differing(frame, pages, ours, theirs)]);
+  if (left.length === 1 && left[0]!.length === length) {
+    await writer.copy(head, payload);
+  } else {
+    for (const run of left) {
+      await writer.data(disk, run.offset, data.subarray(run.offset - offset, run.offset - offset + run.length));
+    }
+  }
+  return ours.length;
+}
+
+/** Parts of a frame that the replica doesn't have: pages with another digest, and what isn't a whole page. */
+function* differing(frame: Extent, pages: Extent, ours: Buffer, theirs: Buffer): Generator<Extent, void, undefined> {
+  const end = pages.offset + pages.length;
+  if (pages.offset > frame.offset) yield { offset: frame.offset, length: pages.offset - frame.offset };
+  for (let at = pages.offset, i = 0; at < end; at += PAGE, i += PAGE_DIGEST_BYTES) {
+    const same = ours.compare(theirs, i, i + PAGE_DIGEST_BYTES, i, i + PAGE_DIGEST_BYTES) === 0;
+    if (!same) yield { offset: at, length: Math.min(PAGE, end - at) };
+  }
+  const behind = frame.offset + frame.length - end;
+  if (behind > 0) yield { offset: end, length: behind };
+}
+
+const NOTHING = Buffer.alloc(0);
