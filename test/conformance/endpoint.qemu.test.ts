@@ -4,11 +4,16 @@ import { join } from 'node:path';
 import { Lanes } from '../../src/lanes/lanes.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import type { ReplicaEndpoint, ReplicaStatus, TakeOver } from '../../src/protocol/endpoint.ts';
+import { HttpsEndpoint } from '../../src/protocol/https/client.ts';
 import { Loopback } from '../../src/protocol/https/loopback.fixture.ts';
+import { Pace } from '../../src/protocol/https/pace.ts';
 import { LocalEndpoint } from '../../src/replica/endpoint.ts';
 import { Replicas } from '../../src/replica/replicas.ts';
 import { START } from '../faults/replica-primary.ts';
 import { runEndpointConformance, type EndpointUnderTest } from './endpoint.ts';
+
+/** Enough for any number of connections. */
+const MANY_BYTES = 2 ** 30;
 
 async function makeLocal(): Promise<EndpointUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), 'us-e-'));
@@ -81,5 +86,16 @@ async function makeHttps(): Promise<EndpointUnderTest> {
   };
 }
 
+/** The same, with logs that are sent as on a long way. */
+async function makeStranded(): Promise<EndpointUnderTest> {
+  const https = await makeHttps();
+  const { endpoint } = https;
+  if (!(endpoint instanceof HttpsEndpoint)) throw new Error('it is no client');
+  const put: ReplicaEndpoint['put'] = (id, log, offset, body, signal = new AbortController().signal) =>
+    endpoint.putByStrands(id, log, offset, body, { pace: new Pace(4, MANY_BYTES), tickMs: 50, signal });
+  return { ...https, endpoint: Object.assign(endpoint, { put }) };
+}
+
 runEndpointConformance('in this process', makeLocal);
 runEndpointConformance('over HTTPS', makeHttps);
+runEndpointConformance('over HTTPS, by several connections', makeStranded);

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Client, errors, Pool, type Dispatcher } from 'undici';
+import { Client, errors, Pool } from 'undici';
 import { VERSION } from '../../lib/version.ts';
 import { workerModule, type Lanes } from '../../lanes/lanes.ts';
 import { Failure, type FailureCode } from '../../model/failure.ts';
@@ -18,15 +18,18 @@ import {
   type ReplicaStatus,
   type TakeOver,
 } from '../endpoint.ts';
+import { request, until, type Ask } from './ask.ts';
 import { dialer, type Dial } from './dial.ts';
 import { DOUBT_PATIENCE_MS, isDead } from './doubt.ts';
 import { DurableShape, HelloShape, read, StatusShape, writtenQuestion, type Hello } from './messages.ts';
 import { failureOf, jsonOf, receive, type Received } from './receive.ts';
+import type { Pace } from './pace.ts';
+import { plait } from './plait.ts';
 import { Sending } from './sending.ts';
 import { Silence } from './silence.ts';
-import type { UploadInput } from './upload.worker.ts';
+import type { Uploaded, UploadInput } from './upload.worker.ts';
 import { commonWire } from './wire-version.ts';
-import { DOUBT_AFTER_SIGNS, HELLO, paths, SIGNS_OF_LIFE, SILENCE_MS, WIRE_HEADER, WIRES } from './wire.ts';
+import { DOUBT_AFTER_SIGNS, HELLO, paths, SIGNS_OF_LIFE, SILENCE_MS, WIRES } from './wire.ts';
 
 /** Longer logs are sent by a lane: below, its own connection costs more than the bytes. */
 const FOR_LANE = 1024 * 1024;
@@ -54,15 +57,6 @@ export interface PeerHello extends Hello {
 /** After these the peer may be another version when it is asked next. */
 const AGREE_AGAIN: ReadonlySet<FailureCode> = new Set(['unreachable', 'interrupted', 'timeout', 'format-unknown']);
 
-interface Ask {
-  readonly method: Dispatcher.HttpMethod;
-  readonly path: string;
-  readonly query?: Record<string, string | number | boolean>;
-  readonly json?: object;
-  readonly upload?: AsyncIterable<Uint8Array>;
-  readonly signal?: AbortSignal;
-}
-
 /**
  * The Replica server of a peer, over the network. Connections are kept and shared; each request in progress has its own.
  * Besides the port's Failures every call may throw `unreachable`, `interrupted`, `timeout` (all of them: try again),
@@ -72,6 +66,10 @@ export class HttpsEndpoint implements ReplicaEndpoint {
   readonly #options: HttpsEndpointOptions;
   readonly #origin: string;
   readonly #pool: Pool;
+  /** When the newest connection was there. */
+  #connectedAt = 0;
+  /** Connections that the last long log was worth. */
+  #strands = 1;
   /** The version of the wire that was agreed on; asked again after every break: the peer may have been upgraded. */
   #wire: Promise<number> | undefined;
 
@@ -82,22 +80,18 @@ export class HttpsEndpoint implements ReplicaEndpoint {
   }
 
   /** Who is there, with which versions, and how far the clocks are apart. */
-  async hello(): Promise<PeerHello> {
-    const hello = await this.#hello();
-    this.#choose(hello);
+  async hello(signal?: AbortSignal): Promise<PeerHello> {
+    const hello = await this.#hello(signal);
+    this.#wire = Promise.resolve(this.#choose(hello));
     return hello;
   }
 
-  async #hello(): Promise<PeerHello> {
-    const before = Date.now();
-    const hello = read(
-      HelloShape,
-      jsonOf(await this.#exchange({ method: 'GET', path: HELLO })),
-      'hello',
-      'format-unknown',
-    );
-    const after = Date.now();
-    return { ...hello, skewMs: Math.round(hello.time - (before + after) / 2), roundTripMs: after - before };
+  async #hello(signal?: AbortSignal): Promise<PeerHello> {
+    const asked = performance.now();
+    const answer = jsonOf(await this.#exchange({ method: 'GET', path: HELLO, ...until(signal) }));
+    const hello = read(HelloShape, answer, 'hello', 'format-unknown');
+    const roundTripMs = performance.now() - Math.max(asked, this.#connectedAt);
+    return { ...hello, skewMs: Math.round(hello.time - (Date.now() - roundTripMs / 2)), roundTripMs };
   }
 
   prepare(request: PrepareReplica): Promise<ReplicaStatus> {
@@ -158,20 +152,44 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     return this.#status({ method: 'POST', path: paths.takeOver(id), json: request });
   }
 
+  /** As `put`, over as many connections as `pace` finds the link worth. @param tickMs see `Plait`. */
+  async putByStrands(
+    id: string,
+    log: LogName,
+    offset: number,
+    body: AsyncIterable<Uint8Array>,
+    { pace, tickMs, signal }: { readonly pace: Pace; readonly tickMs: number; readonly signal: AbortSignal },
+  ): Promise<ReplicaStatus> {
+    return await plait(
+      { source: body, offset, pace, tickMs, signal },
+      {
+        first: (upload, strand, over) => {
+          const query = { offset, upload };
+          return this.#status({ method: 'PUT', path: paths.log(id, log), query, upload: strand, signal: over });
+        },
+        more: (upload, strand, over) =>
+          this.#ask({ method: 'PUT', path: paths.strand(id, upload), upload: strand, signal: over }),
+      },
+    );
+  }
+
   async #putByLane(
     lanes: Lanes,
-    { path, moreThan, taken }: LogFile,
+    { path, expected, moreThan, taken }: LogFile,
     put: Pick<UploadInput, 'id' | 'log' | 'offset'>,
     signal: AbortSignal | undefined,
   ): Promise<ReplicaStatus> {
     const { lanes: _, authority, ...rest } = this.#options;
     const { name, credentials } = authority;
-    const input: UploadInput = { ...put, path, endpoint: { ...rest, authority: { name, credentials } } };
-    return await lanes.run<ReplicaStatus>(UPLOAD, input, {
+    const endpoint = { ...rest, authority: { name, credentials } };
+    const input: UploadInput = { ...put, path, expected, strands: this.#strands, endpoint };
+    const { status, strands } = await lanes.run<Uploaded>(UPLOAD, input, {
       ...until(signal),
       onAsked: async (have) => await moreThan(have as number),
       onTold: (bytes) => taken(bytes as number),
     });
+    this.#strands = strands;
+    return status;
   }
 
   async remove(id: string, options: { keepDisks: boolean }): Promise<void> {
@@ -314,7 +332,10 @@ export class HttpsEndpoint implements ReplicaEndpoint {
 
   #connection(connectMs?: number): Client.Options {
     return {
-      connect: dialer(() => this.#dial(connectMs)),
+      connect: dialer(
+        () => this.#dial(connectMs),
+        () => (this.#connectedAt = performance.now()),
+      ),
       allowH2: false,
       pipelining: 1,
       headersTimeout: 0, // `Silence` watches, and knows that 102 is a sign of life
@@ -349,23 +370,4 @@ async function orAbort<T>(shared: Promise<T>, signal: AbortSignal | undefined): 
   } finally {
     signal.removeEventListener('abort', giveUp);
   }
-}
-
-function until(signal: AbortSignal | undefined): Pick<Ask, 'signal'> {
-  return signal === undefined ? {} : { signal };
-}
-
-/** @param wire none: for `hello`, which is the same in every version. */
-function request(ask: Ask, wire?: number, sending?: Sending): Omit<Dispatcher.RequestOptions, 'signal'> {
-  const headers: Record<string, string> = wire === undefined ? {} : { [WIRE_HEADER]: String(wire) };
-  if (ask.json !== undefined) headers['content-type'] = 'application/json';
-  if (sending !== undefined) headers['content-type'] = 'application/octet-stream';
-  const body = sending ?? (ask.json === undefined ? null : JSON.stringify(ask.json));
-  return {
-    method: ask.method,
-    path: ask.path,
-    headers,
-    body: body as string | null, // undici takes any async iterable; its types name fewer
-    ...(ask.query === undefined ? {} : { query: ask.query }),
-  };
 }

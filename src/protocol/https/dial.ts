@@ -70,12 +70,15 @@ export function dial(options: Dial): Promise<TLSSocket> {
   });
 }
 
-/** `dial` in the form in which undici wants it. */
-export function dialer(options: () => Dial): buildConnector.connector {
+/** `dial` in the form in which undici wants it. @param connected told of each connection, before it is used. */
+export function dialer(options: () => Dial, connected: () => void = () => undefined): buildConnector.connector {
   const open = async (): Promise<TLSSocket> => dial(options());
   return (_, callback) => {
     open().then(
-      (socket) => callback(null, socket),
+      (socket) => {
+        connected();
+        callback(null, socket);
+      },
       (error: Error) => callback(error, null),
     );
   };

@@ -5,6 +5,8 @@ import { MAX_JSON, SIGNS_OF_LIFE } from './wire.ts';
 
 /** How long a client may go on sending after its answer, ms: closing at once could destroy the answer on its way. */
 const LINGER_MS = 10_000;
+/** What has come of a strand and wasn't taken, bytes: twice that is held at most, 12 MiB an upload. */
+const STRAND_AHEAD = 512 * 1024;
 
 /** The server's side of one request and its answer. */
 export class Exchange {
@@ -40,7 +42,7 @@ export class Exchange {
   async json(): Promise<unknown> {
     const parts: Uint8Array[] = [];
     let size = 0;
-    for await (const chunks of this.body) {
+    for await (const chunks of this.body()) {
       for (const chunk of chunks) size += chunk.length;
       if (size > MAX_JSON) throw new Failure('bad-request', `The request's body is larger than ${MAX_JSON} bytes`);
       parts.push(...chunks.map((chunk) => Uint8Array.from(chunk)));
@@ -53,8 +55,13 @@ export class Exchange {
   }
 
   /** The body as it arrives, once; see `readBody`. */
-  get body(): AsyncGenerator<readonly Uint8Array[], void, void> {
-    return (this.#body ??= readBody(this.#request, this.#silenceMs));
+  body(): AsyncGenerator<readonly Uint8Array[], void, void> {
+    return (this.#body ??= readBody(this.#request, { silenceMs: this.#silenceMs }));
+  }
+
+  /** The body, which is one of an upload's strands: instead of `body`. Whether it says nothing for too long, all of them decide. */
+  strand(): AsyncGenerator<readonly Uint8Array[], void, void> {
+    return (this.#body ??= readBody(this.#request, { ahead: STRAND_AHEAD }));
   }
 
   answer(status: number, type: string, body: string | Uint8Array): void {

@@ -1,6 +1,5 @@
 /** Memory for what arrives before anybody knows how much it will be, bytes. */
 const FIRST_BLOCK = 64 * 1024;
-const BLOCK = 1024 * 1024;
 
 /**
  * Puts what arrives in the small pieces of TLS (16 KiB) into few large blocks: while a piece is still in the processor's
@@ -12,8 +11,13 @@ export class Gathering {
   #lent: Buffer[] = [];
   #block: Buffer = Buffer.allocUnsafeSlow(FIRST_BLOCK);
   #used = 0;
+  readonly #blockSize: number;
   /** Bytes gathered and not taken. */
   size = 0;
+
+  constructor(blockSize: number) {
+    this.#blockSize = blockSize;
+  }
 
   add(piece: Uint8Array): void {
     for (let at = 0; at < piece.length;) {
@@ -30,7 +34,7 @@ export class Gathering {
   take(): Buffer[] {
     this.#free.push(...this.#lent);
     const taken = [...this.#full, this.#block.subarray(0, this.#used)];
-    this.#lent = [...this.#full, this.#block].filter(({ length }) => length === BLOCK);
+    this.#lent = [...this.#full, this.#block].filter(({ length }) => length === this.#blockSize);
     this.#full = [];
     this.#next();
     this.size = 0;
@@ -43,7 +47,7 @@ export class Gathering {
   }
 
   #next(): void {
-    this.#block = this.#free.pop() ?? Buffer.allocUnsafeSlow(BLOCK);
+    this.#block = this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#blockSize);
     this.#used = 0;
   }
 }

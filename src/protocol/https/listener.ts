@@ -4,7 +4,8 @@ import type { LaneContext } from '../../lanes/context.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
 import { Door } from './door.ts';
 import { Exchange } from './exchange.ts';
-import type { Answered, Arrived, Guests, Listening, LogLevel, Question, Told } from './threads.ts';
+import { Strands } from './strands.ts';
+import type { Answered, Arrived, BodyOf, Guests, Listening, LogLevel, Question, Told, UploadOf } from './threads.ts';
 import { WIRE_HEADER } from './wire.ts';
 
 /**
@@ -19,6 +20,8 @@ export class Listener {
   readonly #door: Door;
   readonly #http: Server;
   readonly #exchanges = new Map<number, Exchange>();
+  /** Uploads under way by several strands, by their first request. */
+  readonly #uploads = new Map<number, Strands>();
   #requests = 0;
 
   constructor(options: Listening, context: LaneContext) {
@@ -51,9 +54,21 @@ export class Listener {
     this.#door.setGuests(guests);
   }
 
-  /** A request that isn't answered yet. */
-  exchange(id: number): Exchange | undefined {
-    return this.#exchanges.get(id);
+  /** A request that isn't answered yet. Failure `interrupted` when it is. */
+  exchange(id: number): Exchange {
+    const exchange = this.#exchanges.get(id);
+    if (exchange === undefined) throw new Failure('interrupted', 'The connection of the request broke');
+    return exchange;
+  }
+
+  /** The bytes of an upload, from all its strands; the same each time it is asked. */
+  bytes({ request, upload }: BodyOf): AsyncGenerator<readonly Uint8Array[], void, void> {
+    return upload === undefined ? this.exchange(request).body() : this.#strands(upload).bytes;
+  }
+
+  /** Takes the body of a request into an upload. Resolves when nothing more is wanted of it. */
+  async join(request: number, upload: UploadOf): Promise<void> {
+    await this.#strands(upload).join(this.exchange(request).strand());
   }
 
   /** Stops listening and cuts all connections. */
@@ -87,7 +102,19 @@ export class Listener {
       request.socket.destroy();
     } finally {
       this.#exchanges.delete(id);
+      this.#uploads.get(id)?.close();
+      this.#uploads.delete(id);
     }
+  }
+
+  #strands({ request, offset }: UploadOf): Strands {
+    const known = this.#uploads.get(request);
+    if (known !== undefined) return known;
+    const first = this.exchange(request).strand();
+    const strands = new Strands(offset, this.#options.silenceMs);
+    this.#uploads.set(request, strands);
+    void strands.join(first);
+    return strands;
   }
 
   #log(level: LogLevel, about: object, text: string): void {

@@ -187,8 +187,10 @@ export class Loopback {
     return [a, b];
   }
 
-  /** A TCP relay to `address`, whose connections can be cut, or die without a word: new ones go through. */
-  async relay(address: string): Promise<{ address: string; cut(): void; die(): void; readonly open: number }> {
+  /** A TCP relay to `address`, whose connections, or the newest of them, can be cut, or die without a word: new ones go through. */
+  async relay(
+    address: string,
+  ): Promise<{ address: string; cut(count?: number): void; die(count?: number): void; readonly open: number }> {
     const port = Number(address.split(':')[1]);
     const sockets = new Set<Socket>();
     const relay = createServer((from) => {
@@ -205,11 +207,12 @@ export class Loopback {
     });
     relay.listen(0, '127.0.0.1');
     await once(relay, 'listening');
-    const cut = (): void => {
-      for (const socket of sockets) socket.resetAndDestroy();
+    const newest = (count: number): Socket[] => [...sockets].slice(-2 * count);
+    const cut = (count = Infinity): void => {
+      for (const socket of newest(count)) socket.resetAndDestroy();
     };
-    const die = (): void => {
-      for (const socket of sockets) socket.unpipe().pause();
+    const die = (count = Infinity): void => {
+      for (const socket of newest(count)) socket.unpipe().pause();
     };
     this.#endings.push(async () => {
       cut();

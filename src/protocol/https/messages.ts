@@ -47,7 +47,12 @@ export const LogNameShape: z.ZodType<LogName, { sequence: string; logId: string 
   sequence: decimal(counter),
   logId: digest,
 });
-export const OffsetShape: z.ZodType<{ offset: number }> = z.strictObject({ offset: decimal(bytes) });
+/** An upload's own name, random. */
+export const UploadShape: z.ZodType<string> = digest;
+export const OffsetShape: z.ZodType<{ offset: number; upload?: string }> = z.strictObject({
+  offset: decimal(bytes),
+  upload: UploadShape.exactOptional(),
+});
 export const DigestRangeShape: z.ZodType<{ from: number; count: number }> = z.strictObject({
   from: decimal(counter),
   count: decimal(z.int().min(1).max(MAX_DIGESTS)),

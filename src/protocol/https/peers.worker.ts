@@ -3,9 +3,8 @@ import { once } from 'node:events';
 import { land, type Landed } from '../../deltalog/landing.ts';
 import type { LaneContext } from '../../lanes/context.ts';
 import { Failure } from '../../model/failure.ts';
-import type { Exchange } from './exchange.ts';
 import { Listener } from './listener.ts';
-import type { BodyOf, LandBody, Listening, NewGuests } from './threads.ts';
+import type { BodyOf, LandBody, Listening, NewGuests, Strand } from './threads.ts';
 
 const listeners = new Map<number, Listener>();
 
@@ -30,22 +29,27 @@ export function setGuests({ server, guests }: NewGuests): Promise<void> {
 }
 
 export async function readJson(body: BodyOf): Promise<unknown> {
-  return await exchange(body).json();
+  return await listenerOf(body).exchange(body.request).json();
 }
 
 /** What has come of an upload since it was asked last; undefined at its end. */
 export async function readChunks(body: BodyOf): Promise<readonly Uint8Array[] | undefined> {
-  const { value, done } = await exchange(body).body.next();
+  const { value, done } = await listenerOf(body).bytes(body).next();
   return done === true ? undefined : value;
 }
 
 /** Has an upload written to its file. Asks, with the log's header, whether it may. */
 export async function landBody({ landing, ...body }: LandBody, context: LaneContext): Promise<Landed> {
-  return await land(landing, exchange(body).body, (header) => context.ask<void>(header), context.signal);
+  return await land(landing, listenerOf(body).bytes(body), (header) => context.ask<void>(header), context.signal);
 }
 
-function exchange({ server, request }: BodyOf): Exchange {
-  const found = listeners.get(server)?.exchange(request);
-  if (found === undefined) throw new Failure('interrupted', 'The connection of the request broke');
-  return found;
+/** Takes a request's body into an upload that another request has begun. Resolves when nothing more is wanted of it. */
+export async function joinUpload(strand: Strand): Promise<void> {
+  await listenerOf(strand).join(strand.request, strand.upload);
+}
+
+function listenerOf({ server }: BodyOf): Listener {
+  const listener = listeners.get(server);
+  if (listener === undefined) throw new Failure('interrupted', 'The server is being closed');
+  return listener;
 }

@@ -13,7 +13,9 @@ import {
   RemoveShape,
   TakeOverShape,
   TargetShape,
+  UploadShape,
 } from './messages.ts';
+import type { FirstStrand } from './remote-request.ts';
 
 /** A peer's request to the replica, as far as it has been taken apart. Everything in it is still unchecked. */
 export interface PeerRequest {
@@ -23,7 +25,10 @@ export interface PeerRequest {
   readonly query: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
   json(): Promise<unknown>;
-  upload(): AsyncIterable<Uint8Array>;
+  /** The body is a log's bytes, or the first strand of an upload of that name. */
+  upload(strands?: FirstStrand): AsyncIterable<Uint8Array>;
+  /** The body is another strand of that upload. */
+  join(upload: string): Promise<void>;
 }
 
 /** A document, or bytes as they are, or nothing to say. */
@@ -71,9 +76,13 @@ export async function serve(request: PeerRequest, endpoint: ReplicaEndpoint): Pr
     case 'GET logs/2':
       return { durable: await endpoint.durableOffset(id, logName(path)) };
     case 'PUT logs/2': {
-      const { offset } = read(OffsetShape, query, 'query');
-      return endpoint.put(id, logName(path), offset, request.upload(), request.signal);
+      const { offset, upload } = read(OffsetShape, query, 'query');
+      const body = request.upload(upload === undefined ? undefined : { name: upload, offset });
+      return endpoint.put(id, logName(path), offset, body, request.signal);
     }
+    case 'PUT strands/1':
+      await request.join(read(UploadShape, path[2], 'upload'));
+      return undefined;
     default:
       throw new Failure('not-found', `There is no ${method} of this path`, {
         hint: 'Both hosts must run versions of understudy that know each other; upgrade the older one.',

@@ -12,6 +12,7 @@ import { read, type Hello } from './messages.ts';
 import { peersTask, RemoteRequest } from './remote-request.ts';
 import { serve, type Answer } from './routes.ts';
 import type { Answered, Arrived, Guests, Listening, NewGuests, Question, Told } from './threads.ts';
+import { Uploads } from './uploads.ts';
 import { requireWire } from './wire-version.ts';
 import { ENROL, HELLO, SILENCE_MS, WIRES } from './wire.ts';
 
@@ -50,6 +51,7 @@ export class PeerServer {
   readonly #thread: Lanes;
   readonly #number = ++servers;
   readonly #requests = new Map<number, RemoteRequest>();
+  readonly #uploads = new Uploads();
   readonly #closing = new AbortController();
   readonly #wires: readonly number[];
   #ended: Promise<void> = Promise.resolve();
@@ -153,17 +155,21 @@ export class PeerServer {
   }
 
   async #handle(arrived: Arrived): Promise<Answered> {
-    const request = new RemoteRequest(this.#thread, { server: this.#number, request: arrived.id });
-    this.#requests.set(arrived.id, request);
+    const { id, visitor } = arrived;
+    const peer = visitor.kind === 'peer' ? visitor.name : '';
+    const request = new RemoteRequest(this.#thread, { server: this.#number, request: id }, this.#uploads, peer);
+    this.#requests.set(id, request);
     try {
       const answer = await this.#answer(arrived, request);
+      request.answered();
       if (answer instanceof Uint8Array) return { status: 200, type: 'application/octet-stream', body: answer };
       return { status: 200, type: 'application/json', body: JSON.stringify(answer ?? {}) };
     } catch (error) {
       const failure = this.#tellable(error, arrived);
+      request.answered(failure);
       return { status: failure.status, type: 'application/json', body: JSON.stringify(failure) };
     } finally {
-      this.#requests.delete(arrived.id);
+      this.#requests.delete(id);
     }
   }
 
@@ -189,7 +195,8 @@ export class PeerServer {
         query: Object.fromEntries(searchParams),
         signal: request.signal,
         json: () => request.json(),
-        upload: () => request.upload(),
+        upload: (strands) => request.upload(strands),
+        join: (upload) => request.join(upload),
       },
       this.#options.endpoint(visitor.name),
     );

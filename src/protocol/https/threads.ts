@@ -61,6 +61,20 @@ export type Told =
 export interface BodyOf {
   readonly server: number;
   readonly request: number;
+  /** Where the body is a strand. */
+  readonly upload?: UploadOf;
+}
+
+/** Names an upload by several strands. */
+export interface UploadOf {
+  /** That of its first strand. */
+  readonly request: number;
+  /** Byte of the log with which it begins. */
+  readonly offset: number;
+}
+
+export interface Strand extends BodyOf {
+  readonly upload: UploadOf;
 }
 
 export interface LandBody extends BodyOf {

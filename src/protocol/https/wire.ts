@@ -19,6 +19,9 @@ export const DOUBT_AFTER_SIGNS = 1.5;
 /** TCP asks a silent peer after this long whether it is still there, ms. */
 export const TCP_KEEP_ALIVE_MS = 15_000;
 
+/** Most strands of an upload: with 1 MiB in flight on each, they fill 1 Gbit/s over 100 ms. */
+export const MOST_STRANDS = 12;
+
 /** Largest JSON document, bytes: a VM's definition fits many times over. */
 export const MAX_JSON = 4 * 1024 * 1024;
 /** Most digests asked for at once: 1 MiB of answer, 4 GiB of disk. */
@@ -32,6 +35,7 @@ export const paths = {
   replica: (id: string): string => `/v0/replicas/${encodeURIComponent(id)}`,
   log: (id: string, log: LogName): string =>
     `${paths.replica(id)}/logs/${log.sequence}/${encodeURIComponent(log.logId)}`,
+  strand: (id: string, upload: string): string => `${paths.replica(id)}/strands/${upload}`,
   confirm: (id: string): string => `${paths.replica(id)}/confirm`,
   digests: (id: string, target: string): string => `${paths.replica(id)}/digests/${encodeURIComponent(target)}`,
   pages: (id: string): string => `${paths.replica(id)}/pages`,
