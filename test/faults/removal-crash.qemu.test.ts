@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { begin, checkImages, die, forward, places, sample, told } from './crash-places.ts';
 import { IN_REMOVING } from './crash-points.ts';
 import { checkRuns } from './primary-world.ts';
-import { ReplicatedVm } from './replicated-vm.ts';
+import type { ReplicatedVm } from './replicated-vm.ts';
 import { carryOut, ended } from './two-hosts-process.ts';
 import type { HostName } from './two-hosts.ts';
 import { VM } from './vm-hosts.ts';
@@ -20,19 +20,18 @@ async function checkGone(vm: ReplicatedVm, name: HostName): Promise<void> {
 }
 
 /** The guest runs on where it was, without anything of ours, and can be protected anew. */
-async function protectAnew(vm: ReplicatedVm): Promise<ReplicatedVm> {
+async function protectAnew(vm: ReplicatedVm): Promise<void> {
   for (const name of ['a', 'b'] as const) await checkGone(vm, name);
   assert.deepEqual(await vm.vms.hypervisors.b.listVms(), []);
   assert.equal((await vm.vms.hypervisors.a.getVm(VM)).state, 'running');
   assert.deepEqual(await vm.vms.hypervisors.a.listBitmaps(VM), []);
-  const anew = await ReplicatedVm.enable(vm.hosts, vm.vms);
-  await anew.replicated('a');
-  await checkRuns(anew, 'a');
-  return anew;
+  await vm.enableAnew();
+  await vm.replicated('a');
+  await checkRuns(vm, 'a');
 }
 
 void test('killed at any step of removing a relationship: it is gone on both sides, the guest runs on', async (t) => {
-  let vm = await begin(t);
+  const vm = await begin(t);
   const here = places(forward('remove-replication'));
   const there = places([...forward('remove-replication'), ...IN_REMOVING], 'other');
   for (const place of sample(vm, [...here, ...there], 2)) {
@@ -40,7 +39,7 @@ void test('killed at any step of removing a relationship: it is gone on both sid
     await vm.vms.change('a', 4);
     await die(vm, place, 'a', { kind: 'remove-replication', on: 'a' });
     await ended(vm.hosts, vm.id);
-    vm = await protectAnew(vm);
+    await protectAnew(vm);
   }
   await checkImages(vm);
 });
@@ -55,7 +54,7 @@ void test('a relationship is removed although the VM is not there any more, on e
 });
 
 void test('killed at any step of removing a replica that is being tested: it is gone with its test VM, the primary stays whole', async (t) => {
-  let vm = await begin(t);
+  const vm = await begin(t);
   for (const place of sample(vm, places([...forward('remove-replication'), ...IN_REMOVING]), 1)) {
     t.diagnostic(told(place));
     await carryOut(vm.hosts, vm.id, { kind: 'test-failover-start', on: 'b' });
@@ -64,7 +63,7 @@ void test('killed at any step of removing a replica that is being tested: it is 
     await checkGone(vm, 'b');
     await vm.checkGuest('a');
     await carryOut(vm.hosts, vm.id, { kind: 'remove-replication', on: 'a' });
-    vm = await protectAnew(vm);
+    await protectAnew(vm);
   }
   await checkImages(vm);
 });

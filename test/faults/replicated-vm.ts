@@ -13,12 +13,13 @@ import { beginTask, type Task } from './two-hosts-process.ts';
 import { other, TwoHosts, type Host, type HostName } from './two-hosts.ts';
 import { DISKS, VM_NAME, type VmHosts } from './vm-hosts.ts';
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 export class ReplicatedVm {
   hosts: TwoHosts;
   readonly vms: VmHosts;
-  readonly id: string;
+  /** Of the relationship. */
+  id: string;
   /** What the guest's disks held at a recovery point, by its sequence. */
   readonly states = new Map<number, readonly Buffer[]>();
 
@@ -30,20 +31,13 @@ export class ReplicatedVm {
 
   /** Enables replication of the VM from host a to host b; the initial copy has begun. */
   static async enable(hosts: TwoHosts, vms: VmHosts, options: { history?: number } = {}): Promise<ReplicatedVm> {
-    const { history = 24 } = options;
-    const request = {
-      vm: VM_NAME,
-      peer: 'b',
-      intervalSeconds: 1,
-      history,
-      thin: [],
-      leaseSeconds: 0,
-      readBytesPerSecond: 0,
-      readIops: 0,
-      excludeDisks: [],
-    };
-    const { id } = await hosts.a.ask('replicationEnable', request);
-    return new ReplicatedVm(hosts, vms, id);
+    return new ReplicatedVm(hosts, vms, await enable(hosts, options.history ?? 24));
+  }
+
+  /** The same after it was removed. */
+  async enableAnew(): Promise<void> {
+    this.id = await enable(this.hosts, 24);
+    this.states.clear();
   }
 
   host(name: HostName): Host {
@@ -211,6 +205,14 @@ export class ReplicatedVm {
     const replica = services.replicas.find(this.id);
     return `host ${name}: ${JSON.stringify({ record: { ...record, definition: undefined }, replica: replica?.status(), frozen: replica?.frozen, plans, events }, null, 1)}`;
   }
+}
+
+/** No lease, and no limit on reading. */
+const UNLIMITED = { leaseSeconds: 0, readBytesPerSecond: 0, readIops: 0 };
+
+async function enable(hosts: TwoHosts, history: number): Promise<string> {
+  const request = { vm: VM_NAME, peer: 'b', intervalSeconds: 1, history, thin: [], excludeDisks: [], ...UNLIMITED };
+  return (await hosts.a.ask('replicationEnable', request)).id;
 }
 
 /** Resolves when a host that is a process of its own has begun. */

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { QsdHost } from '../../src/hypervisor/qsd/host.ts';
 import { QsdHypervisor } from '../../src/hypervisor/qsd/qsd.ts';
+import { until } from '../../src/lib/clock.ts';
+import { run } from '../../src/lib/process.ts';
 import { Failure } from '../../src/model/failure.ts';
 import { checkImage, createImage } from '../../src/qemu/image.ts';
 import { GuestDisks } from './guest-disks.ts';
@@ -77,10 +79,21 @@ export class VmHosts {
     await this.guest.change(this.machines[where].writableSocket(VM), changes);
   }
 
-  /** Shuts everything down; the images must be whole. */
+  /** Shuts everything down, with the daemons closed before: no process of theirs is left, and the images are whole. */
   async checkImages(paths: readonly string[]): Promise<void> {
     for (const machine of Object.values(this.machines)) await machine.close();
+    await until(async () => (await this.#processes()).length === 0, {
+      timeoutMs: 10_000,
+      onTimeout: () => new Error(`storage daemons are left that work in ${this.directory}`),
+    });
     for (const path of paths) assert.equal((await checkImage(path)).corruptions, 0, path);
+  }
+
+  /** Process ids of storage daemons that work in the directory. */
+  async #processes(): Promise<string[]> {
+    const { code, stdout } = await run('pgrep', ['-f', `^qemu-storage-daemon .*${this.directory}/`]);
+    assert.ok(code === 0 || code === 1, 'pgrep works');
+    return stdout.split('\n').filter(Boolean);
   }
 
   async dispose(): Promise<void> {
