@@ -131,7 +131,10 @@ stage("the Replica server's daemon dies at each step of receiving and applying",
     let died = false;
     const death = b.startToDieAt(step).finally(() => (died = true));
     // A cycle that is due may kill it before anybody has heard it.
-    await until(async () => died || (await b.answers()), { timeoutMs: 20_000, onTimeout: () => new Error(b.lastWords()) });
+    await until(async () => died || (await b.answers()), {
+      timeoutMs: 20_000,
+      onTimeout: () => new Error(b.lastWords()),
+    });
     await hurry(a).catch((error: unknown) => {
       // a cycle that was due anyway may have killed it first
       assert.ok(error instanceof Failure && ['interrupted', 'unreachable'].includes(error.code), String(error));
