@@ -128,6 +128,7 @@ export const StatisticsView = z
     missedCycles: z.number().int().describe('fell due while the one before was still under way'),
     failedCycles: z.number().int(),
     changedBytes: bytes,
+    unchangedBytes: bytes.describe('written again by the guest with what was there before, and therefore not sent'),
     sentBytes: bytes,
     resentBytes: bytes.describe('bytes sent again after an interruption'),
     savedBytes: bytes.describe(

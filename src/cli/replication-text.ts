@@ -82,7 +82,7 @@ export function replicationSheet(output: Output, one: Replication): string {
     ],
     [
       'sent',
-      `${bytes(statistics.sentBytes)} for ${bytes(statistics.changedBytes)} changed; ${bytes(statistics.resentBytes)} again`,
+      `${bytes(statistics.sentBytes)} for ${bytes(statistics.changedBytes)} changed; ${bytes(statistics.resentBytes)} again; ${bytes(statistics.unchangedBytes)} rewritten as they were: not sent`,
     ],
     [
       'last cycle',

@@ -24,6 +24,7 @@ import type { Log } from '../lib/log.ts';
 import { runsHere } from '../model/role.ts';
 import { Turns } from '../lib/turns.ts';
 import { VERSION } from '../lib/version.ts';
+import { KnownBlocks } from '../primary/known-blocks.ts';
 import { Outbox } from '../primary/outbox.ts';
 import { POINT_LIMITS } from '../primary/open-point.ts';
 import { Primaries } from '../primary/primaries.ts';
@@ -207,6 +208,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       endpoint: endpoints.following(peer),
       store,
       outbox: new Outbox(join(config.outboxDirectory, id)),
+      known: new KnownBlocks(join(config.stateDirectory, 'digests', id), log),
       lanes,
       log,
       now: Date.now,

@@ -8,11 +8,17 @@ import { workerModule, type Lanes } from '../lanes/lanes.ts';
 import type { ChangedExtent } from '../model/extent.ts';
 import { changedExtents } from '../qemu/disk.ts';
 import { NbdClient } from '../qemu/nbd/client.ts';
-import type { CaptureInput, Compared } from './capture.worker.ts';
+import type { CaptureInput, Found } from './capture.worker.ts';
+import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
 import type { GrowingLog } from './outbox.ts';
 import { ITEM_BYTES, type Work } from './work.ts';
 
 const CAPTURE = { module: workerModule(import.meta.url, './capture'), name: 'capture' };
+
+/** What was found out by all lanes; see `Found`. */
+export interface Packed extends Pick<Found, 'compared' | 'different' | 'sameBytes'> {
+  readonly learned: LearnedOfDisks;
+}
 
 export interface PackOptions {
   readonly lanes: Lanes;
@@ -20,6 +26,8 @@ export interface PackOptions {
   readonly bytes: number;
   /** zstd level now, shared with whoever changes it; see `CaptureInput`. */
   readonly level: SharedArrayBuffer;
+  /** What the replica is known to have, by disk. */
+  readonly known: readonly (KnownPages | undefined)[];
   readonly signal: AbortSignal;
   /** Gives the ms to wait before an item may be read. */
   readonly pace: (work: Work) => number;
@@ -64,11 +72,11 @@ export class PointReader implements AsyncDisposable {
    * Writes what the items tell of into the log, in lanes that pull them one after the other. Once it has ended, whatever its end, nobody
    * writes into the log any more.
    */
-  async pack(items: Iterator<Work>, log: GrowingLog, options: PackOptions): Promise<Compared> {
-    const { lanes, bytes, level, signal, pace, onGrown } = options;
+  async pack(items: Iterator<Work>, log: GrowingLog, options: PackOptions): Promise<Packed> {
+    const { lanes, bytes, level, known, signal, pace, onGrown } = options;
     const failed = new AbortController();
     const exports = this.#exports.map(({ socketPath, exportName }) => ({ socketPath, exportName }));
-    const input: CaptureInput = { exports, path: log.path, place: log.place, level };
+    const input: CaptureInput = { exports, path: log.path, place: log.place, level, known };
     const ended = AbortSignal.any([signal, failed.signal]);
     const next = async (): Promise<Work | null> => {
       const { value, done } = items.next();
@@ -77,9 +85,9 @@ export class PointReader implements AsyncDisposable {
       if (wait > 0) await sleep(wait, ended);
       return value;
     };
-    const run = async (): Promise<Compared> => {
+    const run = async (): Promise<Found> => {
       try {
-        return await lanes.run<Compared>(CAPTURE, input, {
+        return await lanes.run<Found>(CAPTURE, input, {
           signal: ended,
           onAsked: next,
           onTold: (segment) => {
@@ -100,17 +108,21 @@ export class PointReader implements AsyncDisposable {
     const ends = await Promise.allSettled(Array.from({ length: count }, run));
     signal.throwIfAborted();
     failed.signal.throwIfAborted();
-    let compared = 0;
-    let different = 0;
-    for (const end of ends) {
-      if (end.status === 'rejected') continue; // thrown above
-      compared += end.value.compared;
-      different += end.value.different;
-    }
-    return { compared, different };
+    return together(ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []))); // else thrown above
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#clients.map((client) => client.close()));
   }
+}
+
+function together(lanes: readonly Found[]): Packed {
+  const sum = (count: (found: Found) => number) => lanes.reduce((total, found) => total + count(found), 0);
+  const disks = Math.max(0, ...lanes.map(({ learned }) => learned.length));
+  return {
+    compared: sum(({ compared }) => compared),
+    different: sum(({ different }) => different),
+    sameBytes: sum(({ sameBytes }) => sameBytes),
+    learned: Array.from({ length: disks }, (_, disk) => lanes.flatMap(({ learned }) => learned[disk] ?? [])),
+  };
 }

@@ -1,13 +1,18 @@
 /** A lane's part of capturing: reads work items by its own NBD connections, packs them and writes them into the log. */
 import { open, type FileHandle } from 'node:fs/promises';
 import { Place, Segment } from '../deltalog/segment.ts';
+import { DigestPages } from '../digests/digest-pages.ts';
 import type { LaneContext } from '../lanes/context.ts';
 import { crashPoint } from '../lib/crash-point.ts';
+import { DIGEST_SIZE } from '../lib/digest.ts';
 import type { Extent } from '../model/extent.ts';
+import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import { readPieces, type Piece } from '../qemu/disk.ts';
 import { NbdClient, type NbdAddress } from '../qemu/nbd/client.ts';
-import { Differences } from './differences.ts';
-import { READ_BYTES, type Work } from './work.ts';
+import { differencesOf, LONG_ZEROS } from './differences.ts';
+import type { KnownPages } from './known-blocks.ts';
+import { Learning, type Learned } from './learned.ts';
+import { READ_BYTES, type Theirs, type Work } from './work.ts';
 
 const READ = { pieceSize: READ_BYTES, inFlight: 4, reuseMemory: true };
 /** Gathered bytes go to the file in pieces of about this size. */
@@ -21,16 +26,23 @@ export interface CaptureInput {
   readonly place: SharedArrayBuffer;
   /** zstd level now, one 32-bit number; 0: plain. */
   readonly level: SharedArrayBuffer;
+  /** What the replica is known to have, by disk. */
+  readonly known: readonly (KnownPages | undefined)[];
 }
 
-/** Blocks of the items so far that were compared, and that were found different. */
-export interface Compared {
+/** What a lane has found out in its items. */
+export interface Found {
+  /** Blocks that were compared with what the replica has, and those of them that were different. */
   readonly compared: number;
   readonly different: number;
+  /** Bytes that were the same, and so aren't in the log. */
+  readonly sameBytes: number;
+  /** By disk; undefined where nothing was read of one. */
+  readonly learned: readonly (Learned | undefined)[];
 }
 
 /** Asks its owner for work until there is none, and tells it of each segment that it has written. */
-export async function capture(input: CaptureInput, context: LaneContext): Promise<Compared> {
+export async function capture(input: CaptureInput, context: LaneContext): Promise<Found> {
   const lane = new CaptureLane(input, context, await open(input.path, 'r+'));
   const stop = (): void => lane.stop();
   context.signal.addEventListener('abort', stop, { once: true });
@@ -58,8 +70,11 @@ class CaptureLane {
   readonly #segment = new Segment();
   readonly #clients: (NbdClient | undefined)[] = [];
   #writing: Promise<void> = Promise.resolve();
+  readonly #known: (KnownDisk | undefined)[] = [];
+  readonly #learning: (Learning | undefined)[] = [];
   #compared = 0;
   #different = 0;
+  #sameBytes = 0;
 
   constructor(input: CaptureInput, context: LaneContext, file: FileHandle) {
     this.#input = input;
@@ -69,25 +84,43 @@ class CaptureLane {
     this.#level = new Int32Array(input.level);
   }
 
-  get found(): Compared {
-    return { compared: this.#compared, different: this.#different };
+  get found(): Found {
+    const learned = this.#learning.map((learning) => learning?.take());
+    return { compared: this.#compared, different: this.#different, sameBytes: this.#sameBytes, learned };
   }
 
   async take({ disk, extents, theirs }: Work): Promise<void> {
-    this.#clients[disk] ??= await NbdClient.connect(this.#input.exports[disk]!);
-    const differences = theirs === undefined ? undefined : new Differences(theirs);
-    for await (const piece of readPieces(this.#clients[disk], extents, READ)) {
+    const client = (this.#clients[disk] ??= await NbdClient.connect(this.#input.exports[disk]!));
+    for await (const piece of readPieces(client, extents, READ)) {
       this.#context.signal.throwIfAborted();
       crashPoint('cycle:reading');
-      if (differences === undefined) {
-        await this.#put(disk, piece, piece);
-        continue;
-      }
-      const { compared, different, runs } = differences.of(piece);
-      this.#compared += compared;
-      this.#different += different;
-      for (const run of runs) await this.#put(disk, piece, run);
+      for (const run of await this.#differing(disk, piece, client.size, theirs)) await this.#put(disk, piece, run);
     }
+  }
+
+  /** The parts of a piece that have to be in the log. */
+  async #differing(disk: number, piece: Piece, size: number, theirs?: Theirs): Promise<readonly Extent[]> {
+    const learning = (this.#learning[disk] ??= new Learning());
+    const from = Math.floor(piece.offset / DIGEST_BLOCK);
+    const to = Math.ceil((piece.offset + piece.length) / DIGEST_BLOCK);
+    if (theirs === undefined && piece.zero && piece.length > LONG_ZEROS) {
+      learning.unclear({ from, to });
+      return [piece];
+    }
+    let digests: Buffer;
+    if (theirs === undefined) {
+      const known = (this.#known[disk] ??= await KnownDisk.open(this.#input.known[disk]));
+      digests = await known.read(from, to - from);
+    } else {
+      const start = (from - theirs.from) * DIGEST_SIZE;
+      digests = Buffer.from(theirs.digests.buffer, theirs.digests.byteOffset + start, (to - from) * DIGEST_SIZE);
+    }
+    const toldBy = theirs === undefined ? 'known' : 'replica';
+    const { compared, different, sameBytes, runs } = differencesOf(piece, size, digests, learning, toldBy);
+    this.#compared += compared;
+    this.#different += different;
+    this.#sameBytes += sameBytes;
+    return runs;
   }
 
   /** Puts a part of a piece into the log. */
@@ -123,6 +156,32 @@ class CaptureLane {
   async close(): Promise<void> {
     await this.#writing.catch(() => undefined); // thrown already, or given up
     await Promise.all(this.#clients.flatMap((client) => (client === undefined ? [] : [client.close()])));
+    for (const known of this.#known) await known?.close();
     await this.#file.close();
+  }
+}
+
+/** What the replica is known to have of one disk. */
+class KnownDisk {
+  readonly #file: FileHandle | undefined;
+  readonly #pages: DigestPages | undefined;
+
+  private constructor(file?: FileHandle, pages?: DigestPages) {
+    this.#file = file;
+    this.#pages = pages;
+  }
+
+  static async open(known: KnownPages | undefined): Promise<KnownDisk> {
+    if (known === undefined) return new KnownDisk();
+    const file = await open(known.path, 'r');
+    return new KnownDisk(file, new DigestPages(file, known.id));
+  }
+
+  async read(from: number, count: number): Promise<Buffer> {
+    return (await this.#pages?.read(from, count)) ?? Buffer.alloc(count * DIGEST_SIZE);
+  }
+
+  async close(): Promise<void> {
+    await this.#file?.close();
   }
 }

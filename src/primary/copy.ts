@@ -24,11 +24,12 @@ const SMALLEST_PART = 1 / 64;
 
 /** Begins a copy: from now on every write of the guest is recorded. */
 export async function beginCopy(replication: Replication, mode: 'empty' | 'compare'): Promise<void> {
-  const { hypervisor } = replication.services;
+  const { hypervisor, known } = replication.services;
   const { vmId, position } = replication.record;
   const bitmap = replication.bitmapName(position.sequence);
   await hypervisor.dropBitmap(vmId, bitmap);
   await hypervisor.startBitmap(vmId, replication.targets(), bitmap);
+  await known.forget();
   crashPoint('copy:tracked');
   replication.update({
     bitmap,
@@ -48,12 +49,15 @@ export async function runCopy(replication: Replication, signal: AbortSignal): Pr
 }
 
 async function runSlice(replication: Replication, copy: CopyProgress, signal: AbortSignal): Promise<void> {
-  const { size } = replication.record.disks[copy.disk]!;
+  const { known } = replication.services;
+  const { disks } = replication.record;
+  const { size } = disks[copy.disk]!;
   const range = copy.mode === 'compare' ? COMPARE_RANGE : RANGE;
   const to = Math.min(size, copy.offset + range);
   replication.enter(copy.mode === 'compare' ? 'comparing' : 'reading');
   // Asked for before the point is opened: the network never holds a job open.
   const theirs = copy.mode === 'compare' ? await digests(replication, copy, to, signal) : undefined;
+  const pages = await known.at(replication.record, disks);
   const inFlight = replication.intend({ nextBitmap: null, copyAfter: copy });
   let captured: { result: Slice; jobMs: number };
   try {
@@ -61,7 +65,7 @@ async function runSlice(replication: Replication, copy: CopyProgress, signal: Ab
     const request = { since: copy.since, next: null, due: replication.services.now() };
     captured = await withPoint(replication, request, signal, (point, held) => {
       crashPoint('slice:opened');
-      return captureSlice(replication, { inFlight, point, copy, to, theirs }, { held, signal });
+      return captureSlice(replication, { inFlight, point, known: pages, copy, to, theirs }, { held, signal });
     });
   } catch (error) {
     if (replication.record.inFlight?.makes === null) await replication.discard(inFlight);
@@ -71,17 +75,22 @@ async function runSlice(replication: Replication, copy: CopyProgress, signal: Ab
     return;
   }
   const { result: slice, jobMs } = captured;
+  const { statistics } = replication.record;
+  const unchangedBytes = statistics.unchangedBytes + slice.unchangedBytes;
   if (slice.log === undefined) {
-    replication.update({ inFlight: null, copy: slice.after });
+    await known.note(slice.learned);
+    replication.update({ inFlight: null, copy: slice.after, statistics: { ...statistics, unchangedBytes } });
     return;
   }
   replication.enter('sending');
+  await known.expect(replication.record.inFlight!.makes!, slice.learned);
   const status = await (slice.sending ?? sendThinned(replication, slice.log, signal));
   crashPoint('slice:acknowledged');
-  const { statistics, inFlight: sent } = replication.record;
+  const sent = replication.record.inFlight;
   const { send } = replication.activity;
   await replication.acknowledged({ ...sent!, copyAfter: slice.after }, status.received, {
     changedBytes: statistics.changedBytes + slice.bytes,
+    unchangedBytes,
     ...replication.sentBy(send),
     lastSentBytes: send.sent,
     lastChangedBytes: slice.bytes,

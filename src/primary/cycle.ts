@@ -9,6 +9,7 @@ import { after } from '../model/state.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
 import type { LogInFlight } from '../store/store.ts';
 import { PointReader } from './capture.ts';
+import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
 import { withPoint } from './open-point.ts';
 import type { GrowingLog } from './outbox.ts';
 import { itemSize, readingMs } from './pace.ts';
@@ -34,18 +35,19 @@ export async function runCycle(
   kind: RecoveryPoint['kind'],
   signal: AbortSignal,
 ): Promise<CycleResult> {
-  const { now, endpoint } = replication.services;
-  const { bitmap, position } = replication.record;
+  const { now, endpoint, known } = replication.services;
+  const { bitmap, position, disks } = replication.record;
   const started = now();
   replication.enter('reading');
-  const inFlight = replication.intend({ nextBitmap: replication.bitmapName(position.sequence + 1), copyAfter: null });
+  const inFlight = replication.intend({ nextBitmap: nextBitmap(replication), copyAfter: null });
+  const pages = await known.at(replication.record, disks);
   let captured: { result: Captured; jobMs: number };
   try {
     crashPoint('cycle:intended');
     const request = { since: bitmap, next: inFlight.nextBitmap, due: replication.due };
     captured = await withPoint(replication, request, signal, (point, held) => {
       crashPoint('cycle:opened');
-      return capture(replication, inFlight, point, kind, { held, signal });
+      return capture(replication, { inFlight, point, kind, known: pages }, { held, signal });
     });
   } catch (error) {
     // A whole log may be at the replica already: then only `reconcile` can tell what it is worth.
@@ -54,26 +56,34 @@ export async function runCycle(
   }
   const { result, jobMs } = captured;
   const { statistics } = replication.record;
+  const unchangedBytes = statistics.unchangedBytes + result.unchangedBytes;
   if (result.log === undefined) {
-    await replication.discard(inFlight);
+    if (result.unchangedBytes === 0) await replication.discard(inFlight);
+    else await replication.unchanged(inFlight);
     await endpoint.confirm(replication.id, position, result.instant, signal);
     replication.update({
       protectedUntil: result.instant,
       failure: null,
       ...after(replication.record, 'point-made'),
     });
-    replication.count({ idleCycles: statistics.idleCycles + 1, ...lastOf(0, 0, jobMs, now() - started) });
+    replication.count({
+      idleCycles: statistics.idleCycles + 1,
+      unchangedBytes,
+      ...lastOf(0, 0, jobMs, now() - started),
+    });
     replication.enter('waiting');
     return { idle: true, instant: result.instant, changedBytes: 0, sentBytes: 0, jobMs };
   }
   replication.enter('sending');
   crashPoint('cycle:closed');
+  await known.expect(replication.record.inFlight!.makes!, result.learned);
   const status = await (result.sending ?? sendThinned(replication, result.log, signal));
   crashPoint('cycle:acknowledged');
   const { send, logBytes } = replication.activity;
   await replication.acknowledged(replication.record.inFlight!, status.received, {
     cycles: statistics.cycles + 1,
     changedBytes: statistics.changedBytes + result.changedBytes,
+    unchangedBytes,
     ...replication.sentBy(send),
     ...lastOf(result.changedBytes, send.sent, jobMs, now() - started),
   });
@@ -89,10 +99,30 @@ export async function runCycle(
 interface Captured {
   readonly instant: number;
   readonly changedBytes: number;
+  /** Written again by the guest, and the same as before. */
+  readonly unchangedBytes: number;
+  readonly learned: LearnedOfDisks;
   /** Undefined when nothing had changed. */
   readonly log: GrowingLog | undefined;
   /** Undefined when the log isn't to be sent as it is. */
   readonly sending: ReturnType<typeof startSending> | undefined;
+}
+
+const NOTHING_CHANGED = { changedBytes: 0, unchangedBytes: 0, learned: [], log: undefined, sending: undefined };
+
+interface CaptureRequest {
+  readonly inFlight: LogInFlight;
+  readonly point: Point;
+  readonly kind: RecoveryPoint['kind'];
+  /** What the replica is known to have, by disk. */
+  readonly known: readonly (KnownPages | undefined)[];
+}
+
+/** Of the instant that is about to be read: the present one may have that name already, if nothing had changed since. */
+function nextBitmap(replication: Replication): string {
+  const { bitmap, position } = replication.record;
+  const name = replication.bitmapName(position.sequence + 1);
+  return bitmap === name ? `${name}-again` : name;
 }
 
 /** Until when to go on: reading while the point is held, sending until replication is stopped. */
@@ -104,9 +134,7 @@ export interface Signals {
 /** Reads the open point into a log; sending begins meanwhile and goes on after, unless the log is to be made thinner first. */
 async function capture(
   replication: Replication,
-  inFlight: LogInFlight,
-  point: Point,
-  kind: RecoveryPoint['kind'],
+  { inFlight, point, kind, known }: CaptureRequest,
   { held, signal }: Signals,
 ): Promise<Captured> {
   const { outbox, compression, lanes } = replication.services;
@@ -117,7 +145,7 @@ async function capture(
   for (const disk of replication.targets().keys()) changes.push(await reader.changed(disk, 0, reader.size(disk)));
   // The cycle that closes a copy makes the point, even when nothing changed since the copy began.
   if (copy === null && changes.every((extents) => extents.length === 0)) {
-    return { instant, changedBytes: 0, log: undefined, sending: undefined };
+    return { ...NOTHING_CHANGED, instant };
   }
   const limit = await replication.services.outboxLimit();
   const expected = estimate(replication, changes);
@@ -129,23 +157,33 @@ async function capture(
   const bytes = totalLength(changes.flat().filter(({ zero }) => !zero));
   const log = await outbox.begin(header, bytes);
   const given = new AbortController();
-  const sending = isWorthThinning(replication, expected, bytes)
-    ? undefined
-    : startSending(replication, log, AbortSignal.any([signal, given.signal]));
+  const thins = isWorthThinning(replication, expected, bytes);
+  let sending: ReturnType<typeof startSending> | undefined;
+  // It isn't known before whether there is anything to send.
+  const send = () => {
+    if (!thins) sending ??= startSending(replication, log, AbortSignal.any([signal, given.signal]));
+  };
   try {
     const level = levelOf(compression);
     const onGrown = () => {
       replication.activity.logBytes = log.written;
       refuseTooMuch(log.written, limit);
+      send();
     };
     const items = allOf(changes, itemSize(readLimit));
     const paced = (work: Work) => pace.take(work, replication.readLimit);
-    await reader.pack(items, log, { lanes, bytes, level, signal: held, pace: paced, onGrown });
+    const options = { lanes, bytes, level, known, signal: held, pace: paced, onGrown };
+    const { learned, sameBytes: unchangedBytes } = await reader.pack(items, log, options);
+    if (copy === null && log.frames === 0) {
+      await log.abandon(new Failure('internal', 'there was nothing to send'));
+      return { ...NOTHING_CHANGED, instant, unchangedBytes };
+    }
     const footer = await log.finish();
     replication.activity.logBytes = log.written;
     crashPoint('cycle:read');
     replication.completed(inFlight, footer, instant);
-    return { instant, changedBytes: footer.dataBytes + footer.zeroBytes, log, sending };
+    send();
+    return { instant, changedBytes: footer.dataBytes + footer.zeroBytes, unchangedBytes, learned, log, sending };
   } catch (error) {
     await giveUpLog(log, sending, given, error);
     throw error;

@@ -54,6 +54,7 @@ export class ReplicationLoop {
   async stop(): Promise<void> {
     this.#stop.abort(new Failure('interrupted', 'replication is stopping'));
     await this.#running;
+    await this.replication.services.known.close();
   }
 
   /** Ends a wait: the peer is back, the VM has started, settings have changed. */
@@ -74,6 +75,7 @@ export class ReplicationLoop {
         return await this.#close(kind, signal);
       } finally {
         this.replication.urgent = false;
+        await this.replication.services.known.close();
       }
     });
   }

@@ -54,6 +54,7 @@ for (const limit of [
       lanes,
       bytes: SIZE * 2,
       level: levelOf(0),
+      known: [],
       signal: t.signal,
       pace: (work: Work) => pace.take(work, limit),
       onGrown,

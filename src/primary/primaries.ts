@@ -42,8 +42,10 @@ export class Primaries {
     await this.#loops.get(id)?.stop();
   }
 
+  /** The relationship ends: nothing of it stays here. */
   async forget(id: string): Promise<void> {
     await this.stop(id);
+    await this.loop(id).replication.services.known.forget();
     this.#loops.delete(id);
   }
 

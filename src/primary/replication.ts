@@ -20,6 +20,7 @@ import { readLimitOf, type ReadLimit } from '../model/read-limit.ts';
 import { after } from '../model/state.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import type { LogInFlight, RelationshipRecord, Severity, Statistics, Store } from '../store/store.ts';
+import type { KnownBlocks } from './known-blocks.ts';
 import type { PointLimits } from './open-point.ts';
 import type { Outbox } from './outbox.ts';
 import { Pace } from './pace.ts';
@@ -30,6 +31,7 @@ export interface PrimaryServices {
   readonly endpoint: ReplicaEndpoint;
   readonly store: Store;
   readonly outbox: Outbox;
+  readonly known: KnownBlocks;
   readonly lanes: Lanes;
   readonly log: Log;
   readonly now: Now;
@@ -181,7 +183,7 @@ export class Replication {
    * crash between the two, it does the rest.
    */
   async acknowledged(inFlight: LogInFlight, makes: Position, counted: Partial<Statistics>): Promise<void> {
-    const { hypervisor, store, outbox } = this.services;
+    const { hypervisor, store, outbox, known } = this.services;
     const before = this.record;
     const closes = inFlight.nextBitmap !== null;
     store.putRelationship({
@@ -196,6 +198,7 @@ export class Replication {
       ...(closes ? after(before, 'point-made') : {}),
     });
     crashPoint('acknowledged:stored');
+    await known.reached(makes);
     if (closes) {
       for (const done of [before.bitmap, before.copy?.since ?? null]) {
         if (done !== null) await hypervisor.dropBitmap(before.vmId, done);
@@ -213,6 +216,16 @@ export class Replication {
     if (inFlight.nextBitmap !== null) await hypervisor.dropBitmap(vmId, inFlight.nextBitmap);
     await outbox.clear();
     this.update({ inFlight: null });
+  }
+
+  /** What had been written is what the replica has: it isn't looked at again, from now on the next bitmap counts. */
+  async unchanged(inFlight: LogInFlight): Promise<void> {
+    const { hypervisor, outbox } = this.services;
+    const { vmId, bitmap } = this.record;
+    this.update({ bitmap: inFlight.nextBitmap, inFlight: null });
+    crashPoint('cycle:unchanged');
+    if (bitmap !== null) await hypervisor.dropBitmap(vmId, bitmap);
+    await outbox.clear();
   }
 
   /** For one sending at a time: aborts when another takes its place, or `signal` does. */

@@ -3,8 +3,9 @@ import { Failure } from '../model/failure.ts';
 import { totalLength, type ChangedExtent } from '../model/extent.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
 import type { CopyProgress, LogInFlight } from '../store/store.ts';
-import { PointReader } from './capture.ts';
+import { PointReader, type Packed } from './capture.ts';
 import { giveUpLog, levelOf, type Signals } from './cycle.ts';
+import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
 import type { GrowingLog } from './outbox.ts';
 import type { Replication } from './replication.ts';
 import { itemSize } from './pace.ts';
@@ -17,6 +18,8 @@ const SLICE_MS = 5000;
 export interface SliceRequest {
   readonly inFlight: LogInFlight;
   readonly point: Point;
+  /** What the replica is known to have, by disk. */
+  readonly known: readonly (KnownPages | undefined)[];
   /** Where it begins. */
   readonly copy: CopyProgress;
   /** Where it ends at the latest: byte offset on the disk. */
@@ -29,6 +32,9 @@ export interface Slice {
   /** The copy's progress once the slice is acknowledged. */
   readonly after: CopyProgress;
   readonly bytes: number;
+  /** Written again by the guest, and the same as before. */
+  readonly unchangedBytes: number;
+  readonly learned: LearnedOfDisks;
   /** Undefined when there was nothing to send. */
   readonly log: GrowingLog | undefined;
   /** Undefined when the log isn't to be sent as it is. */
@@ -41,7 +47,7 @@ export async function captureSlice(
   { held, signal }: Signals,
 ): Promise<Slice> {
   const { outbox, compression, lanes, sliceBytes, outboxLimit } = replication.services;
-  const { inFlight, point, copy, to, theirs } = request;
+  const { inFlight, point, known, copy, to, theirs } = request;
   const most = Math.min(sliceBytes * replication.slicePart, await outboxLimit());
   const bytes = Math.min(most, to - copy.offset);
   const log = await outbox.begin(replication.header(inFlight, null), bytes);
@@ -57,7 +63,7 @@ export async function captureSlice(
   try {
     const deadline = performance.now() + SLICE_MS * replication.slicePart;
     const slice = new SliceWork(copy, to, () => performance.now() > deadline);
-    let found: Awaited<ReturnType<PointReader['pack']>>;
+    let found: Packed;
     {
       await using reader = await PointReader.connect(point, replication.targets());
       const extents = await changesOf(reader, copy, to);
@@ -66,27 +72,36 @@ export async function captureSlice(
         theirs === undefined ? slice.upTo(most, size, extents) : slice.comparing(most, size, extents, theirs, log);
       const level = levelOf(compression);
       const pace = (work: Work) => replication.pace.take(work, replication.readLimit);
-      found = await reader.pack(items, log, { lanes, bytes, level, signal: held, pace, onGrown });
+      const options = { lanes, bytes, level, known, signal: held, pace, onGrown };
+      found = await reader.pack(items, log, options);
     }
     const progress: CopyProgress = {
       ...copy,
       offset: slice.end,
-      blocksCompared: copy.blocksCompared + found.compared,
-      blocksDifferent: copy.blocksDifferent + found.different,
+      ...(theirs === undefined ? {} : counted(copy, found)),
     };
-    const after = advance(replication, progress);
+    const { learned, sameBytes } = found;
+    const read = {
+      after: advance(replication, progress),
+      learned,
+      unchangedBytes: theirs === undefined ? sameBytes : 0,
+    };
     if (log.frames === 0) {
       await log.abandon(new Failure('internal', 'there was nothing to send'));
-      return { after, bytes: 0, log: undefined, sending: undefined };
+      return { ...read, bytes: 0, log: undefined, sending: undefined };
     }
     const footer = await log.finish();
     onGrown();
-    replication.completed({ ...inFlight, copyAfter: after }, footer, point.instant);
-    return { after, bytes: footer.dataBytes + footer.zeroBytes, log, sending };
+    replication.completed({ ...inFlight, copyAfter: read.after }, footer, point.instant);
+    return { ...read, bytes: footer.dataBytes + footer.zeroBytes, log, sending };
   } catch (error) {
     await giveUpLog(log, sending, given, error);
     throw error;
   }
+}
+
+function counted(copy: CopyProgress, { compared, different }: Packed) {
+  return { blocksCompared: copy.blocksCompared + compared, blocksDifferent: copy.blocksDifferent + different };
 }
 
 /** Moves on to the next disk when one is done. */

@@ -99,10 +99,11 @@ async function putInPlace(
   captured: GrowingLog,
   { logId, footer }: { logId: string; footer: LogFooter },
 ): Promise<Thinner> {
-  const { outbox } = replication.services;
+  const { outbox, known } = replication.services;
   const { inFlight, statistics } = replication.record;
   const found = await outbox.find(logId, captured.sequence);
   if (found === undefined) throw new Failure('internal', 'the log that was just written is not there');
+  await known.instead(footer.makes);
   const savedBytes = statistics.savedBytes + captured.written - found.bytes;
   replication.update({
     inFlight: { ...inFlight!, logId, makes: footer.makes },

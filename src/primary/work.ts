@@ -44,14 +44,15 @@ export function* workOf(
   for (const extent of extents) {
     const end = extent.offset + extent.length;
     for (let at = extent.offset; at < end;) {
-      const length = extent.zero ? extent.length : Math.min(most.bytes - bytes, end - at);
-      gathered.push({ offset: at, length, zero: extent.zero });
+      const stop = extent.zero ? end : cutAt(at, most.bytes - bytes, end);
+      gathered.push({ offset: at, length: stop - at, zero: extent.zero });
       if (!extent.zero) {
-        bytes += length;
+        bytes += stop - at;
         dataExtents++;
       }
-      at += length;
-      if (bytes < most.bytes && dataExtents < most.extents && gathered.length < WHOLE_ITEM.extents) continue;
+      at = stop;
+      const isFull = bytes >= most.bytes || dataExtents >= most.extents || gathered.length >= WHOLE_ITEM.extents;
+      if (at === end && !isFull) continue;
       yield { disk, extents: gathered };
       gathered = [];
       bytes = 0;
@@ -59,6 +60,13 @@ export function* workOf(
     }
   }
   if (gathered.length > 0) yield { disk, extents: gathered };
+}
+
+/** An extent that begins at `at` ends behind `most` bytes at the latest, at the border of a block if there is one: half of one has no digest. */
+function cutAt(at: number, most: number, end: number): number {
+  if (at + most >= end) return end;
+  const border = Math.floor((at + most) / DIGEST_BLOCK) * DIGEST_BLOCK;
+  return border > at ? border : at + most;
 }
 
 /**

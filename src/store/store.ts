@@ -55,6 +55,8 @@ export interface Statistics {
   readonly missedCycles: number;
   readonly failedCycles: number;
   readonly changedBytes: number;
+  /** Written again by the guest with what was there before, and therefore not sent. */
+  readonly unchangedBytes: number;
   readonly sentBytes: number;
   readonly resentBytes: number;
   /** By which logs were shorter, when they were sent, than when they were captured (primary/thin.ts). */
@@ -74,6 +76,7 @@ export const NO_STATISTICS: Statistics = {
   missedCycles: 0,
   failedCycles: 0,
   changedBytes: 0,
+  unchangedBytes: 0,
   sentBytes: 0,
   resentBytes: 0,
   savedBytes: 0,

@@ -7,6 +7,7 @@ import {
   IN_A_COPY,
   IN_A_CYCLE,
   IN_A_PLAN,
+  IN_AN_UNCHANGED_CYCLE,
   IN_MATERIALISING,
   IN_MERGING,
   IN_RECEIVING_AND_APPLYING,
@@ -47,6 +48,7 @@ void test('a test kills at every crash point that has a name of its own', () => 
     IN_A_CYCLE,
     IN_THINNING,
     IN_A_COPY,
+    IN_AN_UNCHANGED_CYCLE,
   ]
     .flat()
     .toSorted();

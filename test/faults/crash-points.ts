@@ -49,12 +49,17 @@ export const IN_A_CYCLE = [
   'cycle:read',
   'cycle:closed',
   'cycle:acknowledged',
+  'known:forgotten',
+  'known:reached',
   'acknowledged:stored',
   'acknowledged:dropped',
 ] as const;
 
 /** In making a captured log thinner before it is sent. */
 export const IN_THINNING = ['thin:asked', 'thin:written', 'thin:recorded'] as const;
+
+/** In a cycle in which all that was written is what was there before. */
+export const IN_AN_UNCHANGED_CYCLE = ['cycle:unchanged'] as const;
 
 /** In copying whole disks, slice by slice. */
 export const IN_A_COPY = ['copy:tracked', 'slice:opened', 'slice:acknowledged'] as const;

@@ -47,6 +47,22 @@ export class GuestDisks {
     }
   }
 
+  /** Writes everything again that isn't zeros, as it is; flushed. */
+  async rewrite(socketPath: string): Promise<void> {
+    for (const [disk, bytes] of this.bytes.entries()) {
+      const client = await NbdClient.connect({ socketPath, exportName: this.disks[disk]!.target });
+      try {
+        for (let at = 0; at < bytes.length; at += CLUSTER) {
+          const cluster = bytes.subarray(at, at + CLUSTER);
+          if (cluster.some((byte) => byte !== 0)) await client.write(at, cluster);
+        }
+        await client.flush();
+      } finally {
+        await client.close();
+      }
+    }
+  }
+
   /** Writes data that can't be compressed at the beginning of the first disk; flushed. */
   async overwrite(socketPath: string, length: number): Promise<void> {
     const client = await NbdClient.connect({ socketPath, exportName: this.disks[0]!.target });

@@ -34,6 +34,7 @@ import { Lanes } from '../../src/lanes/lanes.ts';
 import { Turns } from '../../src/lib/turns.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { Failure } from '../../src/model/failure.ts';
+import { KnownBlocks } from '../../src/primary/known-blocks.ts';
 import { Outbox } from '../../src/primary/outbox.ts';
 import { POINT_LIMITS } from '../../src/primary/open-point.ts';
 import { Primaries } from '../../src/primary/primaries.ts';
@@ -113,6 +114,7 @@ export class Host {
           endpoint,
           store,
           outbox: new Outbox(at('outbox', id)),
+          known: new KnownBlocks(at('digests', id), log),
           lanes,
           log,
           now: Date.now,

@@ -79,6 +79,11 @@ export class VmHosts {
     await this.guest.change(this.machines[where].writableSocket(VM), changes);
   }
 
+  /** The guest, running on a host, writes again what is there. */
+  async rewrite(where: HostName): Promise<void> {
+    await this.guest.rewrite(this.machines[where].writableSocket(VM));
+  }
+
   /** Shuts everything down, with the daemons closed before: no process of theirs is left, and the images are whole. */
   async checkImages(paths: readonly string[]): Promise<void> {
     for (const machine of Object.values(this.machines)) await machine.close();

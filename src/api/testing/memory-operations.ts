@@ -270,6 +270,7 @@ const replication: Replication = {
     failedCycles: 0,
     changedBytes: 2 ** 24,
     sentBytes: 2 ** 22,
+    unchangedBytes: 0,
     resentBytes: 0,
     savedBytes: 0,
     linkSpeed: null,

@@ -39,6 +39,7 @@ const statistics = z.strictObject({
   missedCycles: count,
   failedCycles: count,
   changedBytes: count,
+  unchangedBytes: count.default(0),
   sentBytes: count,
   resentBytes: count,
   // Absent in what older versions wrote.

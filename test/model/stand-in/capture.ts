@@ -41,7 +41,7 @@ export class PointReader {
     }
     log.content = this.#point.blocks;
     if (log.frames > 0) onGrown();
-    return { compared, different: log.frames };
+    return { compared, different: log.frames, sameBytes: 0, learned: [] };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
