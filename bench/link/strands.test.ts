@@ -23,7 +23,7 @@ test('a log on a long way is sent by strands, whole and counted, and a refusal i
   const b = await loopback.host('host-c', { log: pino({}, { write: (line: string) => void lines.push(line) }) });
   a.peers.add(b.asPeer());
   b.peers.add(a.asPeer());
-  const link = await Link.open(b.server.port, { delayMs: 5, bytesPerSecond: null, inFlightBytes: MIB });
+  const link = await Link.open(b.server.port, { delayMs: 8, bytesPerSecond: null, inFlightBytes: MIB });
   try {
     const endpoint = a.to(b, { lanes, peer: b.asPeer({ address: `127.0.0.1:${link.port}` }) });
     const whole = randomBytes(9 * MIB + 7);

@@ -3,8 +3,8 @@ import { Failure } from '../../model/failure.ts';
 import { Gathering } from './gathering.ts';
 
 const MOST_AHEAD = 4 * 1024 * 1024;
-/** Less than this part of it is given only when no more has come for a moment, ms: each giving costs a system call. */
-const WORTH_GIVING = 1 / 8;
+/** Less than this is given only when no more has come for a moment, bytes and ms: each giving costs a system call. */
+const WORTH_GIVING = 512 * 1024;
 const MOMENT_MS = 10;
 
 export interface Reading {
@@ -23,7 +23,7 @@ export async function* readBody(
   { silenceMs, ahead = MOST_AHEAD }: Reading,
 ): AsyncGenerator<readonly Uint8Array[], void, void> {
   const gathering = new Gathering(ahead / 4);
-  const worth = ahead * WORTH_GIVING;
+  const worth = Math.min(WORTH_GIVING, ahead / 2);
   let ended = false;
   let wake: (() => void) | undefined;
   let silence: Failure | undefined;

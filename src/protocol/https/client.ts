@@ -22,6 +22,7 @@ import { request, until, type Ask } from './ask.ts';
 import { dialer, type Dial } from './dial.ts';
 import { DOUBT_PATIENCE_MS, isDead } from './doubt.ts';
 import { DurableShape, HelloShape, read, StatusShape, writtenQuestion, type Hello } from './messages.ts';
+import { nowFound, type LinkAsFound } from './link-as-found.ts';
 import { failureOf, jsonOf, receive, type Received } from './receive.ts';
 import type { Pace } from './pace.ts';
 import { plait } from './plait.ts';
@@ -68,8 +69,7 @@ export class HttpsEndpoint implements ReplicaEndpoint {
   readonly #pool: Pool;
   /** When the newest connection was there. */
   #connectedAt = 0;
-  /** Connections that the last long log was worth. */
-  #strands = 1;
+  #link: LinkAsFound = { roundTripMs: Number.POSITIVE_INFINITY, strands: 1 };
   /** The version of the wire that was agreed on; asked again after every break: the peer may have been upgraded. */
   #wire: Promise<number> | undefined;
 
@@ -91,6 +91,7 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     const answer = jsonOf(await this.#exchange({ method: 'GET', path: HELLO, ...until(signal) }));
     const hello = read(HelloShape, answer, 'hello', 'format-unknown');
     const roundTripMs = performance.now() - Math.max(asked, this.#connectedAt);
+    this.#link = { ...this.#link, roundTripMs: nowFound(this.#link.roundTripMs, roundTripMs) };
     return { ...hello, skewMs: Math.round(hello.time - (Date.now() - roundTripMs / 2)), roundTripMs };
   }
 
@@ -182,13 +183,13 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     const { lanes: _, authority, ...rest } = this.#options;
     const { name, credentials } = authority;
     const endpoint = { ...rest, authority: { name, credentials } };
-    const input: UploadInput = { ...put, path, expected, strands: this.#strands, endpoint };
-    const { status, strands } = await lanes.run<Uploaded>(UPLOAD, input, {
+    const input: UploadInput = { ...put, path, expected, link: this.#link, endpoint };
+    const { status, link } = await lanes.run<Uploaded>(UPLOAD, input, {
       ...until(signal),
       onAsked: async (have) => await moreThan(have as number),
       onTold: (bytes) => taken(bytes as number),
     });
-    this.#strands = strands;
+    this.#link = link;
     return status;
   }
 

@@ -3,13 +3,16 @@ import type { LaneContext } from '../../lanes/context.ts';
 import { follow } from '../follow.ts';
 import type { LogName, ReplicaStatus } from '../endpoint.ts';
 import { HttpsEndpoint, type HttpsEndpointOptions } from './client.ts';
+import { nowFound, type LinkAsFound } from './link-as-found.ts';
 import { Pace } from './pace.ts';
 
-/** Below this one connection carries as much as anybody has: 1 MiB in flight and 8 ms there and back are 1 Gbit/s. */
-const LONG_WAY_MS = 8;
-/** What is tried is given so many round trips to show what it brings, and this time at least, ms. */
-const TICK_ROUND_TRIPS = 4;
-const MIN_TICK_MS = 200;
+/** Below this one connection carries as much as anybody has: 1 MiB in flight and 10 ms there and back are 840 Mbit/s. */
+const LONG_WAY_MS = 10;
+/** What is tried has twice so many round trips to show what it brings: connecting takes three. */
+const TICK_ROUND_TRIPS = 3;
+/** In less there is nothing to be learnt; and a longer one helps nobody, ms. */
+const MIN_TICK_MS = 150;
+const MAX_TICK_MS = 450;
 
 export interface UploadInput {
   readonly id: string;
@@ -19,15 +22,13 @@ export interface UploadInput {
   readonly path: string;
   /** About how long the whole log will be, bytes. */
   readonly expected: number;
-  /** Connections that the upload before was worth. */
-  readonly strands: number;
+  readonly link: LinkAsFound;
   readonly endpoint: Omit<HttpsEndpointOptions, 'lanes'>;
 }
 
 export interface Uploaded {
   readonly status: ReplicaStatus;
-  /** Connections that it was worth. */
-  readonly strands: number;
+  readonly link: LinkAsFound;
 }
 
 /** As `HttpsEndpoint.put`: over one connection, or over several if the way is long. */
@@ -42,12 +43,14 @@ export async function upload(input: UploadInput, context: LaneContext): Promise<
     }
   };
   try {
-    const { roundTripMs } = await endpoint.hello(signal);
-    if (roundTripMs < LONG_WAY_MS) return { status: await endpoint.put(id, log, offset, body(), signal), strands: 1 };
-    const pace = new Pace(input.strands, input.expected - offset);
-    const tickMs = Math.max(MIN_TICK_MS, TICK_ROUND_TRIPS * roundTripMs);
+    const roundTripMs = nowFound(input.link.roundTripMs, (await endpoint.hello(signal)).roundTripMs);
+    if (roundTripMs < LONG_WAY_MS) {
+      return { status: await endpoint.put(id, log, offset, body(), signal), link: { roundTripMs, strands: 1 } };
+    }
+    const pace = new Pace(input.link.strands, input.expected - offset);
+    const tickMs = Math.min(MAX_TICK_MS, Math.max(MIN_TICK_MS, TICK_ROUND_TRIPS * roundTripMs));
     const status = await endpoint.putByStrands(id, log, offset, body(), { pace, tickMs, signal });
-    return { status, strands: pace.strands };
+    return { status, link: { roundTripMs, strands: pace.strands } };
   } finally {
     await endpoint.close();
   }
