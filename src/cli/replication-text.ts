@@ -85,6 +85,10 @@ export function replicationSheet(output: Output, one: Replication): string {
       `${bytes(statistics.sentBytes)} for ${bytes(statistics.changedBytes)} changed; ${bytes(statistics.resentBytes)} again; ${bytes(statistics.unchangedBytes)} rewritten as they were: not sent`,
     ],
     [
+      'not sent',
+      statistics.savedBytes === 0 ? undefined : `${bytes(statistics.savedBytes)} that ${one.peer} had already`,
+    ],
+    [
       'last cycle',
       `${duration(statistics.lastCycleMs)}; point held open ${duration(statistics.lastJobMs)}, at most ${duration(statistics.maxJobMs)}`,
     ],

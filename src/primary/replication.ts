@@ -13,6 +13,7 @@ import { crashPoint } from '../lib/crash-point.ts';
 import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
 import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
 import type { Lanes } from '../lanes/lanes.ts';
+import { Asking } from '../model/asking.ts';
 import { Failure, type FailureJson } from '../model/failure.ts';
 import { learnSpeed, type Sent } from '../model/link-speed.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
@@ -57,9 +58,6 @@ export interface Activity {
   send: SendProgress;
 }
 
-/** As long as none was measured, bytes per second. */
-const FIRST_ASKING_SPEED = 128 * 1024 * 1024;
-
 /** Name of the bitmap of a relationship that begins at the instant of log `sequence`. */
 export function bitmapName(relationship: string, epoch: number, sequence: number): string {
   return `${BITMAP_PREFIX}${relationship.slice(0, 8)}-${epoch}-${sequence}`;
@@ -81,8 +79,8 @@ export class Replication {
   /** Over all that is read of the VM's disks, whatever for. */
   readonly pace = new Pace();
 
-  /** Bytes of disk about which the replica answers in a second; null when it doesn't know the question (thin.ts). */
-  askingSpeed: number | null = FIRST_ASKING_SPEED;
+  /** Whether it asks before it sends (thin.ts). */
+  readonly asking = new Asking();
 
   /** The log that was acknowledged last. */
   lastSent: Sent | undefined;

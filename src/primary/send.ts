@@ -50,24 +50,35 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
           moved = true;
         }
       };
+      let waitedMs = 0;
+      const waited = async <T>(forMore: Promise<T>): Promise<T> => {
+        const since = performance.now();
+        return await forMore.finally(() => (waitedMs += performance.now() - since));
+      };
       let given = 0;
       const bytes = async function* (): AsyncGenerator<Buffer> {
-        for await (const chunk of log.from(offset)) {
-          signal.throwIfAborted();
-          given = chunk.length;
-          yield chunk;
-          given = 0;
-          taken(chunk.length);
+        const chunks = log.from(offset);
+        try {
+          for (let next = await waited(chunks.next()); next.done !== true; next = await waited(chunks.next())) {
+            signal.throwIfAborted();
+            given = next.value.length;
+            yield next.value;
+            given = 0;
+            taken(next.value.length);
+          }
+        } finally {
+          await chunks.return(undefined);
         }
       };
+      const { file } = log;
       const body: LogBody = {
         [Symbol.asyncIterator]: bytes,
-        ...(log.file === undefined ? {} : { file: { ...log.file, taken } }),
+        ...(file === undefined ? {} : { file: { ...file, taken, moreThan: (have) => waited(file.moreThan(have)) } }),
       };
       const started = performance.now();
       const status = await endpoint.put(options.relationship, name, offset, body, signal);
       if (given > 0) taken(given); // who has the log's end needn't ask for more
-      options.onSent?.({ bytes: at - offset, ms: performance.now() - started });
+      options.onSent?.({ bytes: at - offset, ms: performance.now() - started - waitedMs });
       options.onTrouble(undefined);
       return status;
     } catch (error) {

@@ -13,7 +13,6 @@ import { crashPoint } from '../lib/crash-point.ts';
 import { totalLength } from '../model/extent.ts';
 import { asFailure, Failure, type FailureCode } from '../model/failure.ts';
 import { Retries } from '../model/backoff.ts';
-import { paysToAsk } from '../model/link-speed.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import { PAGE, PAGE_DIGEST_BYTES } from '../protocol/page-digest.ts';
 import type { GrowingLog, Sendable } from './outbox.ts';
@@ -32,9 +31,9 @@ const LINK_BROKE: ReadonlySet<FailureCode> = new Set(['unreachable', 'interrupte
 
 /** Whether a log is to be made thinner before it is sent: by what is known of the link. @param logBytes about how long it will be. */
 export function isWorthThinning(replication: Replication, logBytes: number, dataBytes: number): boolean {
-  const { askingSpeed, services, record } = replication;
-  if (services.endpoint.pageDigests === undefined || askingSpeed === null) return false;
-  return paysToAsk({ logBytes, dataBytes, linkSpeed: record.statistics.linkSpeed, askingSpeed });
+  const { asking, services, record } = replication;
+  if (services.endpoint.pageDigests === undefined) return false;
+  return asking.pays({ logBytes, dataBytes, linkSpeed: record.statistics.linkSpeed });
 }
 
 /** Sends a log that is whole, of which nothing has been sent: a thinner one in its place, if that can be made. */
@@ -65,11 +64,12 @@ async function thinnerOf(
   let footer: LogFooter | null;
   try {
     footer = await writeThinner(replication, { from: captured.path, to: path, header, most }, signal);
+    if (footer === null) replication.asking.saved(0);
   } catch (error) {
     signal.throwIfAborted();
     const failure = asFailure(error, 'io');
     log.info({ relationship: replication.id, code: failure.code }, `sent as it is: ${failure.message}`);
-    if (failure.code === 'not-found') replication.askingSpeed = null; // a peer that doesn't know the question
+    if (failure.code === 'not-found') replication.asking.isOlder();
     footer = null;
   }
   crashPoint('thin:written');
@@ -105,6 +105,7 @@ async function putInPlace(
   if (found === undefined) throw new Failure('internal', 'the log that was just written is not there');
   await known.instead(footer.makes);
   const savedBytes = statistics.savedBytes + captured.written - found.bytes;
+  replication.asking.saved(1 - found.bytes / captured.written);
   replication.update({
     inFlight: { ...inFlight!, logId, makes: footer.makes },
     statistics: { ...statistics, savedBytes },
@@ -133,7 +134,7 @@ async function ask(
       if (answer.length !== Math.ceil(bytes / PAGE) * PAGE_DIGEST_BYTES) {
         throw new Failure('bad-request', `the replica answered ${answer.length} bytes for ${bytes} bytes of ${target}`);
       }
-      replication.askingSpeed = (bytes * 1000) / Math.max(1, performance.now() - started);
+      replication.asking.answered(bytes, performance.now() - started);
       replication.trouble(undefined);
       crashPoint('thin:asked');
       return answer;

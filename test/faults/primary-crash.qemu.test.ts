@@ -32,7 +32,8 @@ void test('a daemon that is killed in the initial copy goes on with it, without 
 });
 
 void test('a daemon that is killed while it makes a log thinner goes on after it, without a comparison', async (t) => {
-  const vm = await startReplication(t);
+  const vm = await startReplication(t, { changes: 3 });
+  await vm.replicated('a');
   const { guest, machines } = vm.vms;
   await guest.overwrite(machines.a.writableSocket(VM), 4 * MIB);
   await vm.replicated('a');
