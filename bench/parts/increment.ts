@@ -45,9 +45,9 @@ export const increment: Part = {
   async run(bench) {
     const { place } = bench;
     const rows: Row[] = [];
-    const pair = (name: string, compression: number) =>
+    const pair = (name: string, compression: 'none' | 1) =>
       Pair.open(place, { name, config: { compression }, vms: { vm: { history: 2 } }, diskBytes: DISK });
-    await place.with(pair('plain', 0), (plain) =>
+    await place.with(pair('plain', 'none'), (plain) =>
       place.with(pair('zstd', 1), async (zstd) => {
         for (const each of [plain, zstd]) await each.establish();
         for (const change of changes(bench.full)) rows.push(...(await measure(bench, { plain, zstd }, change)));

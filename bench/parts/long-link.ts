@@ -22,7 +22,7 @@ export const longLink: Part = {
     for (const delayMs of [25, 50]) {
       const link: LinkOptions = { delayMs, bytesPerSecond: mbit(MEGABITS), inFlightBytes: WINDOW };
       const name = `long-${delayMs}`;
-      const config = { compression: 0 };
+      const config = { compression: 'none' as const };
       const opening = Pair.open(place, { name, vms: { [VM]: { history: 1 } }, diskBytes: 2 * bytes, link, config });
       const samples = await place.with(opening, async (pair) => {
         await pair.establish();

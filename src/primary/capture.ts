@@ -11,7 +11,7 @@ import { NbdClient } from '../qemu/nbd/client.ts';
 import type { CaptureInput, Found } from './capture.worker.ts';
 import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
 import type { GrowingLog } from './outbox.ts';
-import { ITEM_BYTES, type Work } from './work.ts';
+import { lanesFor, type Work } from './work.ts';
 
 const CAPTURE = { module: workerModule(import.meta.url, './capture'), name: 'capture' };
 
@@ -104,8 +104,7 @@ export class PointReader implements AsyncDisposable {
         throw error;
       }
     };
-    const count = Math.max(1, Math.min(lanes.count, Math.ceil(bytes / ITEM_BYTES)));
-    const ends = await Promise.allSettled(Array.from({ length: count }, run));
+    const ends = await Promise.allSettled(Array.from({ length: lanesFor(lanes.count, bytes) }, run));
     signal.throwIfAborted();
     failed.signal.throwIfAborted();
     return together(ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []))); // else thrown above

@@ -13,10 +13,14 @@ import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
 import { withPoint } from './open-point.ts';
 import type { GrowingLog } from './outbox.ts';
 import { itemSize, readingMs } from './pace.ts';
+import { PackingLevel } from './packing.ts';
 import type { Replication } from './replication.ts';
 import { startSending } from './sending.ts';
 import { isWorthThinning, sendThinned } from './thin.ts';
 import { workOf, type ItemSize, type Work } from './work.ts';
+
+/** For so long, ms, a point may be held open longer because the link is slow: it is little beside what opening one takes. */
+const PATIENCE_MS = 250;
 
 export interface CycleResult {
   readonly idle: boolean;
@@ -137,7 +141,7 @@ async function capture(
   { inFlight, point, kind, known }: CaptureRequest,
   { held, signal }: Signals,
 ): Promise<Captured> {
-  const { outbox, compression, lanes } = replication.services;
+  const { outbox, lanes } = replication.services;
   const { epoch, copy } = replication.record;
   const { instant } = point;
   await using reader = await PointReader.connect(point, replication.targets());
@@ -164,15 +168,16 @@ async function capture(
     if (!thins) sending ??= startSending(replication, log, AbortSignal.any([signal, given.signal]));
   };
   try {
-    const level = levelOf(compression);
+    const level = new PackingLevel(replication, { bytes, thins, patienceMs: PATIENCE_MS });
     const onGrown = () => {
       replication.activity.logBytes = log.written;
       refuseTooMuch(log.written, limit);
       send();
+      level.look(log.written);
     };
     const items = allOf(changes, itemSize(readLimit));
     const paced = (work: Work) => pace.take(work, replication.readLimit);
-    const options = { lanes, bytes, level, known, signal: held, pace: paced, onGrown };
+    const options = { lanes, bytes, level: level.shared, known, signal: held, pace: paced, onGrown };
     const { learned, sameBytes: unchangedBytes } = await reader.pack(items, log, options);
     if (copy === null && log.frames === 0) {
       await log.abandon(new Failure('internal', 'there was nothing to send'));
@@ -192,13 +197,6 @@ async function capture(
 
 function* allOf(changes: readonly (readonly ChangedExtent[])[], size: ItemSize): Generator<Work, void, undefined> {
   for (const [disk, extents] of changes.entries()) yield* workOf(disk, extents, size);
-}
-
-/** A level that stays as it is, to be shared. */
-export function levelOf(compression: number): SharedArrayBuffer {
-  const shared = new SharedArrayBuffer(4);
-  new Int32Array(shared)[0] = compression;
-  return shared;
 }
 
 /** Ends a log that will not be finished, and its sending. */

@@ -5,7 +5,6 @@ import { WRITER } from '../deltalog/header.ts';
 import { Lanes } from '../lanes/lanes.ts';
 import { MiB, pattern, scratchClient, scratchDaemon, scratchDisk } from '../qemu/testing.ts';
 import { PointReader } from './capture.ts';
-import { levelOf } from './cycle.ts';
 import { Outbox } from './outbox.ts';
 import { itemSize, Pace } from './pace.ts';
 import { workOf, type Work } from './work.ts';
@@ -53,7 +52,7 @@ for (const limit of [
     await reader.pack(workOf(0, [{ offset: 0, length: SIZE, zero: false }], itemSize(limit)), log, {
       lanes,
       bytes: SIZE * 2,
-      level: levelOf(0),
+      level: new SharedArrayBuffer(4),
       known: [],
       signal: t.signal,
       pace: (work: Work) => pace.take(work, limit),

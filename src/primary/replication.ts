@@ -14,6 +14,7 @@ import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
 import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
 import type { Lanes } from '../lanes/lanes.ts';
 import { Asking } from '../model/asking.ts';
+import type { Compression } from '../model/compression.ts';
 import { Failure, type FailureJson } from '../model/failure.ts';
 import { learnSpeed, type Sent } from '../model/link-speed.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
@@ -36,8 +37,7 @@ export interface PrimaryServices {
   readonly lanes: Lanes;
   readonly log: Log;
   readonly now: Now;
-  /** zstd level, 0 = plain. */
-  readonly compression: number;
+  readonly compression: Compression;
   /** Most bytes of data in one slice of a copy. */
   readonly sliceBytes: number;
   /** Most bytes that one log may take in the outbox, as the room is now. */

@@ -4,17 +4,21 @@ import { totalLength, type ChangedExtent } from '../model/extent.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
 import type { CopyProgress, LogInFlight } from '../store/store.ts';
 import { PointReader, type Packed } from './capture.ts';
-import { giveUpLog, levelOf, type Signals } from './cycle.ts';
+import { giveUpLog, type Signals } from './cycle.ts';
 import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
 import type { GrowingLog } from './outbox.ts';
 import type { Replication } from './replication.ts';
 import { itemSize } from './pace.ts';
+import { PackingLevel } from './packing.ts';
 import { startSending } from './sending.ts';
 import { isWorthThinning } from './thin.ts';
 import { comparison, endOf, workOf, type ItemSize, type Work } from './work.ts';
 
 /** Stop reading a slice after this long, ms: an open job costs the guest a copy at each first write. */
 const SLICE_MS = 5000;
+/** For so long, ms, a slice may take longer because the link is slow. */
+const PATIENCE_MS = 1000;
+
 export interface SliceRequest {
   readonly inFlight: LogInFlight;
   readonly point: Point;
@@ -46,7 +50,7 @@ export async function captureSlice(
   request: SliceRequest,
   { held, signal }: Signals,
 ): Promise<Slice> {
-  const { outbox, compression, lanes, sliceBytes, outboxLimit } = replication.services;
+  const { outbox, lanes, sliceBytes, outboxLimit } = replication.services;
   const { inFlight, point, known, copy, to, theirs } = request;
   const most = Math.min(sliceBytes * replication.slicePart, await outboxLimit());
   const bytes = Math.min(most, to - copy.offset);
@@ -60,6 +64,11 @@ export async function captureSlice(
     // In comparing it isn't known before whether there is anything to send.
     if (!thins) sending ??= startSending(replication, log, AbortSignal.any([signal, given.signal]));
   };
+  const level = new PackingLevel(replication, { bytes, thins, patienceMs: PATIENCE_MS });
+  const grown = () => {
+    onGrown();
+    level.look(log.written);
+  };
   try {
     const deadline = performance.now() + SLICE_MS * replication.slicePart;
     const slice = new SliceWork(copy, to, () => performance.now() > deadline);
@@ -70,9 +79,8 @@ export async function captureSlice(
       const size = itemSize(replication.readLimit);
       const items =
         theirs === undefined ? slice.upTo(most, size, extents) : slice.comparing(most, size, extents, theirs, log);
-      const level = levelOf(compression);
       const pace = (work: Work) => replication.pace.take(work, replication.readLimit);
-      const options = { lanes, bytes, level, known, signal: held, pace, onGrown };
+      const options = { lanes, bytes, level: level.shared, known, signal: held, pace, onGrown: grown };
       found = await reader.pack(items, log, options);
     }
     const progress: CopyProgress = {

@@ -11,6 +11,7 @@ import type { LogFooter } from '../deltalog/header.ts';
 import { workerModule } from '../lanes/lanes.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { totalLength } from '../model/extent.ts';
+import { LEVELS } from '../model/compression.ts';
 import { asFailure, Failure, type FailureCode } from '../model/failure.ts';
 import { Retries } from '../model/backoff.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
@@ -86,7 +87,8 @@ async function writeThinner(
   signal: AbortSignal,
 ): Promise<LogFooter | null> {
   const { compression, lanes } = replication.services;
-  const level = compression === 0 ? 0 : Math.max(compression, LEVEL);
+  const level =
+    compression === 'none' ? LEVELS.plain : Math.max(compression === 'auto' ? LEVELS.hard : compression, LEVEL);
   return await lanes.run<LogFooter | null>(THIN, { ...input, level } satisfies ThinInput, {
     signal,
     onAsked: async (pages) => await ask(replication, input, pages as PagesInDoubt, signal),

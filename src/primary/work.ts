@@ -7,6 +7,11 @@ export const ITEM_BYTES = 16 * 1024 * 1024;
 /** Bytes that are read in one go at most; a read doesn't cross a multiple of it. */
 export const READ_BYTES = 1024 * 1024;
 
+/** How many of so many lanes are worth their while for so many bytes. */
+export function lanesFor(lanes: number, bytes: number): number {
+  return Math.max(1, Math.min(lanes, Math.ceil(bytes / ITEM_BYTES)));
+}
+
 /** What one work item may hold of data. */
 export interface ItemSize {
   readonly bytes: number;

@@ -118,7 +118,7 @@ export class Host {
           lanes,
           log,
           now: Date.now,
-          compression: 1,
+          compression: 'auto',
           outboxLimit: async () => made.outboxLimit,
           pointLimits: POINT_LIMITS,
           points,

@@ -88,7 +88,7 @@ export class ModelHost {
       known: NOTHING_KNOWN,
       log: LOG,
       now: () => 0,
-      compression: 0,
+      compression: 'none',
       sliceBytes: 1e9,
       outboxLimit: async () => 1e9,
       pointLimits: { openMs: Number.POSITIVE_INFINITY },

@@ -71,7 +71,14 @@ export const options = z.strictObject({
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])
     .default('info')
     .describe('What is logged, to standard error, one JSON object a line.'),
-  compression: z.int().min(0).max(19).default(1).describe('zstd level of what is sent, 1 to 19; 0 sends it as it is.'),
+  compression: z
+    .union([z.int().min(1).max(9), z.literal(['auto', 'none'], { error: 'must be auto, none or a level from 1 to 9' })])
+    .default('auto')
+    .describe(
+      'How hard what is sent is packed: a level of zstd, 1 (fast) to 9 (small), `none`, or `auto`: 1 as the rule, higher while a slow ' +
+        'link is what takes the time, nothing where packing keeps a backup job open and the link takes everything as it is. What ' +
+        'does not get smaller is sent as it is in any case.',
+    ),
   openPoints: z
     .int()
     .min(1)

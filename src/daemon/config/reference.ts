@@ -27,7 +27,9 @@ function rows(schema: z.core.JSONSchema.BaseSchema, prefix: string): string[] {
 
 function typeText(option: z.core.JSONSchema.BaseSchema): string {
   if (option.enum !== undefined) return option.enum.map((value) => `\`${String(value)}\``).join(', ');
-  if (option.anyOf !== undefined) return 'size';
+  const kinds = option.anyOf ?? [];
+  if (kinds.some((kind) => kind.enum !== undefined)) return kinds.map(typeText).toReversed().join(' or ');
+  if (kinds.length > 0) return 'size';
   if (option.type === 'string') return option.pattern?.startsWith('^\\/') === true ? 'path' : 'text';
   return `${option.minimum} to ${option.maximum}`;
 }
