@@ -8,7 +8,7 @@ const LONGEST_REST = 80;
 /** Of a tick in which the log itself wasn't there for more than this part nothing is learnt of the link. */
 const STARVED = 0.5;
 /** With less each, strands cost more than they bring, bytes. */
-const ENOUGH_EACH = 4 * 1024 * 1024;
+export const ENOUGH_EACH = 4 * 1024 * 1024;
 
 /**
  * Finds how many strands an upload is worth, from what they carry: one at first, twice as many as long as that carries more. A

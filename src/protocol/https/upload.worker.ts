@@ -4,7 +4,7 @@ import { follow } from '../follow.ts';
 import type { LogName, ReplicaStatus } from '../endpoint.ts';
 import { HttpsEndpoint, type HttpsEndpointOptions } from './client.ts';
 import { nowFound, type LinkAsFound } from './link-as-found.ts';
-import { Pace } from './pace.ts';
+import { ENOUGH_EACH, Pace } from './pace.ts';
 
 /** Below this one connection carries as much as anybody has: 1 MiB in flight and 10 ms there and back are 840 Mbit/s. */
 const LONG_WAY_MS = 10;
@@ -31,7 +31,7 @@ export interface Uploaded {
   readonly link: LinkAsFound;
 }
 
-/** As `HttpsEndpoint.put`: over one connection, or over several if the way is long. */
+/** As `HttpsEndpoint.put`: over one connection, or over several if the way is long, and so is the log. */
 export async function upload(input: UploadInput, context: LaneContext): Promise<Uploaded> {
   const { id, log, offset, path } = input;
   const { signal } = context;
@@ -44,10 +44,12 @@ export async function upload(input: UploadInput, context: LaneContext): Promise<
   };
   try {
     const roundTripMs = nowFound(input.link.roundTripMs, (await endpoint.hello(signal)).roundTripMs);
-    if (roundTripMs < LONG_WAY_MS) {
-      return { status: await endpoint.put(id, log, offset, body(), signal), link: { roundTripMs, strands: 1 } };
+    const left = input.expected - offset;
+    if (roundTripMs < LONG_WAY_MS || left < 2 * ENOUGH_EACH) {
+      const status = await endpoint.put(id, log, offset, body(), signal);
+      return { status, link: { ...input.link, roundTripMs } };
     }
-    const pace = new Pace(input.link.strands, input.expected - offset);
+    const pace = new Pace(input.link.strands, left);
     const tickMs = Math.min(MAX_TICK_MS, Math.max(MIN_TICK_MS, TICK_ROUND_TRIPS * roundTripMs));
     const status = await endpoint.putByStrands(id, log, offset, body(), { pace, tickMs, signal });
     return { status, link: { roundTripMs, strands: pace.strands } };
