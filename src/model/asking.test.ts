@@ -35,6 +35,15 @@ test('where asking saved nothing it has to cost next to nothing, where it saved 
   assert.ok(asking.pays(SCARCE));
 });
 
+test('one log that had nothing to save does not end it', () => {
+  const asking = new Asking();
+  for (const part of [0.9, 0, 0.9, 0]) {
+    asking.answered(25 * MIB, 400);
+    assert.ok(asking.pays(SCARCE));
+    asking.saved(part);
+  }
+});
+
 test('a peer that does not know the question is not asked again', () => {
   const asking = new Asking();
   asking.isOlder();

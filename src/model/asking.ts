@@ -12,7 +12,7 @@ const FIRST_SPEED = 128 * 1024 * 1024;
 /** What asking saves of a log, as long as nothing is known: and at least, so that it is tried again where it costs next to nothing. */
 const FIRST_SAVING = 1 / 2;
 const LEAST_SAVING = 1 / 8;
-/** An answer that was slow may have been an exception: with each log that isn't asked about it counts so much less. */
+/** An answer that was slow, or of no use, may have been an exception: with each log that isn't asked about it counts so much less. */
 const FORGETTING = 1 / 8;
 
 /** A log that is to be sent. */
@@ -38,6 +38,7 @@ export class Asking {
     if (sendingMs <= NO_HURRY_MS) return false;
     if (askingMs < sendingMs * Math.max(this.#saving, LEAST_SAVING) * WORTH) return true;
     this.#speed += (FIRST_SPEED - this.#speed) * FORGETTING;
+    this.#saving += (FIRST_SAVING - this.#saving) * FORGETTING;
     return false;
   }
 
@@ -48,7 +49,7 @@ export class Asking {
 
   /** @param part of a log that needn't be sent, 0..1. */
   saved(part: number): void {
-    this.#saving = part;
+    this.#saving = (this.#saving + part) / 2; // a guest writes files now, pages of a database then
   }
 
   /** The other side doesn't know the question. */
