@@ -100,6 +100,9 @@ class CaptureLane {
 
   /** The parts of a piece that have to be in the log. */
   async #differing(disk: number, piece: Piece, size: number, theirs?: Theirs): Promise<readonly Extent[]> {
+    const pages = this.#input.known[disk];
+    // Nothing can be kept of that disk: nothing needs to be learned.
+    if (theirs === undefined && pages === undefined) return [piece];
     const learning = (this.#learning[disk] ??= new Learning());
     const from = Math.floor(piece.offset / DIGEST_BLOCK);
     const to = Math.ceil((piece.offset + piece.length) / DIGEST_BLOCK);
@@ -109,7 +112,7 @@ class CaptureLane {
     }
     let digests: Buffer;
     if (theirs === undefined) {
-      const known = (this.#known[disk] ??= await KnownDisk.open(this.#input.known[disk]));
+      const known = (this.#known[disk] ??= await KnownDisk.open(pages!));
       digests = await known.read(from, to - from);
     } else {
       const start = (from - theirs.from) * DIGEST_SIZE;
@@ -163,25 +166,24 @@ class CaptureLane {
 
 /** What the replica is known to have of one disk. */
 class KnownDisk {
-  readonly #file: FileHandle | undefined;
-  readonly #pages: DigestPages | undefined;
+  readonly #file: FileHandle;
+  readonly #pages: DigestPages;
 
-  private constructor(file?: FileHandle, pages?: DigestPages) {
+  private constructor(file: FileHandle, pages: DigestPages) {
     this.#file = file;
     this.#pages = pages;
   }
 
-  static async open(known: KnownPages | undefined): Promise<KnownDisk> {
-    if (known === undefined) return new KnownDisk();
-    const file = await open(known.path, 'r');
-    return new KnownDisk(file, new DigestPages(file, known.id));
+  static async open({ path, id }: KnownPages): Promise<KnownDisk> {
+    const file = await open(path, 'r');
+    return new KnownDisk(file, new DigestPages(file, id));
   }
 
   async read(from: number, count: number): Promise<Buffer> {
-    return (await this.#pages?.read(from, count)) ?? Buffer.alloc(count * DIGEST_SIZE);
+    return await this.#pages.read(from, count);
   }
 
   async close(): Promise<void> {
-    await this.#file?.close();
+    await this.#file.close();
   }
 }
