@@ -168,7 +168,7 @@ async function capture(
     if (!thins) sending ??= startSending(replication, log, AbortSignal.any([signal, given.signal]));
   };
   try {
-    const level = new PackingLevel(replication, { bytes, thins, patienceMs: PATIENCE_MS });
+    const level = PackingLevel.of(replication, { bytes, thins, patienceMs: PATIENCE_MS });
     const onGrown = () => {
       replication.activity.logBytes = log.written;
       refuseTooMuch(log.written, limit);

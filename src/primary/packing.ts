@@ -8,45 +8,59 @@ import { lanesFor } from './work.ts';
 const LOOK_EVERY_MS = 100;
 
 export interface PackingOptions {
-  /** About how much data there is, bytes. */
-  readonly bytes: number;
+  readonly compression: Compression;
   /** It is packed once more before it is sent. */
   readonly thins: boolean;
+  /** Lanes that pack it. */
+  readonly lanes: number;
   /** See `Packing`. */
+  readonly linkSpeed: number | null;
   readonly patienceMs: number;
+  /** Bytes of it that have been handed to the network. */
+  readonly sent: () => number;
 }
 
 export class PackingLevel {
   /** The level, one 32-bit number, for all lanes. */
   readonly shared = new SharedArrayBuffer(4);
   readonly #level = new Int32Array(this.shared);
-  readonly #replication: Replication;
   readonly #options: PackingOptions;
-  readonly #moves: boolean;
-  readonly #began = performance.now();
+  readonly #now: () => number;
+  readonly #began: number;
   readonly #cpuBefore = process.cpuUsage();
   #looked = 0;
 
-  constructor(replication: Replication, options: PackingOptions) {
-    const { compression } = replication.services;
-    this.#replication = replication;
+  constructor(options: PackingOptions, now: () => number = () => performance.now()) {
     this.#options = options;
-    this.#moves = compression === 'auto' && !options.thins;
-    this.#level[0] = firstLevel(compression);
+    this.#now = now;
+    this.#began = now();
+    this.#level[0] = firstLevel(options.compression);
+  }
+
+  /** @param bytes about how much data there is. */
+  static of(
+    replication: Replication,
+    { bytes, ...options }: Pick<PackingOptions, 'thins' | 'patienceMs'> & { readonly bytes: number },
+  ): PackingLevel {
+    const { compression, lanes } = replication.services;
+    return new PackingLevel({
+      ...options,
+      compression,
+      lanes: lanesFor(lanes.count, bytes),
+      linkSpeed: replication.record.statistics.linkSpeed,
+      sent: () => replication.activity.send.sent - replication.activity.send.resent,
+    });
   }
 
   /** The log has grown. @param written bytes of it so far. */
   look(written: number): void {
-    const ms = performance.now() - this.#began;
-    if (!this.#moves || ms - this.#looked < LOOK_EVERY_MS) return;
+    const { compression, thins, lanes, linkSpeed, patienceMs, sent } = this.#options;
+    const ms = this.#now() - this.#began;
+    if (compression !== 'auto' || thins || ms - this.#looked < LOOK_EVERY_MS) return;
     this.#looked = ms;
-    const { sent, resent } = this.#replication.activity.send;
-    const { linkSpeed } = this.#replication.record.statistics;
-    const { bytes, patienceMs } = this.#options;
-    const cpus = Math.min(availableParallelism(), lanesFor(this.#replication.services.lanes.count, bytes));
     const { user, system } = process.cpuUsage(this.#cpuBefore);
-    const busy = (user + system) / 1000 / ms / cpus;
-    const packing = { ms, written, sent: sent - resent, linkSpeed, busy, patienceMs };
+    const busy = (user + system) / 1000 / ms / Math.min(availableParallelism(), lanes);
+    const packing = { ms, written, sent: sent(), linkSpeed, busy, patienceMs };
     Atomics.store(this.#level, 0, levelFor(Atomics.load(this.#level, 0), packing));
   }
 }

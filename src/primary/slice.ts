@@ -64,7 +64,7 @@ export async function captureSlice(
     // In comparing it isn't known before whether there is anything to send.
     if (!thins) sending ??= startSending(replication, log, AbortSignal.any([signal, given.signal]));
   };
-  const level = new PackingLevel(replication, { bytes, thins, patienceMs: PATIENCE_MS });
+  const level = PackingLevel.of(replication, { bytes, thins, patienceMs: PATIENCE_MS });
   const grown = () => {
     onGrown();
     level.look(log.written);

@@ -89,6 +89,7 @@ export class ModelHost {
       log: LOG,
       now: () => 0,
       compression: 'none',
+      lanes: { count: 1 },
       sliceBytes: 1e9,
       outboxLimit: async () => 1e9,
       pointLimits: { openMs: Number.POSITIVE_INFINITY },
