@@ -44,7 +44,9 @@ export const options = z.strictObject({
   socket: path.default('/run/understudy/understudyd.sock').describe('Unix socket of the REST API and the CLI (0600).'),
   stateDirectory: path
     .default('/var/lib/understudy')
-    .describe('Database, keys, journal: what this host must not forget.'),
+    .describe(
+      'Database, keys, journal: what this host must not forget. `digests` in it (0.025 % of the size of each replicated disk) may be lost.',
+    ),
   runDirectory: path.default('/run/understudy').describe('Sockets and other files of the running daemon.'),
   replicaDirectory: path
     .optional()
