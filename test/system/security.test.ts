@@ -54,7 +54,7 @@ async function assertUntouched(work: () => Promise<void>): Promise<void> {
 test("a peer's relationship doesn't exist for another peer", async () => {
   await assertUntouched(async () => {
     const outcomes = await asks(c);
-    assert.equal(Object.keys(outcomes).length, 8);
+    assert.equal(Object.keys(outcomes).length, 9);
     for (const [call, outcome] of Object.entries(outcomes)) assert.equal(outcome, 'not-found', call);
   });
 });
