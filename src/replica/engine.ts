@@ -58,21 +58,16 @@ export class DiskEngine {
     return (await this.#running)?.daemon.pid;
   }
 
-  /** Ends the daemon; nothing has the images open afterwards. */
+  /** Ends the daemon, also that of a process before this one; nothing has the images open afterwards. */
   async stop(): Promise<void> {
     this.forbid();
     const running = await this.#running?.catch(() => undefined);
     this.#running = undefined;
-    if (running === undefined) return;
+    const { runDirectory: directory, name, log } = this.#options;
+    if (running === undefined) return await StorageDaemon.endPredecessor({ directory, name, log });
     disconnect(running);
     const exit = await running.daemon.stop();
     if (exit.code !== 0) this.#options.log.warn({ exit }, 'the storage daemon of the replica ended badly');
-  }
-
-  /** Ends the one of a process before this, which may be in the middle of ending by itself. */
-  async endPredecessor(): Promise<void> {
-    const { runDirectory: directory, name, log } = this.#options;
-    await StorageDaemon.endPredecessor({ directory, name, log });
   }
 
   /** Keeps it from being started. */

@@ -120,6 +120,22 @@ void describe('a replica with some points', () => {
     await replica.thaw();
   });
 
+  void test('a process that died between the word and the disks: the next one takes them away all the same', async () => {
+    await replica.freeze();
+    await replica.close();
+    const left = await StorageDaemon.start({ directory: place.options.runDirectory, name: 'disks' });
+    for (const { target, path } of replica.disks)
+      await left.openImage({ node: target, path, format: 'qcow2', readOnly: false });
+    replica = await Replica.open(place.options);
+    assert.ok(replica.frozen);
+    await replica.freeze();
+    for (const { path } of replica.disks) {
+      const { code, stderr } = await run('qemu-io', ['-f', 'qcow2', '-c', 'read 0 512', path]);
+      assert.equal(code, 0, stderr); // takes the image's lock
+    }
+    await replica.thaw();
+  });
+
   void test('counting from a later position keeps its older points, also after a restart', async () => {
     const before = replica.points();
     const start = { epoch: 3, sequence: 20, state: 'c'.repeat(32) };

@@ -133,7 +133,6 @@ export class Replica {
     const chain = await UndoChain.open(layout, record.value.applied, inbox.waiting[0]?.makes);
     const replica = new Replica(options, record, inbox, chain);
     await replica.#views.close(); // of the process before
-    await replica.#engine.endPredecessor(); // before anybody else may have the disks, or they go
     if (replica.waiting === 0) await replica.#applier.retire(); // a crash may have come between
     if (!replica.frozen) await replica.#begin();
     return replica;
@@ -229,12 +228,13 @@ export class Replica {
    * arrives meanwhile waits in the inbox; raise the epoch first if nothing may. It stays so over restarts, until `thaw`.
    */
   async freeze(): Promise<void> {
-    if (this.frozen) return;
-    await this.drained();
-    await this.#applier.stop();
-    await this.#merger.stop();
-    await this.#record.update({ frozen: true });
-    await this.#engine.stop();
+    if (!this.frozen) {
+      await this.drained();
+      await this.#applier.stop();
+      await this.#merger.stop();
+      await this.#record.update({ frozen: true });
+    }
+    await this.#engine.stop(); // also when a crash came between
     await this.#digests.close();
   }
 
