@@ -179,3 +179,25 @@ void test('one that would hardly be thinner is given up', async () => {
   assert.ok((await stat(from)).size > 1000 * KIB);
   assert.equal(footer, null);
 });
+
+void test('more than one question can hold is asked in several', async () => {
+  const count = 9000;
+  const base = Buffer.alloc(2 * count * PAGE);
+  const changed = Buffer.from(base);
+  const disks = [{ target: 'vda', size: base.length }];
+  const from = join(directory, 'many');
+  const to = join(directory, 'some-of-many');
+  const writer = await LogWriter.create(from, { ...header('1'.repeat(32)), disks }, { compression: 1 });
+  for (let i = 0; i < count; i++) {
+    const offset = 2 * i * PAGE;
+    if (i % 3 === 0) changed.writeUInt32LE(i + 1, offset);
+    await writer.data(0, offset, changed.subarray(offset, offset + PAGE));
+  }
+  await writer.finish({ durable: false });
+  const asked: PagesInDoubt[] = [];
+  const input = { from, to, header: { ...header('2'.repeat(32)), disks }, level: 1, most: Infinity };
+  const footer = await thinLog(input, replica([base], asked));
+  assert.equal(asked.length, 2);
+  assert.equal(footer!.dataBytes, (count / 3) * PAGE);
+  assert.ok((await applied(to, [base]))[0]!.equals(changed));
+});
