@@ -7,6 +7,7 @@
 import { crashPoint } from '../lib/crash-point.ts';
 import { sleep } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
+import type { Position } from '../model/relationship.ts';
 import { after } from '../model/state.ts';
 import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
 import type { CopyProgress } from '../store/store.ts';
@@ -22,10 +23,21 @@ const RANGE = 64 * 1024 * 1024 * 1024;
 /** A slice that had to be given up is halved, and the next ones too, down to this part of what is configured. */
 const SMALLEST_PART = 1 / 64;
 
-/** Begins a copy: from now on every write of the guest is recorded. */
-export async function beginCopy(replication: Replication, mode: 'empty' | 'compare'): Promise<void> {
+/**
+ * Begins a copy: from now on every write of the guest is recorded. First of all it is remembered, in one breath with the replica's
+ * position, that no bitmap leads there: whoever is interrupted behind that begins a copy again, and never takes a bitmap that has only
+ * just been started for one that knows all changes since that position.
+ */
+export async function beginCopy(
+  replication: Replication,
+  mode: 'empty' | 'compare',
+  position: Position = replication.record.position,
+): Promise<void> {
   const { hypervisor, known } = replication.services;
-  const { vmId, position } = replication.record;
+  const { vmId } = replication.record;
+  const comparing = mode === 'compare' ? after(replication.record, 'compare-begun') : {};
+  replication.update({ position, bitmap: null, copy: null, ...comparing });
+  crashPoint('copy:untracked');
   const bitmap = replication.bitmapName(position.sequence);
   await hypervisor.dropBitmap(vmId, bitmap);
   await hypervisor.startBitmap(vmId, replication.targets(), bitmap);
@@ -34,7 +46,7 @@ export async function beginCopy(replication: Replication, mode: 'empty' | 'compa
   replication.update({
     bitmap,
     copy: { mode, since: null, disk: 0, offset: 0, blocksCompared: 0, blocksDifferent: 0 },
-    ...after(replication.record, mode === 'empty' ? 'copy-begun' : 'compare-begun'),
+    ...(mode === 'empty' ? after(replication.record, 'copy-begun') : {}),
   });
 }
 

@@ -113,8 +113,7 @@ async function settle(replication: Replication, signal: AbortSignal): Promise<vo
   if (!samePosition(received, position)) {
     const text = `${peer} stands at log ${received.sequence}, expected ${position.sequence}: comparing both sides`;
     event('warning', 'comparing', text);
-    replication.update({ position: received });
-    await beginCopy(replication, 'compare');
+    await beginCopy(replication, 'compare', received);
   } else if (!tracked) {
     // A copy onto empty disks that lost its bitmap may have sent blocks that have become zeros since: compare too.
     const untouched = bitmap === null && copy === null && state === 'ReadyForInitialReplication';

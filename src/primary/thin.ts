@@ -61,7 +61,9 @@ async function thinnerOf(
   const { outbox, outboxLimit, now, log } = replication.services;
   const header = { ...captured.header, logId: randomBytes(16).toString('hex'), created: now() };
   const path = outbox.path(header.logId);
-  const most = Math.min(captured.written * WORTH, await outboxLimit());
+  // For a while both lie in the outbox.
+  const most = Math.min(captured.written * WORTH, (await outboxLimit()) - captured.written);
+  if (most <= 0) return undefined;
   let footer: LogFooter | null;
   try {
     footer = await writeThinner(replication, { from: captured.path, to: path, header, most }, signal);

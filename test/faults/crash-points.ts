@@ -62,7 +62,7 @@ export const IN_THINNING = ['thin:asked', 'thin:written', 'thin:recorded'] as co
 export const IN_AN_UNCHANGED_CYCLE = ['cycle:unchanged'] as const;
 
 /** In copying whole disks, slice by slice. */
-export const IN_A_COPY = ['copy:tracked', 'slice:opened', 'slice:acknowledged'] as const;
+export const IN_A_COPY = ['copy:untracked', 'copy:tracked', 'slice:opened', 'slice:acknowledged'] as const;
 
 /** In the plan of an action: their names are the plan's kind, where it says so the step, and these. */
 export const IN_A_PLAN = {

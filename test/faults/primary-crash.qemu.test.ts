@@ -31,6 +31,22 @@ void test('a daemon that is killed in the initial copy goes on with it, without 
   }
 });
 
+void test('a daemon that is killed in a comparison begins or goes on with it, and overlooks no change', async (t) => {
+  const vm = await startReplication(t, { changes: 10 });
+  await vm.replicated('a');
+  for (const [i, crash] of IN_A_COPY.entries()) {
+    await vm.hosts.a.services.primaries.stop(vm.id);
+    await vm.vms.change('a', 6); // nobody will know of it any more
+    const { vmId, bitmap } = vm.record('a');
+    await vm.vms.hypervisors.a.dropBitmap(vmId, bitmap!);
+    await vm.crashAt(crash, { kind: 'replicate', primary: 'a' });
+    await vm.replicated('a');
+    await vm.checkBitmaps('a');
+    assert.ok(vm.count('a', 'comparing') > i, `${crash}: nothing was compared`);
+  }
+  await vm.checkAllPoints('b');
+});
+
 void test('a daemon that is killed while it makes a log thinner goes on after it, without a comparison', async (t) => {
   const vm = await startReplication(t, { changes: 3 });
   await vm.replicated('a');

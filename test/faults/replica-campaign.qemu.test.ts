@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { replicaCampaign } from './replica-campaign.ts';
 import { newSeed } from './replica-primary.ts';
 
-/** A sample of test/soak/replica-points.ts. */
+/** A sample of test/soak/points.ts. */
 void test('random points read as the primary was, while logs are applied, points retired and undo logs merged', async (t) => {
   const seed = newSeed();
   t.diagnostic(`SEED=${seed}`);

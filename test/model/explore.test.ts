@@ -29,6 +29,7 @@ const BUDGETS: readonly Partial<Budget>[] = [
   { planned: 1, errors: 1 },
   { planned: 1, interruptions: 1 },
   { writes: 2, crashes: 1, messages: 1 },
+  { writes: 2, crashes: 1, powerLosses: 1 },
   { failovers: 1, lease: 1 },
   { planned: 1, cuts: 1, lease: 1 },
 ];
