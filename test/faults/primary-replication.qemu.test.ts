@@ -72,11 +72,11 @@ void test('a VM that is off is replicated, costs no job while it stays off, and 
   for (let i = 0; i < 3; i++) await vm.replicated('a');
   assert.equal(points, 0, 'a VM that stays off costs no job');
   // Between two looks it ran and was shut down again.
-  await a.start(VM);
+  await startAgain(vm.vms);
   await vm.vms.change('a', 5);
   await a.shutdown(VM, 1000);
   await vm.replicated('a');
-  await a.start(VM);
+  await startAgain(vm.vms);
   await vm.vms.change('a', 5);
   await vm.replicated('a');
   assert.equal(vm.count('a', 'comparing'), 0);
