@@ -18,6 +18,7 @@ import { stepDown } from './fence.ts';
 import { forgetStopped, grantLease } from './lease.ts';
 import { move, recordOf, update, type FailoverServices } from './services.ts';
 import { startAgain } from './starting.ts';
+import { prepareOf } from '../primary/prepare-of.ts';
 
 const argsSchema = z.object({
   start: z.boolean(),
@@ -145,19 +146,7 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
         }
         // A failover there that was taken back may have raised it already.
         const above = Math.max(epoch + 1, status.epoch);
-        await endpoint.prepare({
-          id: record.id,
-          vmId: record.vmId,
-          vmName: record.vmName,
-          definition: record.definition,
-          disks: record.disks.map(({ target, size }) => ({ target, size })),
-          epoch: above,
-          intervalSeconds: record.intervalSeconds,
-          history: record.history,
-          thin: record.thin ?? [],
-          leaseSeconds: record.leaseSeconds ?? 0,
-          base: 'continue',
-        });
+        await endpoint.prepare({ ...prepareOf(record), epoch: above, base: 'continue' });
         update(services, record.id, { epoch: above });
       },
     },

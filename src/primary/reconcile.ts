@@ -6,6 +6,7 @@ import { Failure } from '../model/failure.ts';
 import { samePosition } from '../model/relationship.ts';
 import { judgePeer } from '../model/role.ts';
 import { beginCopy } from './copy.ts';
+import { prepareOf } from './prepare-of.ts';
 import type { Replication } from './replication.ts';
 import type { LogFooter } from '../deltalog/header.ts';
 import type { Statistics } from '../store/store.ts';
@@ -15,7 +16,7 @@ import { sendLog, type SendProgress } from './send.ts';
 
 /** Throws `stale-epoch` when the role is lost; `unreachable` and the like as they come. */
 export async function reconcile(replication: Replication, signal: AbortSignal): Promise<void> {
-  const { hypervisor, endpoint, outbox } = replication.services;
+  const { hypervisor, endpoint, outbox, event } = replication.services;
   const { vmId } = replication.record;
   // A cycle that failed although its log was whole has left it being sent.
   replication.endSending();
@@ -29,6 +30,13 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
     throw new Failure('busy', `${replication.record.peer} is not ready yet to be the Replica server`);
   }
   if (judged === 'adopt') replication.update({ epoch: status.epoch });
+  // A replica that was restored from before a failover: it would refuse every log, and be the lower one in a failover of its own.
+  if (status.epoch < replication.record.epoch) {
+    const { peer, epoch } = replication.record;
+    const text = `${peer} stands at epoch ${status.epoch}, expected ${epoch}: it is told so, and both sides are compared`;
+    event('warning', 'replica-set-back', text);
+    await endpoint.prepare({ ...prepareOf(replication.record), base: 'continue' });
+  }
 
   // A log of an epoch that is over would be refused.
   const { inFlight, epoch, position } = replication.record;

@@ -67,3 +67,18 @@ void test('a restart of the daemon alone starts no VM that somebody has shut dow
   assert.equal((await vm.vms.hypervisors.a.getVm(VM)).state, 'off');
   assert.equal(vm.count('a', 'vm-started'), 0);
 });
+
+void test('a replica that was restored from before a failover is told the epoch, and compared', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  const { store, primaries } = vm.hosts.a.services;
+  await primaries.stop(vm.id);
+  // As if there had been failovers since the replica's state was saved.
+  store.putRelationship({ ...vm.record('a'), epoch: vm.record('a').epoch + 2 });
+  await vm.vms.change('a', 5);
+  primaries.start(vm.id);
+  await vm.replicated('a');
+  assert.equal(vm.count('a', 'replica-set-back'), 1);
+  assert.equal(vm.hosts.b.services.replicas.get(vm.id).status().epoch, vm.record('a').epoch);
+  await vm.checkAllPoints('b');
+});

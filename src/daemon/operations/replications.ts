@@ -9,6 +9,7 @@ import { findRelationship } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
 import type { DaemonServices } from '../services.ts';
 import { replicationView, type PeerAnswer } from '../views.ts';
+import { prepareOf } from '../../primary/prepare-of.ts';
 
 type ReplicationOperations = Pick<
   Operations,
@@ -233,24 +234,6 @@ type Settings = Pick<RelationshipRecord, 'intervalSeconds' | 'history' | 'thin' 
 /** Those of the settings that were given; the others stay. */
 function given(settings: { readonly [K in keyof Settings]?: Settings[K] | undefined }): Partial<Settings> {
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
-}
-
-/** What the peer has to know of a relationship. */
-function prepareOf(record: RelationshipRecord) {
-  const {
-    id,
-    vmId,
-    vmName,
-    definition,
-    epoch,
-    intervalSeconds,
-    history,
-    thin = [],
-    autostart,
-    leaseSeconds = 0,
-  } = record;
-  const disks = record.disks.map(({ target, size }) => ({ target, size }));
-  return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history, thin, autostart, leaseSeconds };
 }
 
 /**
