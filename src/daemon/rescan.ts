@@ -98,7 +98,7 @@ async function rebuild(services: DaemonServices, replica: Replica): Promise<void
 
 /** What the directory says; what only the database knew (statistics, when it began) begins anew. */
 function recordFrom(services: DaemonServices, replica: Replica, peer: string, definition: string): RelationshipRecord {
-  const { id, vmId, vmName, disks, epoch, intervalSeconds, history, thin, applied } = replica.record;
+  const { id, vmId, vmName, disks, epoch, intervalSeconds, history, thin, leaseSeconds, applied } = replica.record;
   return {
     id,
     vmId,
@@ -110,6 +110,7 @@ function recordFrom(services: DaemonServices, replica: Replica, peer: string, de
     intervalSeconds,
     history,
     thin,
+    leaseSeconds,
     disks,
     definition,
     autostart: false,

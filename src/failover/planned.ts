@@ -208,6 +208,7 @@ async function becomeReplica(services: FailoverServices, plan: Plan): Promise<vo
       intervalSeconds: record.intervalSeconds,
       history: record.history,
       thin: record.thin ?? [],
+      leaseSeconds: record.leaseSeconds ?? 0,
       peer: rememberPeer(services.store, record.peer),
       position: record.position,
       latest: { sequence, epoch: record.position.epoch, instant, confirmed: instant, kind: 'planned' },

@@ -31,6 +31,7 @@ export interface NewReplica extends Pick<
 > {
   readonly thin?: readonly ThinningRule[];
   readonly peer?: ReplicaPeer | null;
+  readonly leaseSeconds?: number;
   readonly disks: readonly NewDisk[];
   /** What the disks hold now is called so; the first log follows it. */
   readonly position: Position;
@@ -40,13 +41,14 @@ export interface NewReplica extends Pick<
 
 /** Durable when it resolves. Failures: `already-exists`, `disk-unsupported` (a given image of another size), `no-space`. */
 export async function createReplica(directory: string, replica: NewReplica): Promise<void> {
-  const { position, latest = null, thin = [], peer = null, ...settings } = replica;
+  const { position, latest = null, thin = [], peer = null, leaseSeconds = 0, ...settings } = replica;
   const layout = new ReplicaLayout(directory);
   const disks = replica.disks.map(({ target, size, path }) => ({ target, size, path: path ?? layout.disk(target) }));
   const record = {
     ...settings,
     peer,
     thin: [...thin],
+    leaseSeconds,
     disks,
     start: position,
     applied: position,

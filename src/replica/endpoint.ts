@@ -128,9 +128,10 @@ export class LocalEndpoint implements ReplicaEndpoint {
     const { base, start } = request;
     if (base === 'continue') return this.#replicas.get(request.id); // says why there is none
     if (start === undefined) throw new Failure('bad-request', `start: ${base} needs a position to count from`);
-    const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [] } = request;
+    const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [], leaseSeconds = 0 } = request;
     const peer = this.#peer();
-    const settings = { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin, peer, position: start };
+    const about = { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin, leaseSeconds };
+    const settings = { ...about, peer, position: start };
     if (base === 'empty') {
       if (this.#host.primaryStatus(id) !== undefined) {
         throw new Failure('wrong-role', `this host is the primary of relationship ${id}`);
@@ -172,7 +173,9 @@ export class LocalEndpoint implements ReplicaEndpoint {
     }
     this.#requireRole(request, undefined);
     await replica.raiseEpoch(epoch);
-    await replica.setSettings({ vmName, definition, intervalSeconds, history, thin: [...thin], peer: this.#peer() });
+    const { leaseSeconds = record.leaseSeconds } = request;
+    const settings = { vmName, definition, intervalSeconds, history, thin: [...thin], leaseSeconds };
+    await replica.setSettings({ ...settings, peer: this.#peer() });
     return replica;
   }
 

@@ -40,6 +40,8 @@ const recordSchema = z.strictObject({
     .array(z.strictObject({ everySeconds: z.number().int().min(1), count: z.number().int().min(1).max(10_000) }))
     .max(16)
     .default([]),
+  /** `fence: lease`: a failover waits until the primary's lease of so many seconds is surely over. 0: none. */
+  leaseSeconds: z.number().int().min(0).default(0),
   /** Position from which the primary began to count. */
   start: positionSchema,
   /** The state that the disks hold. */

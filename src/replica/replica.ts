@@ -45,7 +45,7 @@ export interface ReplicaOptions {
 
 export type ReplicaSettings = Pick<
   ReplicaRecord,
-  'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin' | 'peer'
+  'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin' | 'leaseSeconds' | 'peer'
 >;
 
 export class Replica {

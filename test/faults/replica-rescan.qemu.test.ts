@@ -52,6 +52,9 @@ void test('a lost state database is rebuilt from the replica directories, and cy
   const seed = newSeed();
   t.diagnostic(`SEED=${seed}`);
   const vm = await start(seed);
+  const { store, replicas } = hosts!.b.services;
+  await replicas.get(vm.id).setSettings({ leaseSeconds: 60 });
+  store.putRelationship({ ...vm.record('b'), leaseSeconds: 60 });
   const before = vm.record('b');
   const points = hosts!.b.services.replicas.get(vm.id).points().length;
   await restart(vm, async () => {
