@@ -3,6 +3,7 @@
  * frames, is `good`: where sending goes on. Closed, it holds no more than that. A crash may leave a torn end, which is cut off.
  */
 import { open, type FileHandle } from 'node:fs/promises';
+import { writeAll } from '../lib/write-all.ts';
 import { Failure } from '../model/failure.ts';
 import { LogParser } from './parser.ts';
 import { resumeParser } from './reader.ts';
@@ -43,12 +44,7 @@ export class Part {
 
   /** Writes bytes behind those before. The parser has seen them. */
   async write(bytes: readonly Buffer[]): Promise<void> {
-    let left = bytes;
-    while (left.length > 0) {
-      const { bytesWritten } = await this.#file.writev(left, this.#written);
-      this.#written += bytesWritten;
-      left = after(left, bytesWritten);
-    }
+    await writeAll(this.#file, bytes, this.#written, (count) => (this.#written += count));
     if (this.#written - this.#synced >= SYNC_EVERY) await this.#syncMeanwhile();
   }
 
@@ -93,13 +89,4 @@ async function openOrCreate(path: string): Promise<FileHandle> {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     return await open(path, 'wx+', 0o600);
   }
-}
-
-/** What is left of `buffers` after their first `count` bytes: a write may be cut short. */
-function after(buffers: readonly Buffer[], count: number): readonly Buffer[] {
-  let left = count;
-  let i = 0;
-  while (i < buffers.length && left >= buffers[i]!.length) left -= buffers[i++]!.length;
-  if (left === 0) return buffers.slice(i);
-  return [buffers[i]!.subarray(left), ...buffers.slice(i + 1)];
 }

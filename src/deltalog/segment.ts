@@ -5,7 +5,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { Codec, encodeFrameHead, FrameKind } from './frame.ts';
 import { Packer } from './pack.ts';
-import { writeAll } from './write-all.ts';
+import { writeAll } from '../lib/write-all.ts';
 
 /** Plain bytes up to this many are copied, so that small frames go to the file together. */
 const COPIED = 128 * 1024;

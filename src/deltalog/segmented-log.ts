@@ -7,7 +7,7 @@ import { Contents } from './ending.ts';
 import { encodeHeader, type LogFooter, type LogHeader } from './header.ts';
 import { Place, type WrittenSegment } from './segment.ts';
 import type { Position } from '../model/relationship.ts';
-import { writeAll } from './write-all.ts';
+import { writeAll } from '../lib/write-all.ts';
 
 export class SegmentedLog {
   readonly path: string;

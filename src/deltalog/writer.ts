@@ -8,7 +8,7 @@ import { Contents } from './ending.ts';
 import { Codec, encodeFrameHead, FrameKind, type FrameHead } from './frame.ts';
 import { encodeHeader, type LogFooter, type LogHeader } from './header.ts';
 import { Packer } from './pack.ts';
-import { writeAll } from './write-all.ts';
+import { writeAll } from '../lib/write-all.ts';
 
 export { INDEX_ENTRY_SIZE, indexEntry, TRAILER_MAGIC, TRAILER_SIZE } from './ending.ts';
 

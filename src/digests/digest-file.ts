@@ -17,6 +17,7 @@ import { dirname } from 'node:path';
 import { z } from 'zod';
 import { syncDirectory } from '../lib/atomic-file.ts';
 import { DIGEST_SIZE, digest, digestOf } from '../lib/digest.ts';
+import { writeAll } from '../lib/write-all.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import { DigestPages, PAGE, UNKNOWN, type BlockRange, type DigestRun } from './digest-pages.ts';
 
@@ -94,7 +95,7 @@ export class DigestFile<A> {
     const page = Buffer.alloc(PAGE);
     page.write(JSON.stringify({ format: FORMAT, id: this.id, size: this.#size, about }), DIGEST_SIZE, 'utf8');
     digestOf(page.subarray(DIGEST_SIZE)).copy(page);
-    await this.#file.write(page, 0, PAGE, 0);
+    await writeAll(this.#file, [page], 0);
     this.#about = about;
   }
 

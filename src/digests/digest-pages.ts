@@ -1,6 +1,7 @@
 /** The pages of a digest file (digest-file.ts): each is checked by itself and stands for PAGE_ENTRIES blocks of the disk. */
 import type { FileHandle } from 'node:fs/promises';
 import { DIGEST_SIZE, digestOf } from '../lib/digest.ts';
+import { writeAll } from '../lib/write-all.ts';
 
 export const PAGE = 4096;
 export const PAGE_ENTRIES = PAGE / DIGEST_SIZE - 1;
@@ -111,11 +112,8 @@ export class DigestPages {
       this.#checksum(number * SPAN + inSpan, page).copy(page);
     }
     const first = Math.min(...touched);
-    const end = (Math.max(...touched) + 1) * PAGE;
-    for (let at = first * PAGE; at < end;) {
-      const { bytesWritten } = await this.#file.write(bytes, at, end - at, placeOf(number * SPAN) + at);
-      at += bytesWritten;
-    }
+    const changed = bytes.subarray(first * PAGE, (Math.max(...touched) + 1) * PAGE);
+    await writeAll(this.#file, [changed], placeOf(number * SPAN + first));
     this.#onStored();
   }
 

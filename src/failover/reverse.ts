@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { positionSchema } from '../deltalog/header.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
+import { prepareOf } from '../primary/prepare-of.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
 import { COMPLETE_STEPS } from './complete.ts';
 import { mayRun } from './lease.ts';
@@ -46,17 +47,7 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
         if (!(await mayRun(services, record))) throw new Failure('busy', `${record.peer} grants no lease`);
         const endpoint = services.peer(record.peer);
         const prepared = endpoint.prepare({
-          id: record.id,
-          vmId: record.vmId,
-          vmName: record.vmName,
-          definition: record.definition,
-          disks: record.disks.map(({ target, size }) => ({ target, size })),
-          epoch: record.epoch,
-          intervalSeconds: record.intervalSeconds,
-          history: record.history,
-          thin: record.thin ?? [],
-          leaseSeconds: record.leaseSeconds ?? 0,
-          autostart: record.autostart,
+          ...prepareOf(record),
           base: 'compare',
           start: argsSchema.parse(plan.args).start,
         });

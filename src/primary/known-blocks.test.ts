@@ -61,7 +61,7 @@ async function knownCount(known: KnownBlocks, position: Position, epoch = 1): Pr
   return Array.from({ length: BLOCKS }, (_, i) => found.subarray(i * 16, i * 16 + 16)).filter(isKnown).length;
 }
 
-type Write = (this: FileHandle, bytes: Buffer, at: number, length: number, position: number) => Promise<unknown>;
+type Write = (this: FileHandle, buffers: readonly Buffer[], position: number) => Promise<unknown>;
 
 /** Lets the process "die" at a chosen write into a file: that one and later ones never happen, and nobody hears of it. */
 class Deaths {
@@ -72,12 +72,12 @@ class Deaths {
   static async install(t: TestContext): Promise<Deaths> {
     const deaths = new Deaths();
     const any = await open(join(directory, 'any'), 'w');
-    const prototype = Object.getPrototypeOf(any) as { write: Write };
+    const prototype = Object.getPrototypeOf(any) as { writev: Write };
     await any.close();
-    const { write } = prototype;
-    t.mock.method(prototype, 'write', async function (this: FileHandle, ...args: Parameters<Write>) {
+    const { writev } = prototype;
+    t.mock.method(prototype, 'writev', async function (this: FileHandle, ...args: Parameters<Write>) {
       deaths.#handles.add(this);
-      if (--deaths.#left >= 0) return await write.apply(this, args);
+      if (--deaths.#left >= 0) return await writev.apply(this, args);
       deaths.#died.resolve('died');
       return await new Promise<never>(() => undefined);
     });

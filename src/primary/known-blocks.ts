@@ -15,6 +15,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { positionSchema } from '../deltalog/header.ts';
 import { DigestFile, type Subject } from '../digests/digest-file.ts';
 import { bootId } from '../lib/boot-clock.ts';
 import { crashPoint } from '../lib/crash-point.ts';
@@ -22,8 +23,6 @@ import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
 import { samePosition, type Position, type ReplicatedDisk } from '../model/relationship.ts';
 import { rangesOf, runsOf, type Learned } from './learned.ts';
-
-const positionSchema = z.strictObject({ epoch: z.number(), sequence: z.number(), state: z.string() });
 
 const aboutSchema = z.strictObject({
   /** The machine's boot in which it is written; null: synced and closed. */

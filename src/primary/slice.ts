@@ -59,14 +59,11 @@ export async function captureSlice(
   let sending: Slice['sending'];
   // Onto empty disks everything is new.
   const thins = copy.mode !== 'empty' && isWorthThinning(replication, bytes, bytes);
+  const level = PackingLevel.of(replication, { bytes, thins, patienceMs: PATIENCE_MS });
   const onGrown = () => {
     replication.activity.logBytes = log.written;
     // In comparing it isn't known before whether there is anything to send.
     if (!thins) sending ??= startSending(replication, log, AbortSignal.any([signal, given.signal]));
-  };
-  const level = PackingLevel.of(replication, { bytes, thins, patienceMs: PATIENCE_MS });
-  const grown = () => {
-    onGrown();
     level.look(log.written);
   };
   try {
@@ -80,7 +77,7 @@ export async function captureSlice(
       const items =
         theirs === undefined ? slice.upTo(most, size, extents) : slice.comparing(most, size, extents, theirs, log);
       const pace = (work: Work) => replication.pace.take(work, replication.readLimit);
-      const options = { lanes, bytes, level: level.shared, known, signal: held, pace, onGrown: grown };
+      const options = { lanes, bytes, level: level.shared, known, signal: held, pace, onGrown };
       found = await reader.pack(items, log, options);
     }
     const progress: CopyProgress = {

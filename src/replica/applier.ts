@@ -169,7 +169,7 @@ export class Applier {
     const { makes, logId, bytes, path } = received;
     const undo = await this.#undo(received);
     const { apply } = await engine.connections();
-    const changed = await applyLog({ lanes, path, verified: false, disks: await engine.addresses(), undo });
+    const changed = await applyLog({ lanes, path, disks: await engine.addresses(), undo });
     const ends = await Promise.allSettled([...apply.map((client) => client.flush()), digests.note(changed)]);
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
     crashPoint('replica:flushed');

@@ -19,8 +19,6 @@ export interface LogToApply {
   readonly lanes: Lanes;
   /** Path of the received log. */
   readonly path: string;
-  /** Its frames have been verified by this process. */
-  readonly verified: boolean;
   /** The disks as the storage daemon exports them, by index. */
   readonly disks: readonly NbdAddress[];
   /** The undo log to be made first, and who takes it in before a disk is written; undefined: none, or it is there. */
@@ -28,7 +26,7 @@ export interface LogToApply {
 }
 
 /** Gives the digests of all blocks that were written, by disk. The disks aren't flushed. */
-export async function applyLog({ lanes, path, verified, disks, undo }: LogToApply): Promise<DigestRun[][]> {
+export async function applyLog({ lanes, path, disks, undo }: LogToApply): Promise<DigestRun[][]> {
   const count = Math.min(lanes.count, await worth(path));
   const draft = undo === undefined ? undefined : await UndoDraft.begin(undo.request);
   let final = false;
@@ -38,7 +36,7 @@ export async function applyLog({ lanes, path, verified, disks, undo }: LogToAppl
     await undo!.publish(log);
   });
   const written = new Meeting<undefined>(count, async () => crashPoint('replica:written'));
-  const share: Share = { log: path, verified, disks, undo: draft?.target ?? null, taken: new SharedArrayBuffer(4) };
+  const share: Share = { log: path, disks, undo: draft?.target ?? null, taken: new SharedArrayBuffer(4) };
   const stop = new AbortController();
   const onAsked = (question: unknown): Promise<void> => {
     const arrival = question as Arrival;

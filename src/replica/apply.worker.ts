@@ -39,8 +39,8 @@ export async function applyShare(share: Share, context: LaneContext): Promise<Sh
   const reader = await LogReader.open(share.log);
   try {
     const items = taken(itemsOf(await reader.index()), share.taken);
-    const own = share.undo === null ? toItems(items) : await undo(share, share.undo, reader, items, client, context);
-    const digests = await write(share, reader, own, client, context);
+    const own = share.undo === null ? toItems(items) : await undo(share.undo, reader, items, client, context);
+    const digests = await write(reader, own, client, context);
     const written: Arrival = { at: 'written' };
     await context.ask(written);
     for (const [disk, seen] of digests) {
@@ -67,7 +67,6 @@ function* toItems(items: Iterable<Item>): Generator<Own, void, undefined> {
 }
 
 async function undo(
-  share: Share,
   { path, place }: NonNullable<Share['undo']>,
   reader: LogReader,
   items: Iterable<Item>,
@@ -87,7 +86,7 @@ async function undo(
         own.push({ item });
         continue;
       }
-      const contents = await ItemContents.read(reader, item, { keep, verified: share.verified });
+      const contents = await ItemContents.read(reader, item, { keep, verified: false });
       const toWrite = await images.record(item, await client(item.disk), (part) => contents.of(part));
       compared += totalLength(item.parts);
       unchanged += totalLength(item.parts) - totalLength(toWrite);
@@ -103,7 +102,6 @@ async function undo(
 }
 
 async function write(
-  share: Share,
   reader: LogReader,
   own: Iterable<Own>,
   client: (disk: number) => Promise<NbdClient>,
@@ -116,7 +114,7 @@ async function write(
     let seen = digests.get(item.disk);
     if (seen === undefined) digests.set(item.disk, (seen = new LogDigests(disk.size)));
     // Frames that were looked at for the undo log have been verified by that.
-    const verified = share.verified || toWrite !== undefined;
+    const verified = toWrite !== undefined;
     const bytes = contents ?? (await ItemContents.read(reader, item, { keep: false, verified }));
     const half = item.parts.length >> 1;
     await writeItem({ ...item, parts: item.parts.slice(0, half) }, bytes, toWrite, disk, seen);

@@ -16,8 +16,6 @@ export const ITEM_BYTES = 16 * 1024 * 1024;
 export interface Share {
   /** Path of the received log. */
   readonly log: string;
-  /** Its frames have been verified by this process. */
-  readonly verified: boolean;
   /** The replica's disks as the storage daemon exports them, by index. */
   readonly disks: readonly NbdAddress[];
   /** The undo log that is being made: its file and the place where the next segment goes. Null where none is made. */

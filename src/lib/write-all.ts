@@ -1,12 +1,21 @@
 import type { FileHandle } from 'node:fs/promises';
 
-/** Writes all of the buffers, one after the other, from `position` on: a write may be cut short. */
-export async function writeAll(file: FileHandle, buffers: readonly Buffer[], position: number): Promise<void> {
+/**
+ * Writes all of the buffers, one after the other, from `position` on: a write may be cut short.
+ * @param onWritten told of each part that is in the file, bytes: also when a later one fails.
+ */
+export async function writeAll(
+  file: FileHandle,
+  buffers: readonly Buffer[],
+  position: number,
+  onWritten: (bytes: number) => void = () => undefined,
+): Promise<void> {
   let left = buffers;
   let at = position;
   while (left.length > 0) {
     const { bytesWritten } = await file.writev(left, at);
     at += bytesWritten;
+    onWritten(bytesWritten);
     left = after(left, bytesWritten);
   }
 }
