@@ -260,13 +260,13 @@ export class Pair {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  /** Asks often at first, then less: 3 % exact, and cheap. */
+  /** Asks often at first, then less: 4 % exact, and cheap. */
   async until(what: string, holds: () => Promise<boolean>): Promise<void> {
     const started = performance.now();
     while (!(await holds())) {
       const waited = performance.now() - started;
       if (waited > PATIENCE_MS) throw new Failure('timeout', `${what} did not come in ${PATIENCE_MS / 1000} s`);
-      await sleep(Math.max(5, waited / 33));
+      await sleep(Math.max(10, waited / 25));
     }
   }
 }

@@ -21,6 +21,7 @@ import { unplannedFailover } from '../failover/unplanned.ts';
 import { Journal } from '../journal/journal.ts';
 import { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
+import { LEVELS } from '../model/compression.ts';
 import { runsHere } from '../model/role.ts';
 import { Turns } from '../lib/turns.ts';
 import { VERSION } from '../lib/version.ts';
@@ -99,6 +100,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     directory: config.replicaDirectory,
     runDirectory: join(config.runDirectory, 'replicas'),
     lanes,
+    ...(config.compression === 'none' ? { undoLevel: LEVELS.plain } : {}),
     log,
   });
   const services: FailoverServices = {

@@ -2,6 +2,7 @@
  * Reads a finished delta log from its file: its index at once, its frames by place.
  */
 import { open, type FileHandle } from 'node:fs/promises';
+import type { Arena } from '../lib/arena.ts';
 import { Failure } from '../model/failure.ts';
 import {
   checkFrameSense,
@@ -121,15 +122,16 @@ export class LogReader {
   /**
    * Data frames as they are stored, read in as few goes as their places allow.
    * @param verified they have been verified by this process since they were written: it isn't done again.
+   * @param arena gives the memory in which they lie.
    */
-  async batch(entries: readonly FrameEntry[], verified: boolean): Promise<StoredFrame[]> {
+  async batch(entries: readonly FrameEntry[], verified: boolean, arena: Arena): Promise<StoredFrame[]> {
     const out: StoredFrame[] = [];
     for (let i = 0; i < entries.length;) {
       const from = entries[i]!.at;
       let end = endOf(entries[i]!);
       const first = i++;
       while (i < entries.length && entries[i]!.at >= end && entries[i]!.at - end <= NEAR) end = endOf(entries[i++]!);
-      const bytes = await readExactly(this.#file, from, end - from, this.path);
+      const bytes = await readInto(this.#file, from, arena.take(end - from), this.path);
       for (const entry of entries.slice(first, i)) {
         out.push(this.#frameIn(bytes.subarray(entry.at - from, endOf(entry) - from), entry, verified));
       }
@@ -161,10 +163,13 @@ function endOf({ at, stored }: FrameEntry): number {
   return at + FRAME_HEAD_SIZE + stored;
 }
 
-/** The disk bytes of a data frame's payload. Throws `bad-log` when they don't come out as long as the head says. */
-export function unpack(head: FrameHead, payload: Buffer): Buffer {
+/**
+ * The disk bytes of a data frame's payload. Throws `bad-log` when they don't come out as long as the head says.
+ * @param arena gives memory for what isn't stored as it is.
+ */
+export function unpack(head: FrameHead, payload: Buffer, arena?: Arena): Buffer {
   if (head.codec === Codec.none) return payload;
-  const data = unpackFrame(payload, head.length);
+  const data = unpackFrame(payload, head.length, arena);
   if (data === undefined) {
     throw new Failure('bad-log', `frame at disk ${head.disk}+${head.offset} does not unpack to ${head.length} bytes`);
   }
@@ -180,10 +185,13 @@ async function readFrame(file: FileHandle, at: number, path: string): Promise<{ 
 }
 
 async function readExactly(file: FileHandle, at: number, length: number, path: string): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafe(length);
+  return await readInto(file, at, Buffer.allocUnsafe(length), path);
+}
+
+async function readInto(file: FileHandle, at: number, buffer: Buffer, path: string): Promise<Buffer> {
   let done = 0;
-  while (done < length) {
-    const { bytesRead } = await file.read(buffer, done, length - done, at + done);
+  while (done < buffer.length) {
+    const { bytesRead } = await file.read(buffer, done, buffer.length - done, at + done);
     if (bytesRead === 0) throw new Failure('bad-log', `${path}: ends at ${at + done}, where more was expected`);
     done += bytesRead;
   }

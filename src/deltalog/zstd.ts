@@ -11,6 +11,7 @@ import {
   zstdCompressSync,
   zstdDecompressSync,
 } from 'node:zlib';
+import type { Arena } from '../lib/arena.ts';
 import { Failure } from '../model/failure.ts';
 
 /** What Node's public calls need of room beyond the data, so that they don't join several pieces. */
@@ -93,11 +94,14 @@ export function packInto(data: Buffer, level: number, room: Buffer): Buffer {
   return room.subarray(0, filled);
 }
 
-/** One zstd frame of exactly `length` bytes, into memory of its own; undefined where it isn't that. */
-export function unpackFrame(packed: Buffer, length: number): Buffer | undefined {
-  // Room for one byte more, so that a frame of more bytes shows.
+/**
+ * One zstd frame of exactly `length` bytes; undefined where it isn't that.
+ * @param arena gives the memory; left out: memory of its own.
+ */
+export function unpackFrame(packed: Buffer, length: number, arena?: Arena): Buffer | undefined {
   if (!bound) return unpackByPublicCall(packed, length);
-  const output = Buffer.allocUnsafeSlow(length + 1);
+  // Room for one byte more, so that a frame of more bytes shows.
+  const output = arena?.take(length + 1) ?? Buffer.allocUnsafeSlow(length + 1);
   // A frame that lacks its end behind its last byte leaves a context that still waits for it.
   for (const fresh of unpacker === undefined ? [true] : [false, true]) {
     if (fresh) unpacker = new Context(createZstdDecompress() as unknown as Stream);

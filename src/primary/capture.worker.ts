@@ -7,14 +7,13 @@ import { crashPoint } from '../lib/crash-point.ts';
 import { DIGEST_SIZE } from '../lib/digest.ts';
 import type { Extent } from '../model/extent.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
-import { readPieces, type Piece } from '../qemu/disk.ts';
+import { readPieces, type Piece, type ReadOptions } from '../qemu/disk.ts';
 import { NbdClient, type NbdAddress } from '../qemu/nbd/client.ts';
 import { differencesOf, LONG_ZEROS } from './differences.ts';
 import type { KnownPages } from './known-blocks.ts';
 import { Learning, type Learned } from './learned.ts';
 import { READ_BYTES, type Theirs, type Work } from './work.ts';
 
-const READ = { pieceSize: READ_BYTES, inFlight: 4, reuseMemory: true };
 /** Gathered bytes go to the file in pieces of about this size. */
 const SEGMENT = 1024 * 1024;
 
@@ -68,6 +67,7 @@ class CaptureLane {
   readonly #place: Place;
   readonly #level: Int32Array;
   readonly #segment = new Segment();
+  readonly #reading: ReadOptions = { pieceSize: READ_BYTES, inFlight: 4, memory: [] };
   readonly #clients: (NbdClient | undefined)[] = [];
   #writing: Promise<void> = Promise.resolve();
   readonly #known: (KnownDisk | undefined)[] = [];
@@ -91,7 +91,7 @@ class CaptureLane {
 
   async take({ disk, extents, theirs }: Work): Promise<void> {
     const client = (this.#clients[disk] ??= await NbdClient.connect(this.#input.exports[disk]!));
-    for await (const piece of readPieces(client, extents, READ)) {
+    for await (const piece of readPieces(client, extents, this.#reading)) {
       this.#context.signal.throwIfAborted();
       crashPoint('cycle:reading');
       for (const run of await this.#differing(disk, piece, client.size, theirs)) await this.#put(disk, piece, run);

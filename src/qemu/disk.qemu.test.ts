@@ -69,7 +69,11 @@ for (const reuseMemory of [false, true]) {
     const seen: { offset: number; length: number }[] = [];
     const memories = new Set<ArrayBufferLike>();
     let most = 0;
-    for await (const piece of readPieces(client, extents, { pieceSize, inFlight: 3, reuseMemory })) {
+    for await (const piece of readPieces(client, extents, {
+      pieceSize,
+      inFlight: 3,
+      ...(reuseMemory ? { memory: [] } : {}),
+    })) {
       seen.push({ offset: piece.offset, length: piece.length });
       most = Math.max(most, client.inFlight);
       if (piece.zero) continue;

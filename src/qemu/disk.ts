@@ -36,10 +36,10 @@ export interface ReadOptions {
   /** At most so many piece sizes of bytes are under way; default 4, the fastest on small machines. */
   readonly inFlight?: number;
   /**
-   * A piece's data is the taker's only until it asks for the next piece, then its memory is read into again: saves about
-   * half of the CPU time. Default false: the taker may keep it.
+   * Memory of earlier reads with the same piece size, empty at first. With it a piece's data is the taker's only until it asks for the next
+   * piece, then its memory is read into again: saves about half of the CPU time. Left out: the taker may keep it.
    */
-  readonly reuseMemory?: boolean;
+  readonly memory?: Buffer[];
 }
 
 /** Reads extents in order, keeping at most 32 requests under way. Leave the loop or see it to its end. */
@@ -48,10 +48,9 @@ export async function* readPieces(
   extents: Iterable<ChangedExtent>,
   options: ReadOptions = {},
 ): AsyncGenerator<Piece, void, undefined> {
-  const { pieceSize = 1024 * 1024, inFlight = 4, reuseMemory = false } = options;
+  const { pieceSize = 1024 * 1024, inFlight = 4, memory } = options;
   const window = pieceSize * inFlight;
   const source = cut(extents, pieceSize);
-  const free: Buffer[] = [];
   const queue: { piece: Promise<Piece>; bytes: number }[] = [];
   let underWay = 0;
   let next = source.next();
@@ -59,8 +58,8 @@ export async function* readPieces(
     while (queue.length > 0 || next.done !== true) {
       while (next.done !== true && queue.length < MAX_REQUESTS && (queue.length === 0 || underWay < window)) {
         const bytes = next.value.zero ? 0 : next.value.length;
-        const memory = reuseMemory && bytes > 0 ? (free.pop() ?? Buffer.allocUnsafeSlow(pieceSize)) : undefined;
-        const piece = read(client, next.value, memory);
+        const room = bytes === 0 ? NOTHING : memoryFor(bytes, pieceSize, memory);
+        const piece = read(client, next.value, room);
         piece.catch(() => undefined); // thrown when its turn comes
         queue.push({ piece, bytes });
         underWay += bytes;
@@ -70,7 +69,7 @@ export async function* readPieces(
       const piece = await first.piece;
       underWay -= first.bytes;
       yield piece;
-      if (reuseMemory && !piece.zero) free.push(Buffer.from(piece.data.buffer));
+      if (!piece.zero) memory?.push(Buffer.from(piece.data.buffer));
     }
   } finally {
     await Promise.allSettled(queue.map(({ piece }) => piece));
@@ -78,11 +77,17 @@ export async function* readPieces(
 }
 
 const MAX_REQUESTS = 32;
+const NOTHING = Buffer.alloc(0);
 
-async function read(client: NbdClient, extent: ChangedExtent, memory: Buffer | undefined): Promise<Piece> {
+function memoryFor(bytes: number, pieceSize: number, memory: Buffer[] | undefined): Buffer {
+  if (memory === undefined) return Buffer.allocUnsafe(bytes);
+  return memory.pop() ?? Buffer.allocUnsafeSlow(pieceSize);
+}
+
+async function read(client: NbdClient, extent: ChangedExtent, room: Buffer): Promise<Piece> {
   const { offset, length } = extent;
   if (extent.zero) return { offset, length, zero: true };
-  const data = memory?.subarray(0, length) ?? Buffer.allocUnsafe(length);
+  const data = room.subarray(0, length);
   await client.readInto(data, offset);
   return { offset, length, zero: false, data };
 }

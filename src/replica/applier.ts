@@ -34,6 +34,8 @@ export interface ApplierParts {
   readonly chain: UndoChain;
   readonly engine: DiskEngine;
   readonly lanes: Lanes;
+  /** zstd level of undo logs. */
+  readonly undoLevel: number;
   readonly digests: Digests;
   readonly views: Views;
   readonly merger: Merger;
@@ -183,7 +185,7 @@ export class Applier {
 
   /** The undo log that is to be made of a log; undefined where there is nothing to be made. */
   async #undo(received: ReceivedLog): Promise<LogToApply['undo']> {
-    const { layout, record, chain } = this.#parts;
+    const { layout, record, chain, undoLevel } = this.#parts;
     if (!this.#leadsBack() || chain.leadingFrom(received.makes) !== undefined) return undefined;
     const { id, disks, applied, latest } = record.value;
     const path = layout.undoLog(received.sequence);
@@ -193,6 +195,7 @@ export class Applier {
     if (final === undefined) {
       return {
         request: { path, relationship: id, disks, follows: received.makes, makes: applied, point: latest },
+        level: undoLevel,
         publish,
       };
     }

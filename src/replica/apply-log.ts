@@ -22,7 +22,9 @@ export interface LogToApply {
   /** The disks as the storage daemon exports them, by index. */
   readonly disks: readonly NbdAddress[];
   /** The undo log to be made first, and who takes it in before a disk is written; undefined: none, or it is there. */
-  readonly undo: { readonly request: UndoRequest; readonly publish: (undo: UndoLog) => Promise<void> } | undefined;
+  readonly undo:
+    | { readonly request: UndoRequest; readonly level: number; readonly publish: (undo: UndoLog) => Promise<void> }
+    | undefined;
 }
 
 /** Gives the digests of all blocks that were written, by disk. The disks aren't flushed. */
@@ -36,7 +38,12 @@ export async function applyLog({ lanes, path, disks, undo }: LogToApply): Promis
     await undo!.publish(log);
   });
   const written = new Meeting<undefined>(count, async () => crashPoint('replica:written'));
-  const share: Share = { log: path, disks, undo: draft?.target ?? null, taken: new SharedArrayBuffer(4) };
+  const share: Share = {
+    log: path,
+    disks,
+    undo: draft === undefined ? null : { ...draft.target, level: undo!.level },
+    taken: new SharedArrayBuffer(4),
+  };
   const stop = new AbortController();
   const onAsked = (question: unknown): Promise<void> => {
     const arrival = question as Arrival;

@@ -6,7 +6,7 @@ import { totalLength, type Extent } from '../model/extent.ts';
 import { NbdClient } from '../qemu/nbd/client.ts';
 import { BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
 import { BeforeImages } from './before-images.ts';
-import { ItemContents } from './contents.ts';
+import { ItemContents, ItemMemory } from './contents.ts';
 import { digestBlocks } from './digests.ts';
 import { LogDigests } from './log-digests.ts';
 import { itemsOf, type Arrival, type Item, type Share, type ShareDigests } from './log-share.ts';
@@ -67,14 +67,15 @@ function* toItems(items: Iterable<Item>): Generator<Own, void, undefined> {
 }
 
 async function undo(
-  { path, place }: NonNullable<Share['undo']>,
+  { path, place, level }: NonNullable<Share['undo']>,
   reader: LogReader,
   items: Iterable<Item>,
   client: (disk: number) => Promise<NbdClient>,
   context: LaneContext,
 ): Promise<Own[]> {
   const own: Own[] = [];
-  const images = await BeforeImages.open(path, place);
+  const memory = new ItemMemory();
+  const images = await BeforeImages.open(path, place, level);
   try {
     let compared = 0;
     let unchanged = 0;
@@ -86,7 +87,7 @@ async function undo(
         own.push({ item });
         continue;
       }
-      const contents = await ItemContents.read(reader, item, { keep, verified: false });
+      const contents = await ItemContents.read(reader, item, false, keep ? new ItemMemory() : memory);
       const toWrite = await images.record(item, await client(item.disk), (part) => contents.of(part));
       compared += totalLength(item.parts);
       unchanged += totalLength(item.parts) - totalLength(toWrite);
@@ -108,6 +109,7 @@ async function write(
   { signal }: LaneContext,
 ): Promise<Map<number, LogDigests>> {
   const digests = new Map<number, LogDigests>();
+  const memory = new ItemMemory();
   for (const { item, toWrite, contents } of own) {
     signal.throwIfAborted();
     const disk = await client(item.disk);
@@ -115,7 +117,7 @@ async function write(
     if (seen === undefined) digests.set(item.disk, (seen = new LogDigests(disk.size)));
     // Frames that were looked at for the undo log have been verified by that.
     const verified = toWrite !== undefined;
-    const bytes = contents ?? (await ItemContents.read(reader, item, { keep: false, verified }));
+    const bytes = contents ?? (await ItemContents.read(reader, item, verified, memory));
     const half = item.parts.length >> 1;
     await writeItem({ ...item, parts: item.parts.slice(0, half) }, bytes, toWrite, disk, seen);
     crashPoint('replica:writing');

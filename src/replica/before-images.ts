@@ -5,12 +5,11 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { Place, Segment, type WrittenSegment } from '../deltalog/segment.ts';
 import { classify, clip, pieces, union, type ChangedExtent, type Extent } from '../model/extent.ts';
-import { readPieces, type Piece } from '../qemu/disk.ts';
+import { readPieces, type Piece, type ReadOptions } from '../qemu/disk.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
 import { ALLOCATION, BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
 import { differences } from './difference.ts';
 import { isZero, type Item, type Part } from './log-share.ts';
-import { COMPRESSION } from './undo.ts';
 
 /** Bytes of disk in a frame of an undo log: what a 4 KiB read of a view has to unpack. */
 const UNDO_FRAME = 64 * 1024;
@@ -27,15 +26,19 @@ export class BeforeImages {
   readonly segments: WrittenSegment[] = [];
   readonly #file: FileHandle;
   readonly #place: Place;
+  readonly #level: number;
   readonly #segment = new Segment();
+  readonly #reading: ReadOptions = { memory: [] };
 
-  private constructor(file: FileHandle, place: Place) {
+  private constructor(file: FileHandle, place: Place, level: number) {
     this.#file = file;
     this.#place = place;
+    this.#level = level;
   }
 
-  static async open(path: string, place: SharedArrayBuffer): Promise<BeforeImages> {
-    return new BeforeImages(await open(path, 'r+'), new Place(place));
+  /** @param level zstd's, for what is recorded; 0: as it is. */
+  static async open(path: string, place: SharedArrayBuffer, level: number): Promise<BeforeImages> {
+    return new BeforeImages(await open(path, 'r+'), new Place(place), level);
   }
 
   /**
@@ -46,7 +49,7 @@ export class BeforeImages {
     const toWrite: Extent[] = [];
     const { disk, parts } = item;
     let next = 0;
-    for await (const piece of readPieces(client, await withHoles(client, union(parts)), { reuseMemory: true })) {
+    for await (const piece of readPieces(client, await withHoles(client, union(parts)), this.#reading)) {
       let held = false;
       for (; next < parts.length; next++) {
         const part = parts[next]!;
@@ -82,7 +85,7 @@ export class BeforeImages {
     let held = false;
     for (const { offset, length } of pieces([extent], UNDO_FRAME)) {
       const from = offset - piece.offset;
-      if (this.#segment.data(disk, offset, piece.data.subarray(from, from + length), COMPRESSION)) held = true;
+      if (this.#segment.data(disk, offset, piece.data.subarray(from, from + length), this.#level)) held = true;
     }
     return held;
   }

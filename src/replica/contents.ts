@@ -1,28 +1,36 @@
 /** What a log makes of the parts of an item: their bytes, unpacked as they are asked for. */
+import { Arena } from '../lib/arena.ts';
 import type { FrameEntry, LogReader, StoredFrame } from '../deltalog/reader.ts';
 import { unpack } from '../deltalog/reader.ts';
 import { isZero, type Item, type Part } from './log-share.ts';
 
+/** The memory of one item after the other. */
+export class ItemMemory {
+  readonly stored = new Arena();
+  readonly unpacked = new Arena();
+}
+
 export class ItemContents {
   readonly #stored: Map<FrameEntry, StoredFrame>;
   readonly #unpacked = new Map<FrameEntry, Buffer>();
-  readonly #keep: boolean;
+  readonly #memory: ItemMemory;
 
-  private constructor(stored: Map<FrameEntry, StoredFrame>, keep: boolean) {
+  private constructor(stored: Map<FrameEntry, StoredFrame>, memory: ItemMemory) {
     this.#stored = stored;
-    this.#keep = keep;
+    this.#memory = memory;
   }
 
-  /** @param options.keep unpacked bytes are kept, for a second look; else only the last frame's. */
-  static async read(
-    reader: LogReader,
-    item: Item,
-    options: { keep: boolean; verified: boolean },
-  ): Promise<ItemContents> {
+  /**
+   * @param verified its frames have been verified by this process.
+   * @param memory where all of it lies: nobody may need what was read into it before.
+   */
+  static async read(reader: LogReader, item: Item, verified: boolean, memory: ItemMemory): Promise<ItemContents> {
     const data = item.parts.filter((part) => !isZero(part)).map(({ frame }) => frame);
     const frames = [...new Set(data)].toSorted((a, b) => a.at - b.at);
-    const stored = await reader.batch(frames, options.verified);
-    return new ItemContents(new Map(frames.map((frame, i) => [frame, stored[i]!])), options.keep);
+    memory.stored.clear();
+    memory.unpacked.clear();
+    const stored = await reader.batch(frames, verified, memory.stored);
+    return new ItemContents(new Map(frames.map((frame, i) => [frame, stored[i]!])), memory);
   }
 
   /** The bytes of a part that holds data. Throws `bad-log` when they don't unpack. */
@@ -35,9 +43,7 @@ export class ItemContents {
     const there = this.#unpacked.get(frame);
     if (there !== undefined) return there;
     const { head, payload } = this.#stored.get(frame)!;
-    const data = unpack(head, payload);
-    if (this.#keep) this.#stored.delete(frame);
-    else this.#unpacked.clear();
+    const data = unpack(head, payload, this.#memory.unpacked);
     this.#unpacked.set(frame, data);
     return data;
   }

@@ -10,7 +10,7 @@ import type { NbdAddress } from '../qemu/nbd/client.ts';
 import { ExtentIndex } from './extent-index.ts';
 
 /** Bytes of disk in an item, about: enough to keep a lane busy, little enough to be held in memory. */
-export const ITEM_BYTES = 16 * 1024 * 1024;
+export const ITEM_BYTES = 8 * 1024 * 1024;
 
 /** What a lane is given to apply its share of a log. */
 export interface Share {
@@ -18,8 +18,8 @@ export interface Share {
   readonly log: string;
   /** The replica's disks as the storage daemon exports them, by index. */
   readonly disks: readonly NbdAddress[];
-  /** The undo log that is being made: its file and the place where the next segment goes. Null where none is made. */
-  readonly undo: { readonly path: string; readonly place: SharedArrayBuffer } | null;
+  /** The undo log that is being made: its file, the place where the next segment goes, and zstd's level, 0: as it is. Null where none is made. */
+  readonly undo: { readonly path: string; readonly place: SharedArrayBuffer; readonly level: number } | null;
   /** Items taken so far, 4 bytes. */
   readonly taken: SharedArrayBuffer;
 }

@@ -16,7 +16,7 @@ export async function pageDigestsOf({ address, salt, runs }: PagesToRead, contex
     let at = 0;
     // Holes are read, too: a question is about what was written.
     const extents: ChangedExtent[] = runs.map(({ offset, length }) => ({ offset, length, zero: false }));
-    for await (const piece of readPieces(client, extents, { reuseMemory: true })) {
+    for await (const piece of readPieces(client, extents, { memory: [] })) {
       context.signal.throwIfAborted();
       if (!piece.zero) at += pageDigests(salted, piece.data.subarray(0, piece.length)).copy(out, at);
     }

@@ -4,9 +4,7 @@
  * crash are in inbox.ts and applier.ts.
  */
 import { chmod, mkdir, rm } from 'node:fs/promises';
-import type { Lanes } from '../lanes/lanes.ts';
 import { Gate } from '../lib/gate.ts';
-import type { Log } from '../lib/log.ts';
 import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type RecoveryPoint } from '../model/relationship.ts';
 import type { LogName, PageQuestion } from '../protocol/endpoint.ts';
@@ -27,21 +25,10 @@ import { Merger } from './merger.ts';
 import { checkQuestion, readPageDigests } from './page-digests.ts';
 import { RecordFile, type ReplicaRecord } from './record.ts';
 import { roomFor } from './room.ts';
+import type { ReplicaOptions } from './options.ts';
 import { UndoChain } from './undo-chain.ts';
-import { recordSameState } from './undo.ts';
+import { COMPRESSION, recordSameState } from './undo.ts';
 import { Views, type SocketOwner, type View } from './views.ts';
-
-export interface ReplicaOptions {
-  /** `<replicas>/<relationship id>` */
-  readonly directory: string;
-  /** For sockets and pid files; short (sockets have at most 107 bytes), and reachable for QEMU's user. */
-  readonly runDirectory: string;
-  /** Where the bulk work is done. */
-  readonly lanes: Lanes;
-  readonly log: Log;
-  /** Told when applying fails, and null when it goes on. */
-  readonly onFailure?: (failure: Failure | null) => void;
-}
 
 export type ReplicaSettings = Pick<
   ReplicaRecord,
@@ -76,7 +63,7 @@ export class Replica {
     this.#inbox = inbox;
     this.#chain = chain;
     this.#confirmations = new Confirmations(record, inbox);
-    const { runDirectory, lanes, log } = options;
+    const { runDirectory, lanes, log, undoLevel = COMPRESSION } = options;
     this.#engine = new DiskEngine({ runDirectory, name: 'disks', disks: record.value.disks, log });
     if (record.value.frozen) this.#engine.forbid();
     this.#digests = new Digests({ layout: this.#layout, disks: record.value.disks, log });
@@ -102,6 +89,7 @@ export class Replica {
       chain,
       engine: this.#engine,
       lanes,
+      undoLevel,
       digests: this.#digests,
       views: this.#views,
       merger: this.#merger,

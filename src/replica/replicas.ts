@@ -15,6 +15,8 @@ export interface ReplicasOptions {
   readonly runDirectory: string;
   /** Where the bulk work is done. */
   readonly lanes: Lanes;
+  /** zstd level of undo logs, 0: as they are; 1 unless told. */
+  readonly undoLevel?: number;
   readonly log: Log;
   /** Told when a replica can't apply what it has received, and null when it goes on. */
   readonly onFailure?: (id: string, failure: Failure | null) => void;
@@ -102,11 +104,12 @@ export class Replicas {
   }
 
   #replicaOptions(id: string) {
-    const { directory, runDirectory, lanes, log, onFailure } = this.#options;
+    const { directory, runDirectory, lanes, undoLevel, log, onFailure } = this.#options;
     return {
       directory: join(directory, id),
       runDirectory: join(runDirectory, id),
       lanes,
+      ...(undoLevel === undefined ? {} : { undoLevel }),
       log: log.child({ replica: id }),
       onFailure: (failure: Failure | null) => onFailure?.(id, failure),
     };

@@ -13,7 +13,7 @@ import { crashPoint } from '../lib/crash-point.ts';
 import type { Position, RecoveryPoint, ReplicatedDisk } from '../model/relationship.ts';
 import type { UndoLog } from './undo-chain.ts';
 
-/** zstd level of undo logs. */
+/** zstd level of undo logs, unless this host is told to pack nothing. */
 export const COMPRESSION = 1;
 
 export interface UndoRequest {

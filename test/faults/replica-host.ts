@@ -9,7 +9,8 @@ import { DIGEST_BLOCK, DIGEST_BYTES } from '../../src/protocol/endpoint.ts';
 import type { NewReplica } from '../../src/replica/create.ts';
 import { blocksOf, isKnown } from '../../src/digests/digest-file.ts';
 import { closeImageDigests, openImageDigests } from '../../src/replica/image-digests.ts';
-import { Replica, type ReplicaOptions } from '../../src/replica/replica.ts';
+import type { ReplicaOptions } from '../../src/replica/options.ts';
+import { Replica } from '../../src/replica/replica.ts';
 import { difference, inPieces, readDisks, type MadeLog, START, type TestPrimary } from './replica-primary.ts';
 
 export interface Place {

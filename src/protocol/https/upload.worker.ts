@@ -36,8 +36,8 @@ export async function upload(input: UploadInput, context: LaneContext): Promise<
   const { id, log, offset, path } = input;
   const { signal } = context;
   const endpoint = new HttpsEndpoint(input.endpoint);
-  const body = async function* (): AsyncGenerator<Buffer> {
-    for await (const chunk of follow(path, offset, (have) => context.ask(have))) {
+  const body = async function* (reuse: boolean): AsyncGenerator<Buffer> {
+    for await (const chunk of follow(path, offset, (have) => context.ask(have), { reuse })) {
       yield chunk;
       context.tell(chunk.length);
     }
@@ -46,12 +46,12 @@ export async function upload(input: UploadInput, context: LaneContext): Promise<
     const roundTripMs = nowFound(input.link.roundTripMs, (await endpoint.hello(signal)).roundTripMs);
     const left = input.expected - offset;
     if (roundTripMs < LONG_WAY_MS || left < 2 * ENOUGH_EACH) {
-      const status = await endpoint.put(id, log, offset, body(), signal);
+      const status = await endpoint.put(id, log, offset, body(true), signal);
       return { status, link: { ...input.link, roundTripMs } };
     }
     const pace = new Pace(input.link.strands, left);
     const tickMs = Math.min(MAX_TICK_MS, Math.max(MIN_TICK_MS, TICK_ROUND_TRIPS * roundTripMs));
-    const status = await endpoint.putByStrands(id, log, offset, body(), { pace, tickMs, signal });
+    const status = await endpoint.putByStrands(id, log, offset, body(false), { pace, tickMs, signal });
     return { status, link: { roundTripMs, strands: pace.strands } };
   } finally {
     await endpoint.close();

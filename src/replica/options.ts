@@ -1,0 +1,17 @@
+import type { Lanes } from '../lanes/lanes.ts';
+import type { Log } from '../lib/log.ts';
+import type { Failure } from '../model/failure.ts';
+
+export interface ReplicaOptions {
+  /** `<replicas>/<relationship id>` */
+  readonly directory: string;
+  /** For sockets and pid files; short (sockets have at most 107 bytes), and reachable for QEMU's user. */
+  readonly runDirectory: string;
+  /** Where the bulk work is done. */
+  readonly lanes: Lanes;
+  /** zstd level of undo logs, 0: as they are; 1 unless told. */
+  readonly undoLevel?: number;
+  readonly log: Log;
+  /** Told when applying fails, and null when it goes on. */
+  readonly onFailure?: (failure: Failure | null) => void;
+}
