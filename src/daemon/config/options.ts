@@ -77,9 +77,9 @@ export const options = z.strictObject({
     .union([z.int().min(1).max(9), z.literal(['auto', 'none'], { error: 'must be auto, none or a level from 1 to 9' })])
     .default('auto')
     .describe(
-      'How hard what is sent, and what a Replica server keeps of older points, is packed: a level of zstd, 1 (fast) to 9 (small), `none`, or `auto` for what is sent: 1 as the rule, higher while a slow ' +
+      'How hard what is sent is packed: a level of zstd, 1 (fast) to 9 (small), `none`, or `auto`: 1 as the rule, higher while a slow ' +
         'link is what takes the time, nothing where packing keeps a backup job open and the link takes everything as it is. What ' +
-        'does not get smaller is sent as it is in any case.',
+        'does not get smaller is sent as it is in any case. With `none` this host keeps the older points of its replicas as they are, too.',
     ),
   openPoints: z
     .int()
