@@ -45,6 +45,7 @@ void describe('the contract', () => {
       leaseSeconds: 0,
       readBytesPerSecond: 0,
       readIops: 0,
+      autoResync: 'always',
       excludeDisks: [],
     });
     for (const intervalSeconds of [4, 86_401, 5.5]) assert.ok(!input.safeParse({ ...enable, intervalSeconds }).success);

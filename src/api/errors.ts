@@ -28,6 +28,8 @@ const MEANING = {
   'job-conflict': 'libvirt allows one such job at a time for a VM, and another program has it.',
   'too-much-at-once': 'A cycle was given up for the sake of the guest or of free space; nothing is lost by it.',
   'tracking-lost': 'The bitmap that says what has changed is gone or not to be relied on.',
+  'resync-required':
+    'Both sides have to be compared, and the setting of the relationship (`--auto-resync`) says: not now, or not without a person.',
   'disk-unsupported': 'The changes of this kind of disk cannot be tracked.',
   'disk-engine': 'qemu-storage-daemon, qemu-img or an NBD server of theirs failed.',
   io: 'A file or device could not be read or written.',

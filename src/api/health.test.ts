@@ -16,6 +16,15 @@ const healthy: HealthFacts = {
 const judge = (change: Partial<HealthFacts>) => judgeHealth({ ...healthy, ...change });
 const failure = (code: FailureCode) => new Failure(code, `it is ${code}`).toJSON();
 
+void test('why both sides have to be compared is said', () => {
+  const waiting = judge({ state: 'WaitingForStartResynchronize', resyncReason: 'vda has lost its bitmap' });
+  assert.equal(waiting.health, 'critical');
+  assert.match(waiting.reasons[0]!, /have to be compared before replication goes on: vda has lost its bitmap$/);
+  const running = judge({ state: 'Resynchronizing', resyncReason: 'it was restored' });
+  assert.equal(running.health, 'warning');
+  assert.match(running.reasons[0]!, /it was restored$/);
+});
+
 void test('nothing wrong is normal, without reasons', () => {
   assert.deepEqual(judge({}), { health: 'normal', reasons: [] });
   assert.equal(judge({ lagMs: null }).health, 'normal');

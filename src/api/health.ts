@@ -15,6 +15,8 @@ export interface HealthFacts {
   readonly cycles: number;
   readonly missedCycles: number;
   readonly stoppedByLease?: boolean;
+  /** Why both sides have to be compared. */
+  readonly resyncReason?: string;
 }
 
 /** Lag up to this many intervals is a late cycle, not a warning. */
@@ -50,11 +52,12 @@ export function judgeHealth(facts: HealthFacts): { health: Health; reasons: stri
   const warning: string[] = [];
 
   const stateIsCritical = CRITICAL_STATES[facts.state];
-  if (stateIsCritical !== undefined) critical.push(stateIsCritical);
+  const because = facts.resyncReason === undefined ? '' : `: ${facts.resyncReason}`;
+  if (stateIsCritical !== undefined) critical.push(`${stateIsCritical}${because}`);
   if (facts.stoppedByLease === true)
     critical.push('the VM is stopped: the Replica server does not answer, its lease is over');
   const stateWarns = WARNING_STATES[facts.state];
-  if (stateWarns !== undefined) warning.push(stateWarns);
+  if (stateWarns !== undefined) warning.push(`${stateWarns}${because}`);
   if (facts.suspended || facts.state === 'Suspended') {
     (facts.role === 'replica' ? critical : warning).push('replication is suspended');
   }

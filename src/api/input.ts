@@ -1,5 +1,6 @@
 /** Fields of inputs that several operations share. */
 import * as z from 'zod';
+import { AUTO_RESYNC_PATTERN } from '../model/auto-resync.ts';
 import { LEASE_SECONDS } from '../model/lease.ts';
 import { READ_LIMIT } from '../model/read-limit.ts';
 
@@ -43,6 +44,14 @@ export const readBytesPerSecond = z
 export const readIops = z
   .union([z.literal(0), z.int().min(READ_LIMIT.leastIops)])
   .describe('the same, in reads a second, each of at most 1 MiB; at least 10. 0: no limit');
+
+export const autoResync = z
+  .string()
+  .regex(AUTO_RESYNC_PATTERN, 'always, never, or a window of the day: 18:30-06:00')
+  .describe(
+    'when a comparison begins that has become necessary (a bitmap is lost, a replica was restored): always: at once; never: when ' +
+      'somebody asks for it; a window like 18:30-06:00, local time of the primary, may pass midnight: it begins in it',
+  );
 
 export const point = z.int().min(0).describe('sequence of a recovery point, as the list of points gives it');
 

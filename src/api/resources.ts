@@ -22,6 +22,7 @@ export const STATES: Record<ReplicationState, string> = {
   Error: 'replication has stopped; somebody has to act',
   WaitingForStartResynchronize: 'both sides have to be compared before replication goes on',
   Resynchronizing: 'both sides are being compared; only what differs is sent',
+  ResynchronizeSuspended: 'a comparison is paused by an administrator; it goes on where it was',
   SteppedDown: 'a failover at the other side took the role from this host; its disks are kept',
 };
 
@@ -173,6 +174,25 @@ export const ReplicationView = z
       'most that is read of the disks a second while this host is the primary; 0: no limit',
     ),
     readIops: z.number().int().describe('the same in reads a second, each of at most 1 MiB; 0: no limit'),
+    autoResync: z
+      .string()
+      .describe(
+        'when a comparison that has become necessary begins: always, never, or a window of the day: 18:30-06:00',
+      ),
+    resync: z
+      .object({
+        reason: z.string().describe('why both sides have to be compared'),
+        begin: z
+          .enum(['by-policy', 'at-once', 'by-hand'])
+          .describe(
+            'by-policy: as autoResync says; at-once: somebody asked for it; by-hand: somebody has cancelled it',
+          ),
+        beginsAt: time
+          .nullable()
+          .describe('when it begins by itself, in the past where it has begun; null: not before somebody asks for it'),
+      })
+      .nullable()
+      .describe('a comparison that is due or under way'),
     stoppedByLease: z.boolean().describe('the lease is over: the VM is stopped until the Replica server answers'),
     leaseLeftMs: z
       .number()

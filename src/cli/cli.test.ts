@@ -200,6 +200,20 @@ void describe('what is asked for', () => {
     assert.match(stderr, /error: host-b refuses us\nhint: Pair the two hosts/);
   });
 
+  void test('a comparison: when it begins, why it waits, given up', async () => {
+    await said('replication', 'set', 'web01', '--auto-resync', '18:30-06:00');
+    assert.equal(world.replications[0]!.autoResync, '18:30-06:00');
+    const { stderr } = await understudy('replication', 'set', 'web01', '--auto-resync', 'tonight');
+    assert.match(stderr, /autoResync: always, never, or a window of the day/);
+    world.update('r1', {
+      state: 'WaitingForStartResynchronize',
+      resync: { reason: 'vda has lost its bitmap', begin: 'by-policy', beginsAt: null },
+    });
+    const sheet = await said('replication', 'show', 'web01');
+    assert.match(sheet, /vda has lost its bitmap\n +begin it with `understudy replication resync web01`/);
+    assert.match(await said('replication', 'cancel-resync', 'web01'), /^web01: WaitingForStartResynchronize/);
+  });
+
   void test('suspend, resume, export, reverse', async () => {
     assert.match(await said('replication', 'suspend', 'web01'), /^web01: Suspended/);
     assert.match(await said('replication', 'resume', 'web01'), /^web01: Replicating/);

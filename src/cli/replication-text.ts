@@ -56,6 +56,7 @@ export function replicationSheet(output: Output, one: Replication): string {
       'protected until',
       one.protectedUntil === null ? 'not yet' : `${timeOfDay(one.protectedUntil)}, ${duration(one.lagMs)} ago`,
     ],
+    ['comparison', resyncText(one)],
     ['copy', one.copy === null ? undefined : copyText(one)],
     ['pending', bytes(one.pendingBytes)],
     [
@@ -66,6 +67,7 @@ export function replicationSheet(output: Output, one: Replication): string {
     ],
     ['settings', `every ${duration(one.intervalSeconds * 1000)}, ${one.history} recovery points besides the latest`],
     ['read limit', readLimitText(one)],
+    ['resync by itself', one.autoResync],
     ['fence', fenceText(one)],
     ['disks', one.disks.map(({ target, size, path }) => `${target}  ${bytes(size)}  ${path}`).join('\n')],
     ['position', `epoch ${one.epoch}, log ${one.position.sequence}`],
@@ -101,6 +103,17 @@ export function readLimitText({ readBytesPerSecond, readIops }: Replication): st
   const speed = readBytesPerSecond === 0 ? [] : [`${bytes(readBytesPerSecond)}/s`];
   const limits = [...speed, ...(readIops === 0 ? [] : [`${readIops} reads/s`])];
   return limits.length === 0 ? undefined : limits.join(' and ');
+}
+
+/** Why both sides are compared, and what it waits for; undefined where they needn't be. */
+function resyncText({ resync, state, vmName }: Replication): string | undefined {
+  if (resync === null || state !== 'WaitingForStartResynchronize') return resync?.reason;
+  const { beginsAt, reason } = resync;
+  const when =
+    beginsAt === null
+      ? `begin it with \`understudy replication resync ${vmName}\``
+      : `it begins at ${timeOfDay(beginsAt)}`;
+  return `${reason}\n${when}`;
 }
 
 function fenceText({ leaseSeconds, stoppedByLease, leaseLeftMs, peer }: Replication): string | undefined {

@@ -155,7 +155,8 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
   };
 }
 
-function settingsOf({ epoch, intervalSeconds, history, thin = [], autostart, leaseSeconds }: PrepareReplica) {
+function settingsOf(request: PrepareReplica) {
+  const { epoch, intervalSeconds, history, thin = [], autostart, leaseSeconds, autoResync } = request;
   return {
     epoch,
     intervalSeconds,
@@ -163,6 +164,7 @@ function settingsOf({ epoch, intervalSeconds, history, thin = [], autostart, lea
     thin,
     ...(autostart === undefined ? {} : { autostart }),
     ...(leaseSeconds === undefined ? {} : { leaseSeconds }),
+    ...(autoResync === undefined ? {} : { autoResync }),
   };
 }
 
@@ -182,12 +184,9 @@ async function rememberNew(
     peer,
     role: 'replica',
     state: 'InitialReplicationInProgress',
-    epoch: request.epoch,
-    intervalSeconds: request.intervalSeconds,
-    history: request.history,
-    thin: request.thin ?? [],
-    autostart: request.autostart ?? false,
-    leaseSeconds: request.leaseSeconds ?? 0,
+    autostart: false,
+    leaseSeconds: 0,
+    ...settingsOf(request),
     position: request.start!,
     protectedUntil: null,
     bitmap: null,

@@ -4,7 +4,9 @@ import type { ActionView, PointView, ReplicationView } from '../api/resources.ts
 import type { VmState } from '../hypervisor/hypervisor.ts';
 import { leaseLeftMs } from '../failover/lease.ts';
 import { frontier, type Plan } from '../journal/plan.ts';
+import { DEFAULT_AUTO_RESYNC, needOf, resyncFrom } from '../model/auto-resync.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
+import { shownState } from '../model/state.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { FailoverRecord, RelationshipRecord } from '../store/store.ts';
 import { replicaFailure } from './replica-failure.ts';
@@ -28,7 +30,15 @@ export function replicationView(
   const { statistics, copy, inFlight, disks } = record;
   const cycles = statistics.cycles + statistics.idleCycles;
   const failure = record.failure ?? replicaFailure(services, record)?.toJSON() ?? null;
-  const { health, reasons } = judgeHealth({ ...record, failure, lagMs, cycles, missedCycles: statistics.missedCycles });
+  const need = record.role === 'primary' ? needOf(record) : undefined;
+  const { health, reasons } = judgeHealth({
+    ...record,
+    failure,
+    lagMs,
+    cycles,
+    missedCycles: statistics.missedCycles,
+    ...(need === undefined ? {} : { resyncReason: need.reason }),
+  });
   const activity = record.role === 'primary' ? services.primaries.loop(record.id).replication.activity : undefined;
   const replica = services.replicas.find(record.id)?.status();
   return {
@@ -38,7 +48,7 @@ export function replicationView(
     vmState,
     role: record.role,
     peer: record.peer,
-    state: record.suspended ? 'Suspended' : record.state,
+    state: shownState(record),
     health,
     healthReasons: reasons,
     suspended: record.suspended,
@@ -50,6 +60,8 @@ export function replicationView(
     leaseSeconds: record.leaseSeconds ?? 0,
     readBytesPerSecond: record.readBytesPerSecond ?? 0,
     readIops: record.readIops ?? 0,
+    autoResync: record.autoResync ?? DEFAULT_AUTO_RESYNC,
+    resync: need === undefined ? null : { ...need, beginsAt: resyncFrom(record, now) },
     stoppedByLease: record.stoppedByLease ?? false,
     leaseLeftMs: record.role === 'replica' && (record.leaseSeconds ?? 0) > 0 ? leaseLeftMs(services, record) : null,
     disks: disks.map(({ target, size, path }) => ({ target, size, path })),

@@ -187,6 +187,8 @@ function handedOver(services: FailoverServices, plan: Plan): boolean {
 
 /** The VM's disks here hold exactly the position that was handed over: they become the replica as they are. */
 async function becomeReplica(services: FailoverServices, plan: Plan): Promise<void> {
+  // Noted by a daemon that died then: by now the replica may follow the other side, and have moved on.
+  if (handedOver(services, plan)) return;
   const { epoch } = args(plan);
   const record = recordOf(services, plan.relationship);
   const { id } = record;

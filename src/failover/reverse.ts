@@ -68,6 +68,10 @@ export const reverseReplication: PlanDefinition<FailoverServices> = {
           inFlight: null,
           protectedUntil: null,
           failure: null,
+          resync: {
+            reason: `replication was reversed: ${recordOf(services, plan.relationship).peer} has disks of its own`,
+            begin: 'at-once',
+          },
           statistics: NO_STATISTICS,
         });
         services.event(plan.relationship, 'info', 'reversed', 'replication is reversed: both sides are compared');

@@ -86,7 +86,16 @@ export interface BitmapStatus {
   readonly name: string;
   /** False when it can't be relied on (QEMU died with it open, or a disk lacks it). */
   readonly usable: boolean;
+  /** Why it isn't, naming the disk. */
+  readonly why?: string;
 }
+
+/** Of a bitmap that a disk was to have. */
+export const bitmapMissing = (target: string): string =>
+  `disk ${target} has none of that name: it was removed, or QEMU or its host died, or the disk is another one`;
+/** Of one that was open when its QEMU or its host died. */
+export const bitmapNotClosed = (target: string): string =>
+  `disk ${target} was not closed while it had it: QEMU or its host died`;
 
 /** Where a disk of a definition is to be found on this host. */
 export interface DiskSource {

@@ -95,6 +95,11 @@ export const CATALOGUE = {
     409,
     'The change bitmap is gone; both sides are compared and only differences are sent.',
   ),
+  'resync-required': kind(
+    'never',
+    409,
+    'Begin the comparison with `understudy replication resync`, or let it begin by itself: `understudy replication set --auto-resync`.',
+  ),
   'disk-unsupported': kind(
     'never',
     422,

@@ -18,6 +18,7 @@ export type ReplicationState =
   | 'Error'
   | 'WaitingForStartResynchronize'
   | 'Resynchronizing'
+  | 'ResynchronizeSuspended'
   | 'SteppedDown';
 
 /** A replicated disk. */

@@ -133,6 +133,16 @@ const ROWS: Partial<Record<Situation, Row>> = {
 /** Situations that exist. */
 export const SITUATIONS = Object.keys(ROWS) as Situation[];
 
+/** What is shown of a relationship that may be suspended: Hyper-V Replica has a name of its own for a comparison that is. */
+export function shownState(record: {
+  readonly state: ReplicationState;
+  readonly suspended: boolean;
+}): ReplicationState {
+  if (!record.suspended) return record.state;
+  const compares = record.state === 'WaitingForStartResynchronize' || record.state === 'Resynchronizing';
+  return compares ? 'ResynchronizeSuspended' : 'Suspended';
+}
+
 /** Where an event leads; undefined where it is refused. A step that is repeated after a crash finds itself already there. */
 export function follow(from: Situation, event: StateEvent): Situation | undefined {
   return ROWS[from]?.[event];

@@ -4,6 +4,7 @@
  */
 import { sleep } from '../lib/clock.ts';
 import { Gate } from '../lib/gate.ts';
+import { resyncFrom } from '../model/auto-resync.ts';
 import { Retries } from '../model/backoff.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import { nextCycle, phaseOf } from '../model/schedule.ts';
@@ -98,12 +99,17 @@ export class ReplicationLoop {
           return;
         }
         const { statistics, intervalSeconds } = this.replication.record;
+        lastStart = null;
+        // What only a person can heal is looked at again now and then: the person may have healed it.
+        const look = Math.max(10_000, 2000 * intervalSeconds);
+        if (failure.code === 'resync-required') {
+          await this.#wait(Math.min(now() + look, resyncFrom(this.replication.record, now()) ?? Infinity), signal);
+          continue;
+        }
         this.replication.count({ failedCycles: statistics.failedCycles + 1 });
         this.replication.trouble(failure);
-        // What only a person can heal is looked at again now and then: the person may have healed it.
         const retry = AGREEABLE.has(failure.code) ? 'backoff' : failure.retry;
-        const delay = retries.after(retry, intervalSeconds) ?? Math.max(10_000, 2000 * intervalSeconds);
-        lastStart = null;
+        const delay = retries.after(retry, intervalSeconds) ?? look;
         await this.#wait(now() + delay, signal);
       }
     }

@@ -1,3 +1,4 @@
+import { DEFAULT_AUTO_RESYNC } from '../model/auto-resync.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 
 /** What the peer has to know of a relationship. */
@@ -13,7 +14,9 @@ export function prepareOf(record: RelationshipRecord) {
     thin = [],
     autostart,
     leaseSeconds = 0,
+    autoResync = DEFAULT_AUTO_RESYNC,
   } = record;
   const disks = record.disks.map(({ target, size }) => ({ target, size }));
-  return { id, vmId, vmName, definition, disks, epoch, intervalSeconds, history, thin, autostart, leaseSeconds };
+  const settings = { intervalSeconds, history, thin, autostart, leaseSeconds, autoResync };
+  return { id, vmId, vmName, definition, disks, epoch, ...settings };
 }

@@ -5,16 +5,19 @@
 import { Failure } from '../model/failure.ts';
 import { samePosition } from '../model/relationship.ts';
 import { judgePeer } from '../model/role.ts';
+import { after } from '../model/state.ts';
+import type { BitmapStatus } from '../hypervisor/hypervisor.ts';
 import { beginCopy } from './copy.ts';
 import { prepareOf } from './prepare-of.ts';
 import type { Replication } from './replication.ts';
+import { compareWhenAllowed } from './resync.ts';
 import type { LogFooter } from '../deltalog/header.ts';
 import type { Statistics } from '../store/store.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { Sendable } from './outbox.ts';
 import { sendLog, type SendProgress } from './send.ts';
 
-/** Throws `stale-epoch` when the role is lost; `unreachable` and the like as they come. */
+/** Throws `stale-epoch` when the role is lost; `resync-required` when a comparison waits; `unreachable` and the like as they come. */
 export async function reconcile(replication: Replication, signal: AbortSignal): Promise<void> {
   const { hypervisor, endpoint, outbox, event } = replication.services;
   const { vmId } = replication.record;
@@ -116,17 +119,31 @@ async function settle(replication: Replication, signal: AbortSignal): Promise<vo
   for (const { name } of bitmaps) {
     if (name.startsWith(replication.bitmapPrefix) && !needed.includes(name)) await hypervisor.dropBitmap(vmId, name);
   }
-  const tracked =
-    bitmap !== null && needed.every((wanted) => bitmaps.some(({ name, usable }) => name === wanted && usable));
+  const lost = bitmap === null ? `no bitmap says what has changed on ${vmName}` : whyLost(needed, bitmaps);
   if (!samePosition(received, position)) {
-    const text = `${peer} stands at log ${received.sequence}, expected ${position.sequence}: comparing both sides`;
-    event('warning', 'comparing', text);
-    await beginCopy(replication, 'compare', received);
-  } else if (!tracked) {
+    const stands = `${peer} stands at log ${received.sequence} of epoch ${received.epoch}`;
+    const reason = `${stands}, expected ${position.sequence} of ${position.epoch}: it was restored, or follows another history`;
+    await compareWhenAllowed(replication, received, reason);
+  } else if (lost === undefined) {
+    // What was in the way has gone by itself: a replica that was set back has been set forward again.
+    if (state !== 'WaitingForStartResynchronize') return;
+    event('info', 'resync-unneeded', `${vmName} and its replica on ${peer} agree again: nothing has to be compared`);
+    if (copy === null) replication.update(after(replication.record, 'point-made'));
+    else replication.update(after(replication.record, copy.mode === 'compare' ? 'compare-begun' : 'fell-behind'));
+  } else if (bitmap === null && copy === null && state === 'ReadyForInitialReplication') {
+    await beginCopy(replication, 'empty');
+  } else {
     // A copy onto empty disks that lost its bitmap may have sent blocks that have become zeros since: compare too.
-    const untouched = bitmap === null && copy === null && state === 'ReadyForInitialReplication';
-    const asked = state === 'WaitingForStartResynchronize';
-    if (!untouched && !asked) event('warning', 'comparing', `no change bitmap of ${vmName}: comparing both sides`);
-    await beginCopy(replication, untouched ? 'empty' : 'compare');
+    await compareWhenAllowed(replication, position, lost);
   }
+}
+
+/** Why what has changed isn't known by these bitmaps; undefined where it is. */
+function whyLost(needed: readonly string[], bitmaps: readonly BitmapStatus[]): string | undefined {
+  for (const wanted of needed) {
+    const found = bitmaps.find(({ name }) => name === wanted);
+    if (found === undefined) return `the change bitmap ${wanted} is gone from all disks`;
+    if (!found.usable) return `the change bitmap ${wanted} can't be relied on: ${found.why ?? 'a disk lacks it'}`;
+  }
+  return undefined;
 }

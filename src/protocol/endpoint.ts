@@ -5,6 +5,7 @@
  * either to make faults. All calls are idempotent: an answer may get lost, so every one may be asked again. A `signal` ends
  * the waiting for an answer, which may last a minute when the peer says nothing; its reason is thrown then.
  */
+import type { AutoResync } from '../model/auto-resync.ts';
 import type { ThinningRule } from '../model/retention.ts';
 import type { Extent } from '../model/extent.ts';
 import type { Position, ReplicatedDisk, ReplicationState, Role } from '../model/relationship.ts';
@@ -25,6 +26,8 @@ export interface PrepareReplica {
   readonly thin?: readonly ThinningRule[];
   /** `fence: lease`, s; 0 for none. Left out: as it was. What binds is what `lease` asks for. */
   readonly leaseSeconds?: number;
+  /** When comparisons begin, once that host is the primary. Left out: as it was. */
+  readonly autoResync?: AutoResync;
   /** Whether the VM starts with its host: also with this one, once it is the primary. Left out: as it was. */
   readonly autostart?: boolean;
   /**

@@ -4,6 +4,7 @@
  * Everything that is written is durable when the call returns. Values are plain JSON; a reader gets its own copy.
  * Calls are synchronous, as SQLite's are: they take microseconds and a caller can't be interrupted between two of them.
  */
+import type { AutoResync, ResyncNeed } from '../model/auto-resync.ts';
 import type { FailureJson } from '../model/failure.ts';
 import type { Position, ReplicationState, Role } from '../model/relationship.ts';
 import type { ThinningRule } from '../model/retention.ts';
@@ -123,6 +124,10 @@ export interface RelationshipRecord {
   /** Primary: how fast this host's disks may be read, bytes and reads a second; 0 or left out: as fast as they are. */
   readonly readBytesPerSecond?: number;
   readonly readIops?: number;
+  /** When a comparison that has become necessary begins; `always` if left out. */
+  readonly autoResync?: AutoResync;
+  /** Primary: see `needOf`. */
+  readonly resync?: ResyncNeed;
   /** Primary: its lease was over, and the VM is stopped until there is another one. */
   readonly stoppedByLease?: boolean;
   readonly disks: readonly LocalDisk[];

@@ -135,6 +135,22 @@ function byPerson(world: World, host: HostName): Activity[] {
       await operate(run).plannedFailover({ ref: ID, start: true, shutdownTimeoutSeconds: 60 }, call);
     });
   }
+  // To begin one is always possible for who must; cancelling is what costs.
+  if (record.state === 'WaitingForStartResynchronize' && record.autoResync === 'never') {
+    add('asks for a comparison', async (run) => void (await operate(run).replicationResync({ ref: ID }, call)));
+  }
+  if (record.state === 'Resynchronizing' && world.budget.resyncs > 0) {
+    add('cancels the comparison', async (run) => {
+      run.world.budget.resyncs--;
+      await operate(run).replicationCancelResync({ ref: ID }, call);
+    });
+  }
+  if (record.state === 'Replicating' && world.budget.resyncs > 0) {
+    add('asks for a comparison of what is well', async (run) => {
+      run.world.budget.resyncs--;
+      await operate(run).replicationResync({ ref: ID }, call);
+    });
+  }
   if (record.state === 'FailedOverWaitingCompletion') {
     add('cancels the failover', async (run) => void (await operate(run).cancelFailover({ ref: ID }, call)));
     add('completes the failover', async (run) => void (await operate(run).completeFailover({ ref: ID }, call)));

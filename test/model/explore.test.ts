@@ -24,7 +24,7 @@ const BUDGETS: readonly Partial<Budget>[] = [
   { planned: 1, failovers: 1 },
   { planned: 2, writes: 1 },
   { planned: 1, crashes: 1 },
-  { planned: 1, powerLosses: 1 },
+  { planned: 1, powerLosses: 1, writes: 1 },
   { planned: 1, messages: 1, writes: 1 },
   { planned: 1, errors: 1 },
   { planned: 1, interruptions: 1 },
@@ -32,6 +32,9 @@ const BUDGETS: readonly Partial<Budget>[] = [
   { writes: 2, crashes: 1, powerLosses: 1 },
   { failovers: 1, lease: 1 },
   { planned: 1, cuts: 1, lease: 1 },
+  { resyncs: 2, powerLosses: 1, crashes: 1 },
+  { resyncs: 1, failovers: 1, writes: 1 },
+  { resyncs: 1, planned: 1, powerLosses: 1 },
 ];
 
 /** `UNDERSTUDY_EXPLORE=long`: an hour or so, each up to so many states. */

@@ -1,6 +1,7 @@
 /** A host's daemon in the explored world: the real plans, roles, primary engine and endpoint, over the world's parts. */
 import type { DaemonServices } from '../../src/daemon/services.ts';
 import { failoverOperations } from '../../src/daemon/operations/failovers.ts';
+import { replicationOperations } from '../../src/daemon/operations/replications.ts';
 import { endpointFor } from '../../src/daemon/replica-host.ts';
 import { Roles } from '../../src/daemon/roles.ts';
 import { cancelFailover } from '../../src/failover/cancel.ts';
@@ -52,7 +53,7 @@ export class ModelHost {
   readonly journal: ModelJournal;
   readonly services: DaemonServices;
   readonly roles: Roles;
-  readonly operations: ReturnType<typeof failoverOperations>;
+  readonly operations: ReturnType<typeof failoverOperations> & ReturnType<typeof replicationOperations>;
   /** Time since the activity began, ms. */
   elapsed = 0;
 
@@ -71,8 +72,10 @@ export class ModelHost {
       peer: () => undefined,
       putRelationship: (record: RelationshipRecord) => {
         // What is only shown makes no other state.
-        const { statistics: _shown, ...rest } = record;
-        const next = { ...rest, failure: null, protectedUntil: null };
+        const { statistics: _shown, resync, ...rest } = record;
+        const why =
+          resync === undefined || resync.begin === 'by-policy' ? {} : { resync: { ...resync, reason: 'why' } };
+        const next = { ...rest, ...why, failure: null, protectedUntil: null };
         if (JSON.stringify(next) === JSON.stringify(life.here.record)) return;
         life.effect('write its record');
         life.here.record = next;
@@ -119,7 +122,7 @@ export class ModelHost {
     const actions = new ModelActions(this.journal, life, context);
     const config = { name };
     this.services = { ...context, actions, log: LOG, config } as unknown as DaemonServices;
-    this.operations = failoverOperations(this.services);
+    this.operations = { ...failoverOperations(this.services), ...replicationOperations(this.services) };
     this.roles = new Roles({
       services: context,
       log: LOG,

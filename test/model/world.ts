@@ -124,6 +124,8 @@ export interface Budget {
   interruptions: number;
   /** Not used up: 1 for a relationship with `fence: lease`. */
   lease: number;
+  /** Comparisons that a person begins or cancels; with any, none begins by itself. */
+  resyncs: number;
 }
 
 export interface LateMessage {
@@ -190,6 +192,7 @@ export function initialWorld(budget: Partial<Budget>): World {
     intervalSeconds: 30,
     history: 1,
     ...(leaseSeconds === 0 ? {} : { leaseSeconds, stoppedByLease: false }),
+    ...((budget.resyncs ?? 0) === 0 ? {} : { autoResync: 'never' }),
     disks: [{ target: 'vda', size: 2 * BLOCK, path: `/${host}/disk` }],
     definition: 'xml',
     autostart: host === 'a',
@@ -253,6 +256,7 @@ export function initialWorld(budget: Partial<Budget>): World {
     errors: 0,
     interruptions: 0,
     lease: 0,
+    resyncs: 0,
   };
   return {
     hosts: { a, b },

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import {
+  autoResync,
   history,
   intervalSeconds,
   leaseSeconds,
@@ -11,6 +12,7 @@ import {
   thin,
 } from '../input.ts';
 import { NOTHING, operation, streaming } from '../operation.ts';
+import { DEFAULT_AUTO_RESYNC } from '../../model/auto-resync.ts';
 import { ReplicationView } from '../resources.ts';
 
 export const replicationOperations = {
@@ -53,6 +55,7 @@ export const replicationOperations = {
       leaseSeconds: leaseSeconds.default(0),
       readBytesPerSecond: readBytesPerSecond.default(0),
       readIops: readIops.default(0),
+      autoResync: autoResync.default(DEFAULT_AUTO_RESYNC),
       excludeDisks: z.array(z.string().min(1)).default([]).describe('targets of disks that are left out'),
     }),
     result: ReplicationView,
@@ -82,12 +85,13 @@ export const replicationOperations = {
       leaseSeconds: leaseSeconds.optional(),
       readBytesPerSecond: readBytesPerSecond.optional(),
       readIops: readIops.optional(),
+      autoResync: autoResync.optional(),
     }),
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],
   }),
   replicationSuspend: operation({
-    summary: 'Pause replication: changes are recorded, not sent',
+    summary: 'Pause replication, or a comparison: changes are recorded, not sent',
     method: 'POST',
     path: '/replications/:ref/suspend',
     input: onlyRef,
@@ -95,7 +99,7 @@ export const replicationOperations = {
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
   }),
   replicationResume: operation({
-    summary: 'Go on after a pause or an error',
+    summary: 'Go on after a pause, a comparison too: where it was',
     method: 'POST',
     path: '/replications/:ref/resume',
     input: onlyRef,
@@ -104,12 +108,24 @@ export const replicationOperations = {
   }),
   replicationResync: operation({
     summary: 'Compare both sides block by block and send what differs',
-    description: 'Answers when the comparison has begun; `copy` shows how far it is.',
+    description:
+      'It begins at once, whatever `autoResync` says, also when replication is suspended. `copy` shows how far it is. Recovery points stay usable.',
     method: 'POST',
     path: '/replications/:ref/resync',
     input: onlyRef,
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],
+  }),
+  replicationCancelResync: operation({
+    summary: 'Give a comparison up: it begins again only when somebody asks for it',
+    description:
+      'Nothing more is read or sent until then; what was sent stays, and recovery points stay usable. To stop it for a while and go on ' +
+      'where it was, suspend replication instead.',
+    method: 'POST',
+    path: '/replications/:ref/cancel-resync',
+    input: onlyRef,
+    result: ReplicationView,
+    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
   }),
   replicationRemove: operation({
     summary: 'End a relationship: tracking, Replica VM, recovery points and replica disks go',

@@ -119,7 +119,16 @@ export function createMemoryWorld(): MemoryWorld {
       world.replications = [...world.replications, { ...begun, state: 'InitialReplicationInProgress' }];
       return world.update('r2', {});
     },
-    replicationSet: async ({ ref, intervalSeconds, history, thin, leaseSeconds, readBytesPerSecond, readIops }) => {
+    replicationSet: async ({
+      ref,
+      intervalSeconds,
+      history,
+      thin,
+      leaseSeconds,
+      readBytesPerSecond,
+      readIops,
+      autoResync,
+    }) => {
       const present = find(ref);
       const settings = {
         intervalSeconds: intervalSeconds ?? present.intervalSeconds,
@@ -128,11 +137,13 @@ export function createMemoryWorld(): MemoryWorld {
         leaseSeconds: leaseSeconds ?? present.leaseSeconds,
         readBytesPerSecond: readBytesPerSecond ?? present.readBytesPerSecond,
         readIops: readIops ?? present.readIops,
+        autoResync: autoResync ?? present.autoResync,
       };
       return set(ref, settings);
     },
     replicationSuspend: async ({ ref }) => set(ref, { suspended: true, state: 'Suspended' }),
     replicationResume: async ({ ref }) => set(ref, { suspended: false, state: 'Replicating' }),
+    replicationCancelResync: async ({ ref }) => set(ref, { state: 'WaitingForStartResynchronize' }),
     replicationResync: async ({ ref }) => set(ref, { state: 'Resynchronizing' }),
     replicationRemove: async ({ ref }) => {
       const { id } = find(ref);
@@ -247,6 +258,8 @@ const replication: Replication = {
   leaseSeconds: 0,
   readBytesPerSecond: 0,
   readIops: 0,
+  autoResync: 'always',
+  resync: null,
   stoppedByLease: false,
   leaseLeftMs: null,
   disks: [

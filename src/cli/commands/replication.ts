@@ -17,6 +17,7 @@ interface Settings {
   readonly lease?: number;
   readonly readLimit?: number;
   readonly readIops?: number;
+  readonly autoResync?: string;
 }
 interface EnableOptions extends Settings {
   readonly peer: string;
@@ -40,6 +41,7 @@ export function addReplicationCommands(program: Command): void {
     .option('--lease <time>', LEASE, readLease)
     .option('--read-limit <size>', READ_BYTES, readBytesPerSecond)
     .option('--read-iops <number>', READ_IOPS, readIopsLimit)
+    .option('--auto-resync <when>', AUTO_RESYNC)
     .option('--exclude-disk <target>', 'leave this disk out: vdb; may be given several times', readSeveral)
     .option('--no-wait', 'do not wait for the initial copy')
     .action(
@@ -94,6 +96,7 @@ export function addReplicationCommands(program: Command): void {
     .option('--lease <time>', LEASE, readLease)
     .option('--read-limit <size>', READ_BYTES, readBytesPerSecond)
     .option('--read-iops <number>', READ_IOPS, readIopsLimit)
+    .option('--auto-resync <when>', AUTO_RESYNC)
     .action(
       inSession(async (session, ref: string, options: Settings) => {
         showResult(session, await session.client.call('replicationSet', { ref, ...settings(options) }));
@@ -114,6 +117,8 @@ export function addReplicationCommands(program: Command): void {
         showResult(session, await followCopy(session, begun, options));
       }),
     );
+
+  addSimple(replication, 'cancel-resync', 'replicationCancelResync');
 
   replication
     .command('remove')
@@ -140,12 +145,17 @@ const READ_BYTES =
   "read the VM's disks at this speed at most, a second: 50MiB/s; over cycles, copies and comparisons; at least 1MiB/s; off (default)";
 const READ_IOPS = 'the same, in reads a second, each of at most 1 MiB; at least 10; off (default)';
 
+const AUTO_RESYNC =
+  'when a comparison begins that has become necessary: always (default), never (when you ask for it), or in a window of the day: 18:30-06:00';
+
 const readBytesPerSecond = (text: string): number => (text === 'off' ? 0 : readSize(text.replace(/\/s$/, '')));
 const readIopsLimit = (text: string): number => (text === 'off' ? 0 : readInteger(text));
 
 const readLease = (text: string): number => (text === 'off' ? 0 : readSeconds(text));
 
-function addSimple(parent: Command, verb: string, name: CallName & ('replicationSuspend' | 'replicationResume')): void {
+type Simple = 'replicationSuspend' | 'replicationResume' | 'replicationCancelResync';
+
+function addSimple(parent: Command, verb: string, name: CallName & Simple): void {
   parent
     .command(verb)
     .description(CONTRACT[name].summary)
@@ -164,8 +174,9 @@ function settings(options: Settings): {
   leaseSeconds?: number;
   readBytesPerSecond?: number;
   readIops?: number;
+  autoResync?: string;
 } {
-  const { interval, history, lease, readLimit, readIops } = options;
+  const { interval, history, lease, readLimit, readIops, autoResync } = options;
   const thin = thinning(options);
   return {
     ...(interval === undefined ? {} : { intervalSeconds: interval }),
@@ -174,6 +185,7 @@ function settings(options: Settings): {
     ...(lease === undefined ? {} : { leaseSeconds: lease }),
     ...(readLimit === undefined ? {} : { readBytesPerSecond: readLimit }),
     ...(readIops === undefined ? {} : { readIops }),
+    ...(autoResync === undefined ? {} : { autoResync }),
   };
 }
 

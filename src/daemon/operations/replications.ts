@@ -1,10 +1,11 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Operations, Result } from '../../api/contract.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
+import { needOf, type ResyncNeed } from '../../model/auto-resync.ts';
 import { keepLease, renewLease } from '../../failover/lease.ts';
 import type { Position } from '../../model/relationship.ts';
 import { NO_STATISTICS, type RelationshipRecord, type Store } from '../../store/store.ts';
-import { move, update } from '../../failover/services.ts';
+import { move, recordOf, update } from '../../failover/services.ts';
 import { findRelationship } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
 import type { DaemonServices } from '../services.ts';
@@ -20,6 +21,7 @@ type ReplicationOperations = Pick<
   | 'replicationSuspend'
   | 'replicationResume'
   | 'replicationResync'
+  | 'replicationCancelResync'
   | 'replicationRemove'
   | 'replicaRescan'
 >;
@@ -79,7 +81,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
           throw new Failure('disk-unsupported', `${vm.name}, disk ${target}: ${unsupported}`);
       }
       const disks = chosen.map(({ target, size, path }) => ({ target, size, path }));
-      const { intervalSeconds, history, thin, leaseSeconds, readBytesPerSecond, readIops } = request;
+      const { vm: _vm, peer: _peer, excludeDisks: _excludeDisks, ...settings } = request;
       const { id, start } = enabling(store, vm.id, request.peer);
       const record: RelationshipRecord = {
         id,
@@ -89,12 +91,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         role: 'primary',
         state: 'ReadyForInitialReplication',
         epoch: start.epoch,
-        intervalSeconds,
-        history,
-        thin,
-        leaseSeconds,
-        readBytesPerSecond,
-        readIops,
+        ...settings,
         disks,
         definition: await hypervisor.exportDefinition(vm.id),
         autostart: vm.autostart,
@@ -118,7 +115,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
           base: 'empty',
           start,
         });
-        if (leaseSeconds > 0) await takeLease(record);
+        if (settings.leaseSeconds > 0) await takeLease(record);
         // From now on the daemon decides about the start after a boot: it asks first who holds the role.
         if (vm.autostart) await hypervisor.setAutostart(vm.id, false);
       } catch (error) {
@@ -131,7 +128,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         record.id,
         'info',
         'enabled',
-        `replication of ${vm.name} to ${request.peer} every ${intervalSeconds} s`,
+        `replication of ${vm.name} to ${request.peer} every ${settings.intervalSeconds} s`,
       );
       primaries.start(record.id);
       return await viewOf(services, record.id);
@@ -170,9 +167,30 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         throw new Failure('wrong-state', `${record.vmName} is in state ${record.state}`);
       }
       await primaries.stop(record.id);
-      if (record.bitmap !== null) await hypervisor.dropBitmap(record.vmId, record.bitmap);
-      move(services, record.id, 'resync-wanted', { bitmap: null, copy: null, failure: null });
-      services.event(record.id, 'info', 'resync', 'both sides are compared, as asked for');
+      const reason = needOf(record)?.reason ?? 'somebody asked for it';
+      await forgetChanges(record, { reason, begin: 'at-once' });
+      update(services, record.id, { suspended: false });
+      services.event(record.id, 'info', 'resync', `both sides are compared, as asked for: ${reason}`);
+      primaries.start(record.id);
+      return await viewOf(services, record.id);
+    },
+
+    replicationCancelResync: async ({ ref }) => {
+      const record = idle(asPrimary(ref));
+      if (needOf(record) === undefined) {
+        throw new Failure(
+          'wrong-state',
+          `no comparison of ${record.vmName} is due or under way: it is ${record.state}`,
+        );
+      }
+      await primaries.stop(record.id);
+      await forgetChanges(record, { reason: needOf(record)!.reason, begin: 'by-hand' });
+      services.event(
+        record.id,
+        'warning',
+        'resync-cancelled',
+        `the comparison of ${record.vmName} is given up, as asked for`,
+      );
       primaries.start(record.id);
       return await viewOf(services, record.id);
     },
@@ -192,6 +210,13 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
 
     replicaRescan: () => rescan(services),
   };
+
+  /** What has changed is to be found by comparing, from the beginning. The loop doesn't run. */
+  async function forgetChanges({ id, vmId }: RelationshipRecord, resync: ResyncNeed): Promise<void> {
+    const { bitmap, copy } = recordOf(services, id);
+    move(services, id, 'resync-wanted', { resync, bitmap: null, copy: null, failure: null });
+    for (const name of [bitmap, copy?.since ?? null]) if (name !== null) await hypervisor.dropBitmap(vmId, name);
+  }
 
   /** Failure `busy` when the peer grants none just now. */
   async function takeLease(record: RelationshipRecord): Promise<void> {
@@ -229,7 +254,10 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
   }
 }
 
-type Settings = Pick<RelationshipRecord, 'intervalSeconds' | 'history' | 'thin' | 'readBytesPerSecond' | 'readIops'>;
+type Settings = Pick<
+  RelationshipRecord,
+  'intervalSeconds' | 'history' | 'thin' | 'readBytesPerSecond' | 'readIops' | 'autoResync'
+>;
 
 /** Those of the settings that were given; the others stay. */
 function given(settings: { readonly [K in keyof Settings]?: Settings[K] | undefined }): Partial<Settings> {

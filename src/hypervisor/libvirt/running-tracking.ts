@@ -35,16 +35,16 @@ export class RunningTracking {
     await this.#hide(domain, name);
   }
 
-  /** Whether a bitmap is there and consistent on all of these disks. */
-  async isUsable(domain: DomainRef, targets: readonly string[], name: string): Promise<boolean> {
+  /** Why a bitmap can't be relied on, in libvirt's words; undefined when it is there and consistent on all of these disks. */
+  async flawOf(domain: DomainRef, targets: readonly string[], name: string): Promise<string | undefined> {
     try {
       await this.#reveal(domain, targets, name);
     } catch (error) {
-      if (isVirError(error, VIR_ERR.checkpointInconsistent)) return false;
+      if (error instanceof Failure && isVirError(error, VIR_ERR.checkpointInconsistent)) return error.message;
       throw error;
     }
     await this.#hide(domain, name);
-    return true;
+    return undefined;
   }
 
   /** Opens a point; nothing of ours may be open (`endJob`). */

@@ -3,7 +3,14 @@ import { Gate } from '../../lib/gate.ts';
 import type { Log } from '../../lib/log.ts';
 import { Failure } from '../../model/failure.ts';
 import { imageInfo } from '../../qemu/image.ts';
-import { BITMAP_PREFIX, type BitmapStatus, type OpenPointRequest, type Point } from '../hypervisor.ts';
+import {
+  BITMAP_PREFIX,
+  bitmapMissing,
+  bitmapNotClosed,
+  type BitmapStatus,
+  type OpenPointRequest,
+  type Point,
+} from '../hypervisor.ts';
 import { BitmapLedger } from './bitmap-ledger.ts';
 import type { DefinedDisk } from './domain-xml.ts';
 import { type Domains, isActive, trackedDisks } from './domains.ts';
@@ -42,7 +49,7 @@ export class Tracking {
       const disks = trackedDisks(await this.#domains.describe(domain), targets);
       const status = (await this.#statuses(domain, ledger)).find((bitmap) => bitmap.name === name);
       if (status?.usable === true) return;
-      if (isActive(domain) && (await this.#running.isUsable(domain, targets, name))) {
+      if (isActive(domain) && (await this.#running.flawOf(domain, targets, name)) === undefined) {
         await ledger.add(name, targets); // which had lost it
         return;
       }
@@ -161,11 +168,12 @@ export class Tracking {
     const statuses: BitmapStatus[] = [];
     for (const [name, targets] of targetsOf) {
       const found = inImages.get(name) ?? [];
-      const attached = targets.every((target) => disks.some((disk) => disk.target === target));
-      const usable = isActive(domain)
-        ? attached && (await this.#running.isUsable(domain, targets, name))
-        : targets.every((target) => found.some((bitmap) => bitmap.target === target && bitmap.usable));
-      statuses.push({ name, usable });
+      const detached = targets.find((target) => !disks.some((disk) => disk.target === target));
+      const flaw = isActive(domain)
+        ? () => this.#running.flawOf(domain, targets, name)
+        : () => flawAtRest(targets, found);
+      const why = detached === undefined ? await flaw() : bitmapMissing(detached);
+      statuses.push(why === undefined ? { name, usable: true } : { name, usable: false, why });
     }
     return statuses;
   }
@@ -196,6 +204,18 @@ export class Tracking {
 async function namesInUse(disks: readonly DefinedDisk[]): Promise<Map<string, { target: string; usable: boolean }[]>> {
   const infos = await Promise.all(disks.map(({ path, format }) => imageInfo(path, { format, inUse: true })));
   return new Map(infos.flatMap((info) => info.bitmaps.map((bitmap) => [bitmap.name, []])));
+}
+
+/** Why a bitmap of a VM that is off can't be relied on. */
+function flawAtRest(
+  targets: readonly string[],
+  found: readonly { readonly target: string; readonly usable: boolean }[],
+): string | undefined {
+  for (const target of targets) {
+    const bitmap = found.find((one) => one.target === target);
+    if (bitmap?.usable !== true) return bitmap === undefined ? bitmapMissing(target) : bitmapNotClosed(target);
+  }
+  return undefined;
 }
 
 function ours(name: string): void {

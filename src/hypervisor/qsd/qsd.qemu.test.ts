@@ -7,7 +7,7 @@ import { Failure } from '../../model/failure.ts';
 import { changedExtents } from '../../qemu/disk.ts';
 import { compareImages, createImage, imageInfo } from '../../qemu/image.ts';
 import { NbdClient } from '../../qemu/nbd/client.ts';
-import type { Point, PointExport } from '../hypervisor.ts';
+import { bitmapMissing, type Point, type PointExport } from '../hypervisor.ts';
 import { QsdHost } from './host.ts';
 import { QsdHypervisor } from './qsd.ts';
 
@@ -217,7 +217,7 @@ describe('qsd hypervisor: tracking', () => {
     await hypervisor.openPoint({ vmId: VM, targets: TARGETS, since: null, next: B1 });
     await host.crash(VM);
     await hypervisor.closePoint(VM);
-    assert.deepEqual(await hypervisor.listBitmaps(VM), [{ name: B1, usable: false }]);
+    assert.deepEqual(await hypervisor.listBitmaps(VM), [{ name: B1, usable: false, why: bitmapMissing('vda') }]);
     await hypervisor.start(VM);
     await hypervisor.openPoint({ vmId: VM, targets: TARGETS, since: null, next: B1 });
     await hypervisor.shutdown(VM, 1000);

@@ -1,5 +1,12 @@
 import { Failure } from '../../model/failure.ts';
-import { BITMAP_PREFIX, type BitmapStatus, type OpenPointRequest, type Point } from '../hypervisor.ts';
+import {
+  BITMAP_PREFIX,
+  bitmapMissing,
+  bitmapNotClosed,
+  type BitmapStatus,
+  type OpenPointRequest,
+  type Point,
+} from '../hypervisor.ts';
 import type { QsdHost } from './host.ts';
 import { bitmapsOff, dropBitmapOff, OffPoint, startBitmapOff } from './powered-off.ts';
 import { disksOf, type DefinedDisk, type VmFile } from './vm-file.ts';
@@ -94,17 +101,22 @@ export class Tracking {
   }
 
   async #statuses(file: VmFile): Promise<BitmapStatus[]> {
-    const usable = new Map(Object.keys(file.bitmaps).map((name) => [name, true]));
+    const statuses = new Map<string, BitmapStatus>();
+    const note = (name: string, why: string | undefined) => {
+      if (statuses.get(name)?.usable === false) return;
+      statuses.set(name, why === undefined ? { name, usable: true } : { name, usable: false, why });
+    };
+    for (const name of Object.keys(file.bitmaps)) note(name, undefined);
     for (const { target } of file.definition.disks.filter(isTrackable)) {
       const found = await this.#bitmaps(file, target);
       for (const [name, good] of found) {
-        if (name.startsWith(BITMAP_PREFIX)) usable.set(name, good && usable.get(name) !== false);
+        if (name.startsWith(BITMAP_PREFIX)) note(name, good ? undefined : bitmapNotClosed(target));
       }
       for (const [name, targets] of Object.entries(file.bitmaps)) {
-        if (targets.includes(target) && !found.has(name)) usable.set(name, false);
+        if (targets.includes(target) && !found.has(name)) note(name, bitmapMissing(target));
       }
     }
-    return [...usable].map(([name, good]) => ({ name, usable: good }));
+    return [...statuses.values()];
   }
 
   async #bitmaps(file: VmFile, target: string): Promise<Map<string, boolean>> {

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { AUTO_RESYNC_PATTERN } from '../../model/auto-resync.ts';
 import { Failure } from '../../model/failure.ts';
 import { LEASE_SECONDS } from '../../model/lease.ts';
 import type { Position, ReplicationState } from '../../model/relationship.ts';
@@ -85,6 +86,7 @@ export const PrepareShape: z.ZodType<PrepareReplica> = z.strictObject({
   history: z.int().min(0).max(10_000),
   autostart: z.boolean().exactOptional(),
   leaseSeconds: leaseSeconds.exactOptional(),
+  autoResync: z.string().regex(AUTO_RESYNC_PATTERN).exactOptional(),
   thin: z
     .array(z.strictObject({ everySeconds: counter.min(1), count: z.int().min(1).max(10_000) }))
     .max(16)
@@ -147,6 +149,7 @@ const STATES = {
   Error: 0,
   WaitingForStartResynchronize: 0,
   Resynchronizing: 0,
+  ResynchronizeSuspended: 0,
   SteppedDown: 0,
 } as const satisfies Record<ReplicationState, 0>;
 

@@ -1,5 +1,6 @@
 /** What the rows of the store must hold: anything else was damaged, or written by something else. */
 import { z } from 'zod';
+import { AUTO_RESYNC_PATTERN } from '../../model/auto-resync.ts';
 import { isFailureCode, type FailureCode } from '../../model/failure.ts';
 import type { EventRecord, PeerRecord, RelationshipRecord } from '../store.ts';
 
@@ -74,6 +75,7 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
     'Error',
     'WaitingForStartResynchronize',
     'Resynchronizing',
+    'ResynchronizeSuspended',
     'SteppedDown',
   ]),
   epoch: count,
@@ -83,6 +85,8 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   leaseSeconds: count.exactOptional(),
   readBytesPerSecond: count.exactOptional(),
   readIops: count.exactOptional(),
+  autoResync: z.string().regex(AUTO_RESYNC_PATTERN).exactOptional(),
+  resync: z.strictObject({ reason: text, begin: z.enum(['by-policy', 'at-once', 'by-hand']) }).exactOptional(),
   stoppedByLease: z.boolean().exactOptional(),
   disks: z.array(z.strictObject({ target: text, size: count, path: text })),
   definition: z.string(),
