@@ -67,7 +67,7 @@ export class PeerEndpoints {
       durableOffset: (id, log, signal) => ask((peer) => peer.durableOffset(id, log, signal)),
       put: (id, log, offset, body, signal) => ask((peer) => peer.put(id, log, offset, body, signal)),
       confirm: (id, position, instant, signal) => ask((peer) => peer.confirm(id, position, instant, signal)),
-      digests: (id, target, from, count, signal) => ask((peer) => peer.digests(id, target, from, count, signal)),
+      digests: (id, question, signal) => ask((peer) => peer.digests(id, question, signal)),
       pageDigests: (id, question, signal) => ask((peer) => peer.pageDigests(id, question, signal)),
       lease: (id, seconds, signal) => ask((peer) => peer.lease(id, seconds, signal)),
       takeOver: (id, request) => ask((peer) => peer.takeOver(id, request)),

@@ -54,7 +54,7 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
       noteReplicating(services, id);
       return status;
     },
-    digests: async (id, target, from, count) => await local.digests(own(id).id, target, from, count),
+    digests: async (id, question) => await local.digests(own(id).id, question),
     pageDigests: async (id, question, signal) => await local.pageDigests(own(id).id, question, signal),
     takeOver: async (id, request) => await local.takeOver(own(id).id, request),
     lease: async (id, seconds) => {

@@ -12,7 +12,7 @@
  * something else begins anew, under an id of its own.
  */
 import { randomBytes } from 'node:crypto';
-import { open, unlink, type FileHandle } from 'node:fs/promises';
+import { open, rm, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { syncDirectory } from '../lib/atomic-file.ts';
@@ -81,6 +81,7 @@ export class DigestFile<A> {
       return made;
     } catch (error) {
       await file.close();
+      await rm(path); // half of it is no file of digests
       throw error;
     }
   }

@@ -6,6 +6,7 @@
  */
 import { crashPoint } from '../lib/crash-point.ts';
 import { sleep } from '../lib/clock.ts';
+import { needOf } from '../model/auto-resync.ts';
 import { Failure } from '../model/failure.ts';
 import type { Position } from '../model/relationship.ts';
 import { after } from '../model/state.ts';
@@ -116,9 +117,12 @@ async function digests(replication: Replication, copy: CopyProgress, to: number,
   const { target } = replication.record.disks[copy.disk]!;
   const from = copy.offset / DIGEST_BLOCK;
   const count = Math.ceil(to / DIGEST_BLOCK) - from;
+  // Who asks for a comparison may know of what no digest tells.
+  const reread = needOf(replication.record)?.begin === 'at-once';
   for (;;) {
     try {
-      const bytes = Buffer.from(await endpoint.digests(replication.id, target, from, count, signal));
+      const question = { target, from, count, ...(reread ? { reread } : {}) };
+      const bytes = Buffer.from(await endpoint.digests(replication.id, question, signal));
       if (bytes.length === count * DIGEST_BYTES) return bytes;
       throw new Failure('bad-log', `the replica answered ${bytes.length} bytes for ${count} digests of ${target}`);
     } catch (error) {

@@ -183,17 +183,19 @@ export class Replication {
   async acknowledged(inFlight: LogInFlight, makes: Position, counted: Partial<Statistics>): Promise<void> {
     const { hypervisor, store, outbox, known } = this.services;
     const before = this.record;
+    // A log that was under way when somebody asked for a comparison, or gave one up, brings back no bitmap and no copy.
+    const counts = before.state !== 'WaitingForStartResynchronize';
     const closes = inFlight.nextBitmap !== null;
     store.putRelationship({
       ...before,
       position: makes,
       inFlight: null,
       failure: null,
-      copy: inFlight.copyAfter,
-      bitmap: closes ? inFlight.nextBitmap : before.bitmap,
+      copy: counts ? inFlight.copyAfter : null,
+      bitmap: closes && counts ? inFlight.nextBitmap : before.bitmap,
       protectedUntil: closes ? inFlight.instant : before.protectedUntil,
       statistics: { ...before.statistics, ...counted },
-      ...(closes ? after(before, 'point-made') : {}),
+      ...(closes && counts ? after(before, 'point-made') : {}),
     });
     crashPoint('acknowledged:stored');
     await known.reached(makes);

@@ -91,6 +91,16 @@ export interface LogFile {
   readonly taken: (bytes: number) => void;
 }
 
+/** Asks for the digests of whole blocks. */
+export interface BlockQuestion {
+  readonly target: string;
+  /** The first block, and how many. */
+  readonly from: number;
+  readonly count: number;
+  /** Nothing that is kept about the disk is believed: it is read. Left out: what is surely current needn't be. */
+  readonly reread?: boolean;
+}
+
 /** Asks for the digests of pages (page-digest.ts) as they are in the state that a log follows. */
 export interface PageQuestion {
   readonly target: string;
@@ -129,9 +139,9 @@ export interface ReplicaEndpoint {
   confirm(id: string, position: Position, instant: number, signal?: AbortSignal): Promise<ReplicaStatus>;
   /**
    * Digests of the replica's blocks: BLAKE3, cut to DIGEST_BYTES, of each DIGEST_BLOCK bytes (the disk's last block as
-   * short as it is), `count` blocks from block `from`. Only while nothing waits to be applied.
+   * short as it is). Only while nothing waits to be applied.
    */
-  digests(id: string, target: string, from: number, count: number, signal?: AbortSignal): Promise<Uint8Array>;
+  digests(id: string, question: BlockQuestion, signal?: AbortSignal): Promise<Uint8Array>;
   /**
    * PAGE_DIGEST_BYTES for each page of a question, in order, read from the disk. Failures: `not-following` when the replica stands at
    * another position, `busy` while logs wait. Absent where a peer doesn't answer that.

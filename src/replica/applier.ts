@@ -174,6 +174,7 @@ export class Applier {
     const changed = await applyLog({ lanes, path, disks: await engine.addresses(), undo });
     const ends = await Promise.allSettled([...apply.map((client) => client.flush()), digests.note(changed)]);
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    await digests.seal(changed);
     crashPoint('replica:flushed');
     await record.update({ applied: makes, appliedLog: { logId, bytes }, latest: this.#parts.pointOf(received) });
   }

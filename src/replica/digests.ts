@@ -1,18 +1,18 @@
 /**
  * Digests of a replica's disks, block by block: what two sides compare to find out where they differ. What is known lies in a
  * file for each disk (image-digests.ts), kept up to date by what is applied anyway; the rest is read, and known from then on.
- * They are hints: whatever goes wrong with a file costs reading the disk.
+ * They are hints: whatever goes wrong with a file costs reading the disk. Where a person wants both sides compared, none is believed.
  */
 import { blocksOf, isKnown, ZERO_BLOCK } from '../digests/digest-file.ts';
 import type { BlockRange, DigestRun } from '../digests/digest-pages.ts';
 import { digest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
-import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
+import { DIGEST_BLOCK, DIGEST_BYTES, type BlockQuestion } from '../protocol/endpoint.ts';
 import { changedExtents, readPieces } from '../qemu/disk.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
 import type { LocalDisk } from '../store/store.ts';
-import { closeImageDigests, openImageDigests, type ImageDigests } from './image-digests.ts';
+import { closeImageDigests, openImageDigests, sealImageDigests, type ImageDigests } from './image-digests.ts';
 import type { ReplicaLayout } from './layout.ts';
 
 /** Most blocks in one request: 4 GiB of disk, 1 MiB of digests. */
@@ -50,22 +50,21 @@ export class Digests {
       const file = this.#files[i];
       this.#files[i] = undefined;
       if (file === undefined) continue;
-      await closeImageDigests(file, disk).catch((error: unknown) => {
-        this.#log.warn({ err: asFailure(error, 'io'), disk: disk.target }, 'digests of a disk are given up');
-      });
+      await closeImageDigests(file, disk).catch((error: unknown) => this.#givenUp(i, error));
     }
   }
 
   /** What is known or is read by `client`. While nothing is applied. Failure `bad-request` for blocks that aren't there. */
-  async of(disk: number, client: NbdClient, from: number, count: number): Promise<Uint8Array> {
+  async of(disk: number, client: NbdClient, question: Omit<BlockQuestion, 'target'>): Promise<Uint8Array> {
+    const { from, count, reread = false } = question;
     checkRange(client, from, count);
-    const file = this.#files[disk];
-    const known = file === undefined ? Buffer.alloc(count * DIGEST_BYTES) : await file.read(from, count);
+    const believed = reread ? undefined : await this.#keep(disk, (kept) => kept.read(from, count));
+    const known = believed ?? Buffer.alloc(count * DIGEST_BYTES);
     for (const range of unknownIn(known)) {
       const start = from + range.from;
       const read = await digestBlocks(client, start, range.to - range.from);
       read.copy(known, range.from * DIGEST_BYTES);
-      if (file !== undefined) await this.#keep(disk, () => file.write([{ from: start, digests: read }]));
+      await this.#keep(disk, (kept) => kept.write([{ from: start, digests: read }]));
     }
     return known;
   }
@@ -73,25 +72,41 @@ export class Digests {
   /** A log is in the disks, and these are the blocks that it has changed, by disk: durable when it resolves. */
   async note(changed: readonly (readonly DigestRun[])[]): Promise<void> {
     for (const [disk, runs] of changed.entries()) {
-      const file = this.#files[disk];
-      if (file === undefined || runs.length === 0) continue;
-      await this.#keep(disk, async () => {
+      if (runs.length === 0) continue;
+      await this.#keep(disk, async (file) => {
         await file.write(runs.toSorted((a, b) => a.from - b.from));
         await file.sync();
       });
     }
   }
 
-  /** What can't be kept is given up, all of it: it must never be believed later. Throws if not even that is possible. */
-  async #keep(disk: number, write: () => Promise<void>): Promise<void> {
-    try {
-      await write();
-    } catch (error) {
-      const { target } = this.#disks[disk]!;
-      this.#log.warn({ err: asFailure(error, 'io'), disk: target }, 'digests of a disk are given up');
-      await this.#files[disk]!.discard();
-      this.#files[disk] = undefined;
+  /** The disks hold that log, durably: whoever finds one of those that it has changed otherwise finds another's hand on it. */
+  async seal(changed: readonly (readonly DigestRun[])[]): Promise<void> {
+    for (const [disk, runs] of changed.entries()) {
+      if (runs.length > 0) await this.#keep(disk, (file) => sealImageDigests(file, this.#disks[disk]!));
     }
+  }
+
+  /**
+   * Does something with what is known of a disk, if there is anything. A file with which it goes wrong is given up, all of it: it must
+   * never be believed later. Throws if not even that is possible.
+   */
+  async #keep<T>(disk: number, work: (file: ImageDigests) => Promise<T>): Promise<T | undefined> {
+    const file = this.#files[disk];
+    if (file === undefined) return undefined;
+    try {
+      return await work(file);
+    } catch (error) {
+      this.#givenUp(disk, error);
+      await file.discard();
+      this.#files[disk] = undefined;
+      return undefined;
+    }
+  }
+
+  #givenUp(disk: number, error: unknown): void {
+    const { target } = this.#disks[disk]!;
+    this.#log.warn({ err: asFailure(error, 'io'), disk: target }, 'digests of a disk are given up');
   }
 }
 

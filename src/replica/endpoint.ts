@@ -6,6 +6,7 @@ import { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type ReplicatedDisk, type ReplicationState } from '../model/relationship.ts';
 import type {
+  BlockQuestion,
   LogName,
   PageQuestion,
   PrepareReplica,
@@ -104,8 +105,8 @@ export class LocalEndpoint implements ReplicaEndpoint {
     return await this.#statusOf(replica);
   }
 
-  async digests(id: string, target: string, from: number, count: number): Promise<Uint8Array> {
-    return await this.#following(id).digests(target, from, count);
+  async digests(id: string, question: BlockQuestion): Promise<Uint8Array> {
+    return await this.#following(id).digests(question);
   }
 
   async pageDigests(id: string, question: PageQuestion, signal?: AbortSignal): Promise<Uint8Array> {

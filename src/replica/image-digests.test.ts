@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { appendFile, mkdtemp, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, open, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -8,7 +8,7 @@ import { DIGEST_SIZE } from '../lib/digest.ts';
 import { seeded } from '../../test/faults/replica-primary.ts';
 import { blocksOf } from '../digests/digest-file.ts';
 import { PAGE_ENTRIES } from '../digests/digest-pages.ts';
-import { closeImageDigests, openImageDigests } from './image-digests.ts';
+import { closeImageDigests, openImageDigests, sealImageDigests } from './image-digests.ts';
 
 const PAGE = 4096;
 /** More than two spans of pages, and a part of a page. */
@@ -106,12 +106,41 @@ void describe('a file of digests', () => {
     assert.ok(nothing.equals(await reopened()));
   });
 
-  void test('is believed after a crash, in which nobody said how the image was left', async () => {
+  void test('forgets all when the image was restored in place, as long and with the times that it had', async () => {
+    const before = new Date('2026-01-02T03:04:05Z');
+    await utimes(image.path, before, before);
+    const digests = await filled();
+    assert.ok(digests.equals(await reopened()));
+    const was = await stat(image.path);
+    await writeFile(image.path, 'what it held is not looked at '.slice(0, was.size), { flag: 'r+' });
+    await utimes(image.path, before, before);
+    const now = await stat(image.path);
+    assert.deepEqual([now.ino, now.size, now.mtimeMs], [was.ino, was.size, was.mtimeMs]);
+    assert.ok(Buffer.alloc(BLOCKS * DIGEST_SIZE).equals(await reopened()));
+  });
+
+  void test('is believed after a crash between two logs, and not after one while the image was written', async () => {
     const digests = randomBytes(BLOCKS * DIGEST_SIZE);
     const file = await openImageDigests(path, image);
+    await appendFile(image.path, 'we wrote');
     await file.write([{ from: 0, digests }]);
-    await appendFile(image.path, 'we wrote'); // and never closed it
+    await sealImageDigests(file, image);
+    await file.close(); // as a kill does it
     assert.ok(digests.equals(await reopened()));
+    const again = await openImageDigests(path, image);
+    await appendFile(image.path, 'we wrote, or somebody');
+    await again.close();
+    assert.ok(Buffer.alloc(BLOCKS * DIGEST_SIZE).equals(await reopened()));
+  });
+
+  void test('is gone when it can not be begun, or ended', async () => {
+    await symlink('/dev/full', path);
+    await assert.rejects(openImageDigests(path, image), { code: 'ENOSPC' });
+    await assert.rejects(stat(path), { code: 'ENOENT' });
+    const file = await openImageDigests(path, image);
+    await file.write([{ from: 0, digests: randomBytes(DIGEST_SIZE) }]);
+    await assert.rejects(closeImageDigests(file, { path: `${image.path}.gone` }), { code: 'ENOENT' });
+    await assert.rejects(stat(path), { code: 'ENOENT' });
   });
 
   void test('begins anew when it is damaged at its head, empty, or given up', async () => {

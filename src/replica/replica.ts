@@ -7,7 +7,7 @@ import { chmod, mkdir, rm } from 'node:fs/promises';
 import { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type RecoveryPoint } from '../model/relationship.ts';
-import type { LogName, PageQuestion } from '../protocol/endpoint.ts';
+import type { BlockQuestion, LogName, PageQuestion } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
 import { orAborted } from '../lib/abortable.ts';
 import { describe, notFollowing } from './admission.ts';
@@ -286,11 +286,11 @@ export class Replica {
   // --- reading ---
 
   /** See `ReplicaEndpoint.digests`. Failures: `not-found` (disk), `bad-request` (range), `busy` (logs wait). */
-  async digests(target: string, from: number, count: number): Promise<Uint8Array> {
-    const disk = this.#disk(target);
+  async digests(question: BlockQuestion): Promise<Uint8Array> {
+    const disk = this.#disk(question.target);
     return await atRest(this, this.#standstill, async () => {
       const { apply } = await this.#engine.connections();
-      return await this.#digests.of(disk, apply[disk]!, from, count);
+      return await this.#digests.of(disk, apply[disk]!, question);
     });
   }
 

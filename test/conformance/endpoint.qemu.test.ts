@@ -70,7 +70,7 @@ async function makeHttps(): Promise<EndpointUnderTest> {
     durableOffset: (id, log) => local.endpoint.durableOffset(id, log),
     put: (id, log, offset, body, signal) => local.endpoint.put(id, log, offset, body, signal),
     confirm: (id, position, instant) => local.endpoint.confirm(id, position, instant),
-    digests: (id, target, from, count) => local.endpoint.digests(id, target, from, count),
+    digests: (id, question) => local.endpoint.digests(id, question),
     pageDigests: (id, question, signal) => local.endpoint.pageDigests!(id, question, signal),
     takeOver: (id, request) => local.endpoint.takeOver(id, request),
     remove: (id, options) => local.endpoint.remove(id, options),

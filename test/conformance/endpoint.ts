@@ -72,7 +72,7 @@ export function runEndpointConformance(name: string, make: () => Promise<Endpoin
       await assert.rejects(it.endpoint.durableOffset(id, log), { code: 'not-found' });
       await assert.rejects(it.endpoint.put(id, log, 0, inPieces(Buffer.alloc(9))), { code: 'not-found' });
       await assert.rejects(it.endpoint.confirm(id, START, 1), { code: 'not-found' });
-      await assert.rejects(it.endpoint.digests(id, 'vda', 0, 1), { code: 'not-found' });
+      await assert.rejects(it.endpoint.digests(id, { target: 'vda', from: 0, count: 1 }), { code: 'not-found' });
     });
 
     void test('preparing twice is preparing once', async () => {
@@ -199,10 +199,16 @@ export function runEndpointConformance(name: string, make: () => Promise<Endpoin
         const wanted = Array.from({ length: blocks }, (_, block) =>
           digest(primary.bytes[disk]!.subarray(block * DIGEST_BLOCK, (block + 1) * DIGEST_BLOCK)),
         );
-        assert.ok(Buffer.concat(wanted).equals(await it.endpoint.digests(primary.id, target, 0, blocks)));
-        await assert.rejects(it.endpoint.digests(primary.id, target, 0, blocks + 1), { code: 'bad-request' });
+        assert.ok(
+          Buffer.concat(wanted).equals(await it.endpoint.digests(primary.id, { target, from: 0, count: blocks })),
+        );
+        await assert.rejects(it.endpoint.digests(primary.id, { target, from: 0, count: blocks + 1 }), {
+          code: 'bad-request',
+        });
       }
-      await assert.rejects(it.endpoint.digests(primary.id, 'vdz', 0, 1), { code: 'not-found' });
+      await assert.rejects(it.endpoint.digests(primary.id, { target: 'vdz', from: 0, count: 1 }), {
+        code: 'not-found',
+      });
     });
 
     void test('pages are those of the disks, for who asks about the state that they hold', async () => {

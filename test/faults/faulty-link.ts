@@ -63,8 +63,7 @@ export class FaultyLink {
         ),
       confirm: (id, position, instant, signal) =>
         this.#pass('confirm', () => endpoint.confirm(id, position, instant), signal),
-      digests: (id, target, from, count, signal) =>
-        this.#pass('digests', () => endpoint.digests(id, target, from, count), signal),
+      digests: (id, question, signal) => this.#pass('digests', () => endpoint.digests(id, question), signal),
       pageDigests: (id, question, signal) => {
         this.questions++;
         return this.#pass('pageDigests', () => endpoint.pageDigests!(id, question, signal), signal);

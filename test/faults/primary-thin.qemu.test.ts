@@ -67,7 +67,9 @@ void test('over a slow link only the pages that a guest has written travel', asy
   const wanted = Array.from({ length: blocks }, (_, block) =>
     digest(vm.vms.guest.bytes[0]!.subarray(block * DIGEST_BLOCK, (block + 1) * DIGEST_BLOCK)),
   );
-  const known = await vm.hosts.b.services.replicas.get(vm.id).digests(DISKS[0]!.target, 0, blocks);
+  const known = await vm.hosts.b.services.replicas
+    .get(vm.id)
+    .digests({ target: DISKS[0]!.target, from: 0, count: blocks });
   assert.ok(Buffer.concat(wanted).equals(known));
   // And on, thinner or not.
   await vm.vms.change('a', 8);

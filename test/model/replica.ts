@@ -1,5 +1,5 @@
 /** The replica of one host in the explored world: what `src/replica` does with a directory, on a JSON value. */
-import type { LogName } from '../../src/protocol/endpoint.ts';
+import type { BlockQuestion, LogName } from '../../src/protocol/endpoint.ts';
 import { Failure } from '../../src/model/failure.ts';
 import { samePosition, type Position, type RecoveryPoint } from '../../src/model/relationship.ts';
 import { admit, admitName, describe, notFollowing } from '../../src/replica/admission.ts';
@@ -162,7 +162,7 @@ export class ModelReplica {
     });
   }
 
-  async digests(_target: string, from: number, count: number): Promise<Uint8Array> {
+  async digests({ from, count }: BlockQuestion): Promise<Uint8Array> {
     await this.drained();
     const blocks = this.#life.here.images[this.#state.path]!;
     const bytes = Buffer.alloc(16 * count);

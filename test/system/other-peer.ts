@@ -31,7 +31,7 @@ const calls: Record<string, (peer: ReplicaEndpoint) => Promise<unknown>> = {
       })(),
     ),
   confirm: (of) => of.confirm(id, position, Date.now()),
-  digests: (of) => of.digests(id, 'vda', 0, 1),
+  digests: (of) => of.digests(id, { target: 'vda', from: 0, count: 1 }),
   pageDigests: (of) =>
     of.pageDigests!(id, { target: 'vda', position, salt: '2'.repeat(32), runs: [{ offset: 0, length: 4096 }] }),
   takeOver: (of) => of.takeOver(id, { planId: crypto.randomUUID(), epoch: 2, position, start: true }),

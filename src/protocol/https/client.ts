@@ -9,6 +9,7 @@ import type { Authority } from '../../security/authority.ts';
 import type { Peer } from '../../security/peer.ts';
 import {
   DIGEST_BYTES,
+  type BlockQuestion,
   type LogBody,
   type LogFile,
   type LogName,
@@ -128,9 +129,10 @@ export class HttpsEndpoint implements ReplicaEndpoint {
     return this.#status({ method: 'POST', path: paths.confirm(id), json, ...until(signal) });
   }
 
-  async digests(id: string, target: string, from: number, count: number, signal?: AbortSignal): Promise<Uint8Array> {
+  async digests(id: string, { target, ...query }: BlockQuestion, signal?: AbortSignal): Promise<Uint8Array> {
     const path = paths.digests(id, target);
-    const { body } = await this.#ask({ method: 'GET', path, query: { from, count }, ...until(signal) });
+    const { count } = query;
+    const { body } = await this.#ask({ method: 'GET', path, query, ...until(signal) });
     if (body.length > count * DIGEST_BYTES || body.length % DIGEST_BYTES !== 0) {
       throw new Failure(
         'format-unknown',

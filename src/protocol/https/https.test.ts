@@ -47,7 +47,7 @@ test('every call arrives as it was made, and its answer comes back', async () =>
   assert.deepEqual(await endpoint.put('r1', LOG, 0, chunksOf(3, 1000)), b.replica.answer);
   assert.equal(await endpoint.durableOffset('r1', LOG), 3000);
   await endpoint.confirm('r1', POSITION, 1234);
-  assert.deepEqual(await endpoint.digests('r1', 'vda', 5, 2), Buffer.alloc(32, 5));
+  assert.deepEqual(await endpoint.digests('r1', { target: 'vda', from: 5, count: 2 }), Buffer.alloc(32, 5));
   await endpoint.takeOver('r1', takeOver);
   assert.equal(await endpoint.remove('r1', { keepDisks: true }), undefined);
   assert.deepEqual(b.replica.asked, [
@@ -57,7 +57,7 @@ test('every call arrives as it was made, and its answer comes back', async () =>
     ['put', 'r1', LOG, 0],
     ['durableOffset', 'r1', LOG],
     ['confirm', 'r1', POSITION, 1234],
-    ['digests', 'r1', 'vda', 5, 2],
+    ['digests', 'r1', { target: 'vda', from: 5, count: 2 }],
     ['takeOver', 'r1', takeOver],
     ['remove', 'r1', { keepDisks: true }],
   ]);
@@ -99,9 +99,9 @@ test('nothing that is not as it must be reaches the replica', async () => {
     ['path as id', () => endpoint.status('../../etc')],
     ['empty id', () => endpoint.status('')],
     ['long id', () => endpoint.status('x'.repeat(65))],
-    ['path as target', () => endpoint.digests('r1', '../vda', 0, 1)],
-    ['too many digests', () => endpoint.digests('r1', 'vda', 0, 65537)],
-    ['no digests', () => endpoint.digests('r1', 'vda', 0, 0)],
+    ['path as target', () => endpoint.digests('r1', { target: '../vda', from: 0, count: 1 })],
+    ['too many digests', () => endpoint.digests('r1', { target: 'vda', from: 0, count: 65537 })],
+    ['no digests', () => endpoint.digests('r1', { target: 'vda', from: 0, count: 0 })],
     ['negative sequence', () => endpoint.durableOffset('r1', { ...LOG, sequence: -1 })],
     ['log id', () => endpoint.durableOffset('r1', { ...LOG, logId: 'XYZ' })],
     ['fraction as offset', () => endpoint.put('r1', LOG, 0.5, chunksOf(1, 1))],

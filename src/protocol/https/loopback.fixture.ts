@@ -13,6 +13,7 @@ import { Enrolment } from '../../security/enrolment.ts';
 import type { Peer, PeerBook } from '../../security/peer.ts';
 import {
   DIGEST_BYTES,
+  type BlockQuestion,
   type LogName,
   type PrepareReplica,
   type ReplicaEndpoint,
@@ -81,9 +82,9 @@ export class MemoryReplica implements ReplicaEndpoint {
     return this.#note('put', id, log, offset);
   };
   confirm = (...all: [string, Position, number]): Promise<ReplicaStatus> => this.#note('confirm', ...all);
-  digests = async (id: string, target: string, from: number, count: number): Promise<Uint8Array> => {
-    await this.#note('digests', id, target, from, count);
-    return new Uint8Array(count * DIGEST_BYTES).fill(from);
+  digests = async (id: string, question: BlockQuestion): Promise<Uint8Array> => {
+    await this.#note('digests', id, question);
+    return new Uint8Array(question.count * DIGEST_BYTES).fill(question.from);
   };
   takeOver = (id: string, request: TakeOver): Promise<ReplicaStatus> => this.#note('takeOver', id, request);
   remove = async (id: string, options: { keepDisks: boolean }): Promise<void> => {

@@ -6,6 +6,7 @@ import type { Position, ReplicationState } from '../../model/relationship.ts';
 import {
   MAX_PAGES,
   MAX_RUNS,
+  type BlockQuestion,
   type LogName,
   type PageQuestion,
   type PrepareReplica,
@@ -40,6 +41,8 @@ const decimal = <T extends z.ZodType<unknown, number>>(shape: T): z.ZodType<z.ou
     .transform(Number)
     .pipe(shape);
 
+const flag = z.enum(['true', 'false']).transform((text) => text === 'true');
+
 const PositionShape: z.ZodType<Position> = z.strictObject({ epoch: counter, sequence: counter, state: digest });
 
 export const IdShape: z.ZodType<string> = id;
@@ -54,12 +57,13 @@ export const OffsetShape: z.ZodType<{ offset: number; upload?: string }> = z.str
   offset: decimal(bytes),
   upload: UploadShape.exactOptional(),
 });
-export const DigestRangeShape: z.ZodType<{ from: number; count: number }> = z.strictObject({
+export const DigestRangeShape: z.ZodType<Omit<BlockQuestion, 'target'>> = z.strictObject({
   from: decimal(counter),
   count: decimal(z.int().min(1).max(MAX_DIGESTS)),
+  reread: flag.exactOptional(),
 });
 export const RemoveShape: z.ZodType<{ keepDisks: boolean }> = z.strictObject({
-  keepDisks: z.enum(['true', 'false']).transform((text) => text === 'true'),
+  keepDisks: flag,
 });
 
 const leaseSeconds = z.int().min(0).max(LEASE_SECONDS.max);

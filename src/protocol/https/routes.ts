@@ -64,8 +64,7 @@ export async function serve(request: PeerRequest, endpoint: ReplicaEndpoint): Pr
       return endpoint.takeOver(id, read(TakeOverShape, await request.json(), 'request to take over'));
     case 'GET digests/1': {
       const target = read(TargetShape, path[2], 'disk target');
-      const { from, count } = read(DigestRangeShape, query, 'query');
-      return endpoint.digests(id, target, from, count);
+      return endpoint.digests(id, { target, ...read(DigestRangeShape, query, 'query') });
     }
     case 'POST pages/0': {
       const question = read(PageQuestionShape, await request.json(), 'question about pages');
