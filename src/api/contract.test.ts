@@ -46,6 +46,7 @@ void describe('the contract', () => {
       readBytesPerSecond: 0,
       readIops: 0,
       autoResync: 'always',
+      useSeed: false,
       excludeDisks: [],
     });
     for (const intervalSeconds of [4, 86_401, 5.5]) assert.ok(!input.safeParse({ ...enable, intervalSeconds }).success);

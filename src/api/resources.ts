@@ -264,6 +264,10 @@ export const RescannedView = z
   })
   .meta({ id: 'Rescanned', description: 'What came of looking at a replica directory.' });
 
+export const SeedView = z
+  .object({ id: z.string(), name: z.string(), peer: z.string().nullable() })
+  .meta({ id: 'Seed', description: 'A VM of a Replica server, and the peer that may begin a replica with its disks.' });
+
 /** What kinds of recovery points there are. */
 export const POINT_KINDS: Record<RecoveryPoint['kind'], string> = {
   'crash-consistent': 'all disks at one instant, as after a power cut',

@@ -170,6 +170,9 @@ void describe('what is asked for', () => {
 
   void test('a rescan says what came of each replica', async () => {
     assert.match(await said('replica', 'rescan'), /r1 +web01 +host-b +rebuilt/);
+    assert.match(await said('replica', 'seed', 'db01', '--peer', 'host-a'), /enable db01 --peer THIS-HOST --use-seed/);
+    assert.match(await said('replica', 'seed', 'db01', '--withdraw'), /nobody's to begin with/);
+    assert.match((await understudy('replica', 'seed', 'db01')).stderr, /either --peer or --withdraw/);
   });
 
   void test('enabling waits for the initial copy', async () => {

@@ -13,6 +13,7 @@ import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol
 import { LocalEndpoint, type ReplicaHost } from '../replica/endpoint.ts';
 import { rememberPeer } from '../replica/record.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
+import { forgetSeed, giveSeed, seedFor } from './seeds.ts';
 import type { DaemonServices } from './services.ts';
 
 /** The endpoint that a peer talks to. */
@@ -31,7 +32,7 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
   const answer: ReplicaEndpoint = {
     prepare: async (request) => {
       const record = services.store.relationship(request.id);
-      if (record === undefined) await refuseStranger(services, request);
+      if (record === undefined) await refuseStranger(services, peer, request);
       else if (isHalfAdopted(services, own(request.id), request)) await becomeReplica(services, record, request);
       return await local.prepare(request);
     },
@@ -85,13 +86,14 @@ function isHalfAdopted(services: DaemonServices, record: RelationshipRecord, req
 }
 
 /** A VM of that id or name that isn't ours must not be replaced by a Replica VM. */
-async function refuseStranger(services: DaemonServices, request: PrepareReplica): Promise<void> {
+async function refuseStranger(services: DaemonServices, peer: string, request: PrepareReplica): Promise<void> {
+  if (request.base === 'compare' && (await seedFor(services, peer, request)) !== undefined) return;
   const taken = (await services.hypervisor.listVms()).find(
     ({ id, name }) => id === request.vmId || name === request.vmName,
   );
   if (taken === undefined) return;
   throw new Failure('already-exists', `${services.config.name} has a VM ${taken.name} (${taken.id}) already`, {
-    hint: 'Remove or rename that VM on the Replica server first.',
+    hint: 'Remove or rename that VM on the Replica server first; or let its disks be used: there `understudy replica seed VM --peer HOST`, here `--use-seed`.',
   });
 }
 
@@ -113,8 +115,13 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
     },
 
     // The other side failed over and wants this host's disks: whatever still runs here has lost its role.
-    adoptDisks: async (id) => {
-      const record = recordOf(services, id);
+    adoptDisks: async (request) => {
+      const { id } = request;
+      const record = store.relationship(id);
+      if (record === undefined) {
+        const seed = await seedFor(services, peer, request);
+        return seed === undefined ? undefined : await giveSeed(services, seed, request);
+      }
       await services.primaries.stop(id);
       if (record.state !== 'SteppedDown') await stepDown(services, id);
       await hypervisor.closePoint(record.vmId);
@@ -183,7 +190,7 @@ async function rememberNew(
     definition: await services.hypervisor.exportDefinition(vmId),
     peer,
     role: 'replica',
-    state: 'InitialReplicationInProgress',
+    state: request.base === 'compare' ? 'Resynchronizing' : 'InitialReplicationInProgress',
     autostart: false,
     leaseSeconds: 0,
     ...settingsOf(request),
@@ -199,6 +206,7 @@ async function rememberNew(
     statistics: NO_STATISTICS,
     created: services.now(),
   });
+  forgetSeed(services, vmId);
   services.event(id, 'info', 'replica-created', `this host is the Replica server of ${vmName} on ${peer}`);
 }
 

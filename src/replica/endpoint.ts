@@ -30,8 +30,8 @@ export interface FormerDisks {
 export interface ReplicaHost {
   /** Status of a relationship whose primary this host is now; undefined where it isn't. */
   primaryStatus(id: string): ReplicaStatus | undefined;
-  /** Disks of this host's own VM for a replica to begin with; undefined where it has none or won't give them. */
-  adoptDisks(id: string): Promise<FormerDisks | undefined>;
+  /** Disks of a VM of this host for a replica to begin with; undefined where it has none or won't give them. */
+  adoptDisks(request: PrepareReplica): Promise<FormerDisks | undefined>;
   /** A replica was created or changed: define its locked VM, remember the relationship. May be told twice of the same. */
   prepared(replica: Replica, request: PrepareReplica): Promise<void>;
   takeOver(id: string, request: TakeOver): Promise<ReplicaStatus>;
@@ -70,8 +70,8 @@ export class LocalEndpoint implements ReplicaEndpoint {
         await this.#host.prepared(replica, request);
       } catch (error) {
         // Nobody knows of it: it would be in the way of the next one.
-        if (there === undefined && request.base === 'empty') {
-          await this.#replicas.remove(request.id, { keepDisks: false });
+        if (there === undefined && primary === undefined) {
+          await this.#replicas.remove(request.id, { keepDisks: request.base !== 'empty' });
         }
         throw error;
       }
@@ -140,10 +140,10 @@ export class LocalEndpoint implements ReplicaEndpoint {
       const disks = request.disks.map(({ target, size }) => ({ target, size }));
       return await this.#replicas.create({ ...settings, disks });
     }
-    const former = await this.#host.adoptDisks(id);
+    const former = await this.#host.adoptDisks(request);
     if (former === undefined) {
       throw new Failure('not-found', `this host has no disks of relationship ${id} to compare with`, {
-        hint: 'Begin with an initial copy.',
+        hint: 'Begin with an initial copy, or name the VM there whose disks may be used: `understudy replica seed VM --peer HOST`.',
       });
     }
     const { instant } = former;

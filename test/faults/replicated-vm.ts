@@ -208,7 +208,7 @@ export class ReplicatedVm {
 }
 
 /** No lease, and no limit on reading. */
-const UNLIMITED = { leaseSeconds: 0, readBytesPerSecond: 0, readIops: 0, autoResync: 'always' };
+const UNLIMITED = { leaseSeconds: 0, readBytesPerSecond: 0, readIops: 0, autoResync: 'always', useSeed: false };
 
 async function enable(hosts: TwoHosts, history: number): Promise<string> {
   const request = { vm: VM_NAME, peer: 'b', intervalSeconds: 1, history, thin: [], excludeDisks: [], ...UNLIMITED };

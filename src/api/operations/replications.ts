@@ -56,6 +56,12 @@ export const replicationOperations = {
       readBytesPerSecond: readBytesPerSecond.default(0),
       readIops: readIops.default(0),
       autoResync: autoResync.default(DEFAULT_AUTO_RESYNC),
+      useSeed: z
+        .boolean()
+        .default(false)
+        .describe(
+          'begin with the disks of a VM that the Replica server has set aside for it (replicaSeed): only what differs is sent',
+        ),
       excludeDisks: z.array(z.string().min(1)).default([]).describe('targets of disks that are left out'),
     }),
     result: ReplicationView,

@@ -89,6 +89,7 @@ export function createMemoryWorld(): MemoryWorld {
     daemonStatus: async () => daemon,
     peerList: async () => world.peers,
     replicaRescan: async () => [{ id: 'r1', vmName: 'web01', peer: 'host-b', outcome: 'rebuilt', failure: null }],
+    replicaSeed: async ({ vm, peer = null }) => ({ id: WEB_ID, name: vm, peer }),
     peerToken: async ({ minutes = 15 }) => ({ token: 'TOKEN', expiresAt: NOW + minutes * 60_000 }),
     peerJoin: async ({ token }) => {
       if (token !== 'TOKEN') throw new Failure('token-invalid', 'The token is not known');
@@ -110,7 +111,17 @@ export function createMemoryWorld(): MemoryWorld {
     replicationShow: async ({ ref }) => find(ref),
     replicationWatch: async ({ ref }, { signal }) =>
       follow('replication', ref === undefined ? world.replications : [find(ref)], signal),
-    replicationEnable: async ({ vm, peer, intervalSeconds, history, thin, leaseSeconds, excludeDisks, ...limit }) => {
+    replicationEnable: async ({
+      vm,
+      peer,
+      intervalSeconds,
+      history,
+      thin,
+      leaseSeconds,
+      excludeDisks,
+      useSeed: _,
+      ...limit
+    }) => {
       if (vm === 'internal') throw new Error('a bug');
       if (vm !== 'db01') throw new Failure('not-found', `There is no VM "${vm}"`);
       const disks = replication.disks.filter(({ target }) => !excludeDisks.includes(target));

@@ -22,6 +22,7 @@ interface Settings {
 interface EnableOptions extends Settings {
   readonly peer: string;
   readonly excludeDisk?: string[];
+  readonly useSeed?: boolean;
   readonly wait: boolean;
 }
 
@@ -43,6 +44,7 @@ export function addReplicationCommands(program: Command): void {
     .option('--read-iops <number>', READ_IOPS, readIopsLimit)
     .option('--auto-resync <when>', AUTO_RESYNC)
     .option('--exclude-disk <target>', 'leave this disk out: vdb; may be given several times', readSeveral)
+    .option('--use-seed', 'begin with disks that the Replica server has: see `replica seed`; only what differs is sent')
     .option('--no-wait', 'do not wait for the initial copy')
     .action(
       inSession(async (session, vm: string, options: EnableOptions) => {
@@ -50,6 +52,7 @@ export function addReplicationCommands(program: Command): void {
           vm,
           peer: options.peer,
           ...settings(options),
+          ...(options.useSeed === true ? { useSeed: true } : {}),
           ...(options.excludeDisk === undefined ? {} : { excludeDisks: options.excludeDisk }),
         });
         session.output.note(`replication of ${begun.vmName} to ${begun.peer} is enabled`);

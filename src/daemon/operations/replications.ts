@@ -8,6 +8,7 @@ import { NO_STATISTICS, type RelationshipRecord, type Store } from '../../store/
 import { move, recordOf, update } from '../../failover/services.ts';
 import { findRelationship } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
+import { markSeed } from '../seeds.ts';
 import type { DaemonServices } from '../services.ts';
 import { replicationView, type PeerAnswer } from '../views.ts';
 import { prepareOf } from '../../primary/prepare-of.ts';
@@ -24,6 +25,7 @@ type ReplicationOperations = Pick<
   | 'replicationCancelResync'
   | 'replicationRemove'
   | 'replicaRescan'
+  | 'replicaSeed'
 >;
 
 /** How long `show` waits for the other side's word, ms. */
@@ -81,7 +83,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
           throw new Failure('disk-unsupported', `${vm.name}, disk ${target}: ${unsupported}`);
       }
       const disks = chosen.map(({ target, size, path }) => ({ target, size, path }));
-      const { vm: _vm, peer: _peer, excludeDisks: _excludeDisks, ...settings } = request;
+      const { vm: _vm, peer: _peer, excludeDisks: _excludeDisks, useSeed, ...settings } = request;
       const { id, start } = enabling(store, vm.id, request.peer);
       const record: RelationshipRecord = {
         id,
@@ -89,7 +91,9 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         vmName: vm.name,
         peer: request.peer,
         role: 'primary',
-        state: 'ReadyForInitialReplication',
+        ...(useSeed
+          ? { state: 'WaitingForStartResynchronize', resync: seeded(request.peer) }
+          : { state: 'ReadyForInitialReplication' }),
         epoch: start.epoch,
         ...settings,
         disks,
@@ -112,7 +116,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       try {
         await endpoint.prepare({
           ...prepareOf(record),
-          base: 'empty',
+          base: useSeed ? 'compare' : 'empty',
           start,
         });
         if (settings.leaseSeconds > 0) await takeLease(record);
@@ -209,6 +213,11 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
     },
 
     replicaRescan: () => rescan(services),
+
+    replicaSeed: async ({ vm, peer = null }) => {
+      const { id, name } = await markSeed(services, vm, peer);
+      return { id, name, peer };
+    },
   };
 
   /** What has changed is to be found by comparing, from the beginning. The loop doesn't run. */
@@ -258,6 +267,11 @@ type Settings = Pick<
   RelationshipRecord,
   'intervalSeconds' | 'history' | 'thin' | 'readBytesPerSecond' | 'readIops' | 'autoResync'
 >;
+
+const seeded = (peer: string): ResyncNeed => ({
+  reason: `${peer} begins with disks that it had already`,
+  begin: 'at-once',
+});
 
 /** Those of the settings that were given; the others stay. */
 function given(settings: { readonly [K in keyof Settings]?: Settings[K] | undefined }): Partial<Settings> {
