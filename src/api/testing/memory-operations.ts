@@ -119,7 +119,7 @@ export function createMemoryWorld(): MemoryWorld {
       thin,
       leaseSeconds,
       excludeDisks,
-      useSeed: _,
+      useSeed: _useSeed,
       ...limit
     }) => {
       if (vm === 'internal') throw new Error('a bug');
