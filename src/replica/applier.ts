@@ -1,7 +1,8 @@
 /**
  * Applies received logs, one after the other, in the background. The order is what makes a crash harmless:
  *
- * 1. the undo log, for all disks, whole and durable (one that is there already is never made again);
+ * 1. the undo log, for all disks, whole and durable (one that is there already is never made again). None where no older point is
+ *    to be kept and nobody looks at one: until 4 there is no point then, and nobody may look;
  * 2. published to every open view;
  * 3. the disks written and flushed, and what is known of their blocks with them: only now the new point exists;
  * 4. the record says so, durably; only then the received log goes, and older points beyond the kept ones.
@@ -62,6 +63,7 @@ export class Applier {
   #wake = Promise.withResolvers<void>();
   #progress = Promise.withResolvers<void>();
   #failure: Failure | null = null;
+  #torn = false;
 
   constructor(parts: ApplierParts) {
     this.#parts = parts;
@@ -70,6 +72,11 @@ export class Applier {
   /** Why nothing is applied just now; null when all is well. */
   get failure(): Failure | null {
     return this.#failure;
+  }
+
+  /** Whether the disks are half written, with no undo log that leads back: what is on them is no point. */
+  get torn(): boolean {
+    return this.#torn;
   }
 
   get running(): boolean {
@@ -167,9 +174,29 @@ export class Applier {
   }
 
   async #write(received: ReceivedLog): Promise<void> {
+    const { publishing, layout } = this.#parts;
+    // Whoever wants to look behind this log, comes before it or after it.
+    const written = await publishing.run('applying a log without a way back', async () => {
+      if (!this.#isOneWay(received) || (await finalUndo(layout.undoLog(received.sequence))) !== undefined) return false;
+      this.#torn = true;
+      await this.#change(received, undefined);
+      this.#torn = false;
+      return true;
+    });
+    if (!written) await this.#change(received, await this.#undo(received));
+  }
+
+  /** Whether nobody will want to go back behind it. */
+  #isOneWay({ point }: ReceivedLog): boolean {
+    const { record, chain, views } = this.#parts;
+    const { history, thin, held } = record.value;
+    const none = history === 0 && thin.length === 0 && held.length === 0;
+    return none && point !== null && chain.logs.length === 0 && views.count === 0;
+  }
+
+  async #change(received: ReceivedLog, undo: LogToApply['undo']): Promise<void> {
     const { record, engine, digests, lanes } = this.#parts;
     const { makes, logId, bytes, path } = received;
-    const undo = await this.#undo(received);
     const { apply } = await engine.connections();
     const changed = await applyLog({ lanes, path, disks: await engine.addresses(), undo });
     const ends = await Promise.allSettled([...apply.map((client) => client.flush()), digests.note(changed)]);

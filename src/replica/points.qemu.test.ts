@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { compareWithPoint, newPlace, newReplica, send } from '../../test/faults/replica-host.ts';
 import { difference, newSeed, readDisks, TestPrimary } from '../../test/faults/replica-primary.ts';
+import type { Failure } from '../model/failure.ts';
 import { Replica } from './replica.ts';
 
 void test('every point reads as the primary was, while newer logs are applied', async (t) => {
@@ -41,6 +42,44 @@ void test('every point reads as the primary was, while newer logs are applied', 
     assert.equal(replica.openViews, 0);
     t.diagnostic(`${compared} points compared during apply, ${points.length} after`);
     assert.deepEqual(await readdir(join(place.options.directory, 'inbox')), []);
+  } finally {
+    await replica.close();
+    await place.clear();
+  }
+});
+
+void test('without older points a view of the latest one shows it whole, whatever is applied meanwhile', async (t) => {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const primary = new TestPrimary(seed);
+  const place = await newPlace();
+  const replica = await Replica.create(place.options, newReplica(primary, { history: 0 }));
+  try {
+    await send(replica, await primary.log({ changes: 20 }));
+    await replica.drained();
+    let whole = 0;
+    for (let i = 0; i < 40; i++) {
+      const sent = send(replica, await primary.log({ changes: 20 }));
+      const { sequence } = replica.points()[0]!;
+      try {
+        const view = await replica.openView(sequence);
+        await sent;
+        assert.equal(
+          difference(await readDisks(view.socketPath, primary.disks), primary.states.get(sequence)!),
+          undefined,
+        );
+        await view.close();
+        whole++;
+      } catch (error) {
+        assert.equal((error as Failure).code, 'not-found', String(error)); // the next log was first
+        await sent;
+      }
+    }
+    await replica.drained();
+    t.diagnostic(`${whole} views of 40`);
+    assert.ok(whole > 0);
+    assert.equal(replica.points().length, 1);
+    assert.equal(await compareWithPoint(replica, primary, replica.points()[0]!.sequence), undefined);
   } finally {
     await replica.close();
     await place.clear();

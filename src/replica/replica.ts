@@ -317,6 +317,7 @@ export class Replica {
     this.#whole = true;
     return await this.#publishing.run(`opening a view of ${sequence}`, async () => {
       const point = this.#point(sequence);
+      if (this.#applier.torn) throw this.failure ?? new Failure('busy', 'a received log is still being applied');
       return await this.#views.open(point.sequence, this.#chain.backTo(sequence), owner);
     });
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -157,6 +157,33 @@ void test('a crash at any step of merging undo logs keeps every kept point, and 
       if (crash !== 'replica:merged') assert.ok(names.length < after, `${crash}: ${after} files, then ${names.length}`);
       assert.ok(names.every((name) => name.endsWith('.undo')));
     }
+  } finally {
+    await place.clear();
+  }
+});
+
+void test('a crash while a log is applied with no way back, as no older point is kept', async (t) => {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const primary = new TestPrimary(seed);
+  const place = await newPlace();
+  const undo = join(place.options.directory, 'undo');
+  try {
+    const replica = await Replica.create(place.options, newReplica(primary, { history: 0 }));
+    await send(replica, await primary.log());
+    await replica.drained();
+    await replica.close();
+    const { mtimeNs } = await stat(undo, { bigint: true });
+    for (const crash of ['replica:writing', 'replica:written', 'replica:flushed', 'replica:recorded']) {
+      const dies = primary.between(0, 1) === 0 ? 'daemon' : 'both';
+      assert.equal(await runReplica(place, await primary.log({ changes: 8 }), { crash, dies }), 'SIGKILL', crash);
+      assert.equal(await checkAll(place, primary), 1, crash);
+    }
+    // Its storage daemon alone: whoever asks for the point meanwhile gets it whole, or not at all.
+    const log = await primary.log({ changes: 8 });
+    assert.equal(await runReplica(place, log, { crash: 'replica:writing', dies: 'engine' }), null);
+    assert.equal(await checkAll(place, primary), 1);
+    assert.equal((await stat(undo, { bigint: true })).mtimeNs, mtimeNs, 'an undo log was made');
   } finally {
     await place.clear();
   }
