@@ -1,4 +1,5 @@
 /** docs/errors.md, from the catalogue of Failures. */
+import { NOT_FOLLOWING } from '../model/not-following.ts';
 import { CATALOGUE, type FailureCode, type RetryClass } from '../model/failure.ts';
 
 /** What has happened when a code is met. The cure is the catalogue's. */
@@ -62,6 +63,13 @@ export function errorReference(): string {
     '\n| code | retry | meaning | cure | HTTP status |',
     '|---|---|---|---|---|',
     ...rows,
+    '\n## Not following\n',
+    'The message of `not-following` begins with its kind; the hint is the cure of that kind. Whatever a replica refuses, its disks and',
+    'points stay as they are. The primary asks where the replica stands and has both sides compared by itself, unless its setting',
+    '([resync.md](resync.md)) says to wait.\n',
+    '| kind | what has happened | cure |',
+    '|---|---|---|',
+    ...Object.entries(NOT_FOLLOWING).map(([kind, { meaning, cure }]) => `| ${kind} | ${meaning} | ${cure} |`),
     '',
   ].join('\n');
 }

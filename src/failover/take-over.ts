@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { positionSchema } from '../deltalog/header.ts';
 import { Failure } from '../model/failure.ts';
+import { mismatch } from '../model/not-following.ts';
 import { samePosition } from '../model/relationship.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
@@ -32,7 +33,7 @@ export function checkTakeOver(services: FailoverServices, id: string, request: T
   if (request.epoch <= epoch) throw new Failure('stale-epoch', `the replica holds epoch ${epoch} already`);
   if (!samePosition(received, request.position)) {
     const text = `the replica has log ${received.sequence}, the primary stopped at ${request.position.sequence}`;
-    throw new Failure('not-following', text);
+    throw mismatch('not the last state', text);
   }
   return { epoch: request.epoch, position: request.position, start: request.start };
 }

@@ -65,7 +65,7 @@ export const CATALOGUE = {
   'not-following': kind(
     'never',
     409,
-    'The log does not follow the state of the replica. Compare both sides: `understudy replication resync`.',
+    'By its kind, which the message begins with: see docs/errors.md. Most are cured by a comparison: `understudy replication resync`.',
   ),
   'stale-epoch': kind(
     'never',

@@ -4,6 +4,7 @@
 import type { LogHeader } from '../deltalog/header.ts';
 import type { LogName } from '../protocol/endpoint.ts';
 import { Failure } from '../model/failure.ts';
+import { mismatch, type NotFollowing } from '../model/not-following.ts';
 import { samePosition, type Position, type ReplicatedDisk } from '../model/relationship.ts';
 
 /** What a log must fit. */
@@ -19,8 +20,8 @@ export function describe(position: Position): string {
 }
 
 /** Failure `not-following`: says both positions and in what they differ. */
-export function notFollowing(kind: string, theirs: string, received: Position): Failure {
-  return new Failure('not-following', `${kind}: ${theirs}; the replica has received ${describe(received)}`);
+export function notFollowing(kind: NotFollowing, theirs: string, received: Position): Failure {
+  return mismatch(kind, `${theirs}; the replica has received ${describe(received)}`);
 }
 
 /** Throws `not-following` unless the log is the next one by its number. */
@@ -75,6 +76,6 @@ function admitDisks(theirs: readonly ReplicatedDisk[], ours: readonly Replicated
     theirs.length === ours.length &&
     theirs.every((disk, i) => disk.target === ours[i]!.target && disk.size === ours[i]!.size);
   if (!same) {
-    throw new Failure('not-following', `other disks: log ${sequence} has ${name(theirs)}; the replica ${name(ours)}`);
+    throw mismatch('other disks', `log ${sequence} has ${name(theirs)}; the replica ${name(ours)}`);
   }
 }

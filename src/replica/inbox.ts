@@ -81,7 +81,7 @@ export class Inbox {
       } else if (parsed.whole) {
         const log = await describeLog(path);
         if (!samePosition(log.follows, at)) {
-          throw notFollowing('inbox', `${name} follows ${describe(log.follows)}`, at);
+          throw notFollowing('hole in the inbox', `${name} follows ${describe(log.follows)}`, at);
         }
         waiting.push(log);
         at = log.makes;

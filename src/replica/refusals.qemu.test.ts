@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { readdir, rename } from 'node:fs/promises';
+import { cp, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { newPlace, newReplica, send, type Place } from '../../test/faults/replica-host.ts';
 import { inPieces, START, TestPrimary, type MadeLog } from '../../test/faults/replica-primary.ts';
+import { CATALOGUE, type Failure, type FailureCode } from '../model/failure.ts';
+import { NOT_FOLLOWING, type NotFollowing } from '../model/not-following.ts';
 import { Replica } from './replica.ts';
 
 /** Logs 1 and 2 are received; the primary stands there. Nothing that a test does may be taken. */
@@ -38,11 +40,14 @@ void describe('a replica refuses', () => {
     return await other.log({ header, changes });
   }
 
-  async function refuses(made: MadeLog, code: string, message: RegExp): Promise<void> {
+  /** @param kind of `not-following`: the message begins with it, the cure is its own. */
+  async function refuses(made: MadeLog, code: FailureCode, message: RegExp, kind?: NotFollowing): Promise<void> {
     const before = replica.status();
-    await assert.rejects(send(replica, made), (error: Error & { code: string }) => {
+    await assert.rejects(send(replica, made), (error: Failure) => {
       assert.equal(error.code, code);
       assert.match(error.message, message);
+      if (kind !== undefined) assert.ok(error.message.startsWith(`${kind}: `), error.message);
+      assert.equal(error.hint, kind === undefined ? CATALOGUE[code].hint : NOT_FOLLOWING[kind].cure);
       return true;
     });
     assert.deepEqual(replica.status(), before);
@@ -53,7 +58,8 @@ void describe('a replica refuses', () => {
     await refuses(
       await log({ relationship: '21111111-2222-4333-8444-555555555555' }),
       'not-following',
-      /other relationship/,
+      /relationship 21111111/,
+      'other relationship',
     );
   });
 
@@ -62,31 +68,64 @@ void describe('a replica refuses', () => {
   });
 
   void test('a log of an epoch that it was not told of', async () => {
-    await refuses(await log({ epoch: 3 }), 'not-following', /other epoch/);
+    await refuses(await log({ epoch: 3 }), 'not-following', /epoch 3, ahead of 2/, 'other epoch');
   });
 
   void test('an older log again', async () => {
-    await refuses(first, 'not-following', /repeated: log 1 .* received epoch 2, log 2/);
+    await refuses(first, 'not-following', /log 1 .* received epoch 2, log 2/, 'repeated');
   });
 
   void test('a log after a gap', async () => {
     const follows = { ...primary.position, sequence: 5 };
-    await refuses({ ...(await log({ sequence: 6, follows })), sequence: 6 }, 'not-following', /gap: log 6/);
+    await refuses({ ...(await log({ sequence: 6, follows })), sequence: 6 }, 'not-following', /log 6/, 'gap');
+  });
+
+  void test('logs out of order: the later one, until the earlier one has come', async () => {
+    const earlier = await primary.log();
+    const later = await primary.log();
+    await refuses(later, 'not-following', /log 4/, 'gap');
+    await send(replica, earlier);
+    await send(replica, later);
+    await replica.drained();
+    await refuses(earlier, 'not-following', /log 3/, 'repeated');
+  });
+
+  void test('the next log, when it was restored from an older state; and goes on when it is put back', async () => {
+    const { directory } = place.options;
+    await replica.drained();
+    await replica.close();
+    const [older, newer] = [join(place.directory, 'older'), join(place.directory, 'newer')];
+    await cp(directory, older, { recursive: true });
+    replica = await Replica.open(place.options);
+    for (let i = 0; i < 2; i++) await send(replica, await primary.log());
+    await replica.drained();
+    const next = await primary.log();
+    await replica.close();
+    await rename(directory, newer);
+    await rename(older, directory);
+    replica = await Replica.open(place.options);
+    await refuses(next, 'not-following', /log 7 was offered.*log 4/, 'gap');
+    await replica.close();
+    await rm(directory, { recursive: true });
+    await rename(newer, directory);
+    replica = await Replica.open(place.options);
+    await send(replica, next);
+    await replica.drained();
   });
 
   void test('a log whose base has another number than its place says', async () => {
     const follows = { ...primary.position, sequence: 1 };
-    await refuses(await log({ follows }), 'not-following', /repeated: log 3 follows .* log 1/);
+    await refuses(await log({ follows }), 'not-following', /log \d follows .* log 1/, 'repeated');
   });
 
   void test('a log that follows another state', async () => {
     const follows = { ...primary.position, state: 'f'.repeat(32) };
-    await refuses(await log({ follows }), 'not-following', /other state: .*ffffffff.*the replica has received/);
+    await refuses(await log({ follows }), 'not-following', /ffffffff.*the replica has received/, 'other state');
   });
 
   void test('a log of other disks', async () => {
     const disks = [{ target: 'vda', size: primary.disks[0]!.size }];
-    await refuses(await log({ disks }, 0), 'not-following', /other disks/);
+    await refuses(await log({ disks }, 0), 'not-following', /vda .*vdb/, 'other disks');
   });
 
   void test('an undo log', async () => {
@@ -114,7 +153,7 @@ void describe('a replica refuses', () => {
     const made = await log({});
     const bytes = Buffer.concat([made.bytes, Buffer.from('x')]);
     await assert.rejects(replica.receive(made, 0, inPieces(bytes, bytes.length)), { code: 'bad-log' });
-    assert.equal(replica.status().received.sequence, 2);
+    assert.deepEqual(replica.status().received, primary.position);
     assert.ok((await replica.durableOffset(made)) < made.bytes.length);
   });
 
@@ -127,9 +166,30 @@ void describe('a replica refuses', () => {
     await assert.rejects(replica.openView(77), { code: 'not-found' });
   });
 
+  void test('to be opened with a hole in its inbox', async () => {
+    await replica.freeze();
+    for (let i = 0; i < 2; i++) await send(replica, await primary.log());
+    await replica.close();
+    const inbox = join(place.options.directory, 'inbox');
+    const [name] = (await readdir(inbox)).toSorted();
+    const away = join(place.directory, 'away');
+    await rename(join(inbox, name!), away);
+    const { cure } = NOT_FOLLOWING['hole in the inbox'];
+    await assert.rejects(Replica.open(place.options), {
+      code: 'not-following',
+      hint: cure,
+      message: /^hole in the inbox/,
+    });
+    await rename(away, join(inbox, name!));
+    replica = await Replica.open(place.options);
+    await replica.thaw();
+    await replica.drained();
+  });
+
   void test('to be opened with a hole in its undo logs', async () => {
     for (let i = 0; i < 3; i++) await send(replica, await primary.log());
     await replica.drained();
+    const points = replica.points();
     await replica.close();
     const undo = join(place.options.directory, 'undo');
     const names = (await readdir(undo)).toSorted();
@@ -141,6 +201,6 @@ void describe('a replica refuses', () => {
     await assert.rejects(Replica.open(place.options), { code: 'io', message: /is applied/ });
     await rename(away, join(undo, names.at(-1)!));
     replica = await Replica.open(place.options);
-    assert.equal(replica.points().length, 5);
+    assert.deepEqual(replica.points(), points);
   });
 });

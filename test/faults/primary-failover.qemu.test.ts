@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { NOT_FOLLOWING } from '../../src/model/not-following.ts';
 import { compareImages } from '../../src/qemu/image.ts';
 import { checkRuns, startReplication } from './primary-world.ts';
 import { difference, readDisks } from './replica-primary.ts';
@@ -58,6 +59,18 @@ void test('planned failover, there and back: nothing is lost, nothing is compare
   await carryOut(vm.hosts, vm.id, { kind: 'planned-failover', on: where });
   await vm.replicated(other(where));
   await checkImagesEqual(vm);
+});
+
+void test('a replica that lacks the last state takes no role over, and says what to do', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  const { epoch, received } = vm.hosts.b.services.replicas.get(vm.id).status();
+  const request = { planId: 'a-plan', epoch: epoch + 1, start: false };
+  const position = { ...received, sequence: received.sequence + 1, state: 'e'.repeat(32) };
+  const { cure } = NOT_FOLLOWING['not the last state'];
+  const refused = { code: 'not-following', hint: cure, message: /the primary stopped at/ };
+  await assert.rejects(vm.hosts.b.endpoint.takeOver(vm.id, { ...request, position }), refused);
+  assert.equal(vm.record('b').role, 'replica');
 });
 
 void test('unplanned failover to the latest point, reversed, and home: only what differs is sent, the old disks stay a point', async (t) => {
