@@ -29,6 +29,7 @@ const MEANING = {
   'job-conflict': 'libvirt allows one such job at a time for a VM, and another program has it.',
   'too-much-at-once': 'A cycle was given up for the sake of the guest or of free space; nothing is lost by it.',
   'tracking-lost': 'The bitmap that says what has changed is gone or not to be relied on.',
+  suspended: 'An administrator of the Replica server has paused replication there: it takes no logs.',
   'resync-required':
     'Both sides have to be compared, and the setting of the relationship (`--auto-resync`) says: not now, or not without a person.',
   'disk-unsupported': 'The changes of this kind of disk cannot be tracked.',

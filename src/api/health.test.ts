@@ -54,6 +54,7 @@ void test('a failure that somebody has to cure is critical, one that heals is a 
 void test('paused is a warning on the primary and critical on the replica', () => {
   assert.equal(judge({ suspended: true }).health, 'warning');
   assert.equal(judge({ suspended: true, role: 'replica' }).health, 'critical');
+  assert.equal(judge({ failure: failure('suspended') }).health, 'critical', 'paused by the Replica server');
 });
 
 void test('reasons of the worst level come first', () => {

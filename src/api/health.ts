@@ -59,7 +59,7 @@ export function judgeHealth(facts: HealthFacts): { health: Health; reasons: stri
   const stateWarns = WARNING_STATES[facts.state];
   if (stateWarns !== undefined) warning.push(`${stateWarns}${because}`);
   if (facts.suspended || facts.state === 'Suspended') {
-    (facts.role === 'replica' ? critical : warning).push('replication is suspended');
+    (facts.role === 'replica' ? critical : warning).push('replication is paused by an administrator of this host');
   }
   if (facts.failure !== null) (facts.failure.retry === 'never' ? critical : warning).push(facts.failure.message);
 

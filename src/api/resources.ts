@@ -18,7 +18,7 @@ export const STATES: Record<ReplicationState, string> = {
   RecoveryInProgress: 'a failover is under way',
   FailedOverWaitingCompletion: 'runs on the replica after a failover that can still be cancelled',
   FailedOver: 'the failover is complete; replication goes on once it is reversed',
-  Suspended: 'paused by an administrator; changes are recorded, not sent',
+  Suspended: 'paused by an administrator, here or on the Replica server; changes are recorded, not sent',
   Error: 'replication has stopped; somebody has to act',
   WaitingForStartResynchronize: 'both sides have to be compared before replication goes on',
   Resynchronizing: 'both sides are being compared; only what differs is sent',
@@ -158,7 +158,9 @@ export const ReplicationView = z
     state,
     health: z.enum(['normal', 'warning', 'critical']),
     healthReasons: z.array(z.string()).describe('why it is not normal'),
-    suspended: z.boolean(),
+    suspended: z
+      .boolean()
+      .describe('paused by an administrator of this host; who is paused by the other side has the failure `suspended`'),
     failure: FailureView.nullable().describe('what stands in the way now'),
     epoch: z.number().int(),
     intervalSeconds: z.number().int(),
@@ -243,6 +245,7 @@ export const ReplicationView = z
         receivedSequence: z.number().int().nullable(),
         appliedSequence: z.number().int().nullable(),
         vmRunning: z.boolean().nullable(),
+        suspended: z.boolean().nullable().describe('its administrator has paused replication there'),
       })
       .nullable()
       .describe('the other side, as it was last heard of'),

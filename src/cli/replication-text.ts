@@ -128,7 +128,7 @@ function fenceText({ leaseSeconds, stoppedByLease, leaseLeftMs, peer }: Replicat
 
 function peerText(peer: NonNullable<Replication['peerStatus']>): string {
   if (!peer.reachable) return `not reachable at ${timeOfDay(peer.checkedAt)}`;
-  const vm = peer.vmRunning === true ? ', VM runs there' : '';
+  const vm = `${peer.vmRunning === true ? ', VM runs there' : ''}${peer.suspended === true ? ', paused there' : ''}`;
   return `${peer.role ?? 'no role'}, ${peer.state ?? 'state unknown'}, received ${peer.receivedSequence ?? '-'}, applied ${peer.appliedSequence ?? '-'}${vm}`;
 }
 

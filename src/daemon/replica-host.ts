@@ -29,6 +29,15 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
     }
     return record;
   };
+  /** What takes the replica on, while its administrator hasn't paused that. */
+  const following = (id: string): string => {
+    const { role, suspended, vmName } = own(id);
+    if (role !== 'replica' || !suspended) return id;
+    throw new Failure(
+      'suspended',
+      `replication of ${vmName} is paused on ${services.config.name}, by an administrator of that host`,
+    );
+  };
   const answer: ReplicaEndpoint = {
     prepare: async (request) => {
       const record = services.store.relationship(request.id);
@@ -38,25 +47,30 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
     },
     status: async (id) => {
       const record = own(id);
-      if (record.role === 'replica') return await local.status(id);
+      if (record.role === 'replica') {
+        const status = await local.status(id);
+        return record.suspended ? { ...status, suspended: true } : status;
+      }
+      // Its Replica server asks when it goes on after a pause.
+      if (record.failure?.code === 'suspended') services.primaries.loop(id).wake();
       const plan = services.actions.journal.holder(id);
       const starting = isStarting(services, id) || (plan !== undefined && mayStart(plan));
       const running = starting || (await vmRunning(services, record.vmId));
       return { ...primaryStatus(record), vmRunning: running };
     },
-    durableOffset: async (id, log) => await local.durableOffset(own(id).id, log),
+    durableOffset: async (id, log) => await local.durableOffset(following(id), log),
     put: async (id, log, offset, body, signal) => {
-      const status = await local.put(own(id).id, log, offset, body, signal);
+      const status = await local.put(following(id), log, offset, body, signal);
       noteReplicating(services, id);
       return status;
     },
     confirm: async (id, position, instant) => {
-      const status = await local.confirm(own(id).id, position, instant);
+      const status = await local.confirm(following(id), position, instant);
       noteReplicating(services, id);
       return status;
     },
-    digests: async (id, question) => await local.digests(own(id).id, question),
-    pageDigests: async (id, question, signal) => await local.pageDigests(own(id).id, question, signal),
+    digests: async (id, question) => await local.digests(following(id), question),
+    pageDigests: async (id, question, signal) => await local.pageDigests(following(id), question, signal),
     takeOver: async (id, request) => await local.takeOver(own(id).id, request),
     lease: async (id, seconds) => {
       // Noted before it is said how things stand: a failover that begins meanwhile finds it, and waits.
@@ -223,6 +237,7 @@ async function becomeReplica(
     bitmap: null,
     copy: null,
     inFlight: null,
+    suspended: false,
     failure: null,
     protectedUntil: null,
   });

@@ -116,6 +116,7 @@ function peerStatusView({ checkedAt, status }: PeerAnswer): NonNullable<Replicat
     receivedSequence: status?.received.sequence ?? null,
     appliedSequence: status?.applied.sequence ?? null,
     vmRunning: status?.vmRunning ?? null,
+    suspended: status === undefined ? null : status.suspended === true,
   };
 }
 

@@ -224,6 +224,7 @@ async function becomeReplica(services: FailoverServices, plan: Plan): Promise<vo
     bitmap: null,
     copy: null,
     inFlight: null,
+    suspended: false,
     failure: null,
   });
   const text = `${record.vmName} runs on ${record.peer} now; this host is its Replica server`;

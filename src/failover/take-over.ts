@@ -93,6 +93,7 @@ export const takeOver: PlanDefinition<FailoverServices> = {
           bitmap: bitmap(plan),
           copy: null,
           inFlight: null,
+          suspended: false,
           failure: null,
           protectedUntil: services.now(),
           statistics: NO_STATISTICS,

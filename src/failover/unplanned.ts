@@ -179,7 +179,7 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
       name: 'take the role',
       run: async (services, plan) => {
         requireEpoch(services, plan.relationship, args(plan).epoch);
-        move(services, plan.relationship, 'failed-over', { failure: null });
+        move(services, plan.relationship, 'failed-over', { failure: null, suspended: false });
       },
       undo: async (services, plan) => {
         move(services, plan.relationship, 'role-returned');

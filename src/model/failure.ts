@@ -95,6 +95,11 @@ export const CATALOGUE = {
     409,
     'The change bitmap is gone; both sides are compared and only differences are sent.',
   ),
+  suspended: kind(
+    'never',
+    409,
+    'Resume it on the host that has paused it: `understudy replication resume`. The primary goes on by itself then.',
+  ),
   'resync-required': kind(
     'never',
     409,

@@ -2,7 +2,7 @@
  * The state machine of a relationship, as one host sees it: which event leads from where to where. It is total: what isn't
  * listed is refused. Pure data; SPEC.md tells the story and the invariants.
  */
-import { Failure } from './failure.ts';
+import { Failure, type FailureJson } from './failure.ts';
 import type { ReplicationState, Role } from './relationship.ts';
 
 /** Role and state together: `primary/Replicating`. */
@@ -133,12 +133,13 @@ const ROWS: Partial<Record<Situation, Row>> = {
 /** Situations that exist. */
 export const SITUATIONS = Object.keys(ROWS) as Situation[];
 
-/** What is shown of a relationship that may be suspended: Hyper-V Replica has a name of its own for a comparison that is. */
+/** What is shown of a relationship that is suspended, here or by its Replica server: Hyper-V Replica has a name of its own for a comparison. */
 export function shownState(record: {
   readonly state: ReplicationState;
   readonly suspended: boolean;
+  readonly failure: Pick<FailureJson, 'code'> | null;
 }): ReplicationState {
-  if (!record.suspended) return record.state;
+  if (!record.suspended && record.failure?.code !== 'suspended') return record.state;
   const compares = record.state === 'WaitingForStartResynchronize' || record.state === 'Resynchronizing';
   return compares ? 'ResynchronizeSuspended' : 'Suspended';
 }

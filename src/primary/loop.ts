@@ -102,7 +102,8 @@ export class ReplicationLoop {
         lastStart = null;
         // What only a person can heal is looked at again now and then: the person may have healed it.
         const look = Math.max(10_000, 2000 * intervalSeconds);
-        if (failure.code === 'resync-required') {
+        if (failure.code === 'suspended') this.replication.trouble(failure);
+        if (failure.code === 'suspended' || failure.code === 'resync-required') {
           await this.#wait(Math.min(now() + look, resyncFrom(this.replication.record, now()) ?? Infinity), signal);
           continue;
         }

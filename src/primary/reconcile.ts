@@ -33,6 +33,10 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
     throw new Failure('busy', `${replication.record.peer} is not ready yet to be the Replica server`);
   }
   if (judged === 'adopt') replication.update({ epoch: status.epoch });
+  if (status.suspended === true) {
+    const { peer, vmName } = replication.record;
+    throw new Failure('suspended', `replication of ${vmName} is paused on ${peer}, by an administrator of that host`);
+  }
   // A replica that was restored from before a failover: it would refuse every log, and be the lower one in a failover of its own.
   if (status.epoch < replication.record.epoch) {
     const { peer, epoch } = replication.record;

@@ -53,6 +53,8 @@ export interface ReplicaStatus {
   readonly applied: Position;
   /** Whether the VM of the relationship runs on the answering host. */
   readonly vmRunning: boolean;
+  /** An administrator of that host has paused replication there: it takes no logs (`suspended`). Left out: no. */
+  readonly suspended?: boolean;
   /** Of an answer to `lease`: what that host holds to from now on, s. */
   readonly leaseSeconds?: number;
 }
@@ -132,7 +134,7 @@ export interface ReplicaEndpoint {
   /**
    * Sends a log from `offset` (as `durableOffset` gave it) to its end. Resolves when the whole log is verified and
    * durable: that is the acknowledgement. Failures: `interrupted` (ask for the offset, go on there), `bad-log`,
-   * `not-following`, `stale-epoch`, `no-space`.
+   * `not-following`, `stale-epoch`, `no-space`, `suspended`.
    */
   put(id: string, log: LogName, offset: number, body: LogBody, signal?: AbortSignal): Promise<ReplicaStatus>;
   /** Nothing has changed: at `instant` (ms, primary's clock) the primary was still at `position`. */

@@ -97,20 +97,23 @@ export const replicationOperations = {
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],
   }),
   replicationSuspend: operation({
-    summary: 'Pause replication, or a comparison: changes are recorded, not sent',
+    summary: 'Pause replication, or a comparison, on either host: changes are recorded, not sent',
+    description:
+      'On the primary: nothing is read or sent. On the Replica server: it takes no logs, says so, and the primary goes on by itself once ' +
+      'it is resumed there. Nothing but change bitmaps is kept meanwhile, however long it lasts; recovery points stay usable on both.',
     method: 'POST',
     path: '/replications/:ref/suspend',
     input: onlyRef,
     result: ReplicationView,
-    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
+    errors: ['not-found', 'wrong-state', 'busy'],
   }),
   replicationResume: operation({
-    summary: 'Go on after a pause, a comparison too: where it was',
+    summary: 'Go on after a pause, on the host that was asked for it; a comparison goes on where it was',
     method: 'POST',
     path: '/replications/:ref/resume',
     input: onlyRef,
     result: ReplicationView,
-    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
+    errors: ['not-found', 'wrong-state', 'busy'],
   }),
   replicationResync: operation({
     summary: 'Compare both sides block by block and send what differs',

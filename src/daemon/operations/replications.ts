@@ -149,19 +149,27 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
     },
 
     replicationSuspend: async ({ ref }) => {
-      const { id, vmName } = idle(asPrimary(ref));
+      const { id, vmName, role } = idle(findRelationship(services, ref));
       update(services, id, { suspended: true });
-      await primaries.stop(id);
-      services.event(id, 'warning', 'suspended', `replication of ${vmName} is suspended`);
+      if (role === 'primary') await primaries.stop(id);
+      const what = role === 'primary' ? 'nothing is sent' : 'this host takes no logs';
+      services.event(
+        id,
+        'warning',
+        'suspended',
+        `replication of ${vmName} is paused: ${what} until it is resumed here`,
+      );
       return await viewOf(services, id);
     },
 
     replicationResume: async ({ ref }) => {
-      const { id, vmName } = idle(asPrimary(ref));
+      const { id, vmName, role, peer } = idle(findRelationship(services, ref));
       update(services, id, { suspended: false });
       services.event(id, 'info', 'resumed', `replication of ${vmName} goes on`);
       primaries.start(id);
-      primaries.loop(id).wake();
+      if (role === 'primary') primaries.loop(id).wake();
+      // A primary that is asked looks again at once; one that can't be does so within two of its intervals.
+      else await askPeer({ id, peer });
       return await viewOf(services, id);
     },
 
@@ -250,7 +258,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
     services.event(record.id, 'warning', 'lease-set', text);
   }
 
-  async function askPeer(record: RelationshipRecord): Promise<PeerAnswer> {
+  async function askPeer(record: Pick<RelationshipRecord, 'id' | 'peer'>): Promise<PeerAnswer> {
     const checkedAt = services.now();
     const late = new Promise<undefined>((resolve) => setTimeout(resolve, PEER_PATIENCE_MS, undefined).unref());
     const status = services.peer(record.peer).status(record.id);

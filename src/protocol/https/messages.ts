@@ -165,6 +165,7 @@ export const StatusShape: z.ZodType<ReplicaStatus> = z.object({
   received: PositionShape,
   applied: PositionShape,
   vmRunning: z.boolean(),
+  suspended: z.boolean().exactOptional(),
   leaseSeconds: leaseSeconds.exactOptional(),
 });
 
