@@ -26,7 +26,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   security: GROUND,
   protocol: [...GROUND, 'deltalog'],
   'protocol/https': [...GROUND, 'lanes', 'deltalog', 'protocol', 'security'],
-  digests: [...GROUND, 'protocol'],
+  digests: [...GROUND, 'lanes', 'qemu', 'protocol'],
   primary: ENGINE,
   replica: ENGINE,
   failover: [...ENGINE, 'primary', 'replica'],

@@ -17,6 +17,10 @@ export interface HealthFacts {
   readonly stoppedByLease?: boolean;
   /** Why both sides have to be compared. */
   readonly resyncReason?: string;
+  /** Known to differ between both sides, or to be damaged on the replica's disks, bytes. */
+  readonly unrepairedBytes?: number;
+  /** Recovery points that aren't whole. */
+  readonly damagedPoints?: number;
 }
 
 /** Lag up to this many intervals is a late cycle, not a warning. */
@@ -62,6 +66,13 @@ export function judgeHealth(facts: HealthFacts): { health: Health; reasons: stri
     (facts.role === 'replica' ? critical : warning).push('replication is paused by an administrator of this host');
   }
   if (facts.failure !== null) (facts.failure.retry === 'never' ? critical : warning).push(facts.failure.message);
+
+  const { unrepairedBytes = 0, damagedPoints = 0 } = facts;
+  if (unrepairedBytes > 0) {
+    const what = facts.role === 'primary' ? 'differ at the replica' : 'of the disks are damaged';
+    warning.push(`${Math.ceil(unrepairedBytes / 1024)} KiB ${what}; they are sent again`);
+  }
+  if (damagedPoints > 0) warning.push(`${damagedPoints} recovery points are not whole`);
 
   const intervalMs = facts.intervalSeconds * 1000;
   if (facts.lagMs !== null && facts.lagMs > Math.max(LATE_INTERVALS * intervalMs, LATE_AT_LEAST_MS)) {

@@ -147,6 +147,49 @@ export const StatisticsView = z
   })
   .meta({ id: 'Statistics', description: 'Counters since the relationship began.' });
 
+const passUnderWay = z
+  .object({
+    began: time,
+    bytesDone: bytes,
+    bytesTotal: bytes,
+    asked: z.boolean().describe('somebody asked for it: it does not wait for its time'),
+  })
+  .nullable();
+
+export const VerificationView = z
+  .object({
+    equalAt: time
+      .nullable()
+      .describe(
+        'both sides stood at the same place of the chain of logs then; null: not yet, or something is known to differ',
+      ),
+    pass: passUnderWay.describe('the comparison that is under way'),
+    last: z
+      .object({
+        began: time,
+        ended: time,
+        leftOutBytes: bytes.describe('were being changed when it was their turn, and not compared'),
+      })
+      .nullable()
+      .describe('the last comparison of all that there is'),
+    nextDue: time.nullable().describe('of the next comparison; null: when asked for'),
+    different: z.int().describe('blocks of 64 KiB that were found different, ever'),
+    repaired: z.int().describe('of these, found the same again after they were sent anew'),
+    unrepairedBytes: bytes.describe('known to differ now'),
+  })
+  .meta({ id: 'Verification', description: 'What is proven about both sides holding the same.' });
+
+export const ScrubView = z
+  .object({
+    pass: passUnderWay,
+    last: z.object({ began: time, ended: time }).nullable(),
+    nextDue: time.nullable().describe('of the next pass; null: when asked for'),
+    found: z.int().describe('pieces of damage, ever'),
+    unrepairedBytes: bytes.describe('of the disks, known to be damaged now'),
+    damagedPoints: z.int().describe('recovery points that are not whole'),
+  })
+  .meta({ id: 'Scrub', description: 'What a Replica server found when it read all that lies there at rest.' });
+
 export const ReplicationView = z
   .object({
     id: z.string(),
@@ -249,6 +292,8 @@ export const ReplicationView = z
       })
       .nullable()
       .describe('the other side, as it was last heard of'),
+    verification: VerificationView.nullable().describe('primary: what is proven; null on the Replica server'),
+    scrub: ScrubView.nullable().describe('Replica server: what lies at rest; null on the primary'),
     action: z.string().nullable().describe('id of the action under way'),
     statistics: StatisticsView,
     createdAt: time,
@@ -286,6 +331,8 @@ export const PointView = z
     confirmed: time.describe("the primary's clock: until then nothing further had changed"),
     kind: z.enum(keys(POINT_KINDS)),
     latest: z.boolean(),
+    damaged: z.string().nullable().describe('why it is not whole; null where nothing is known against it'),
+    usable: z.boolean().describe('false: it can not be read any more'),
     undoBytes: bytes.nullable().describe('room that keeping it takes; null for the latest'),
   })
   .meta({ id: 'RecoveryPoint', description: 'A moment to which the VM can be brought back.' });
@@ -345,6 +392,8 @@ export type PeerCheckView = z.output<typeof PeerCheckView>;
 export type TokenView = z.output<typeof TokenView>;
 export type VmView = z.output<typeof VmView>;
 export type ReplicationView = z.output<typeof ReplicationView>;
+export type VerificationView = z.output<typeof VerificationView>;
+export type ScrubView = z.output<typeof ScrubView>;
 export type PointView = z.output<typeof PointView>;
 export type ActionView = z.output<typeof ActionView>;
 export type EventView = z.output<typeof EventView>;

@@ -4,6 +4,9 @@ import { InvalidArgumentError } from 'commander';
 /** What names a relationship. */
 export const REF = 'VM (name or id) or id of the relationship';
 
+/** Of an option `--damaged`. */
+export const DAMAGED = 'also from a recovery point that is known to hold damaged bytes, as it is';
+
 /** Reads a whole number from the command line. */
 export function readInteger(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');

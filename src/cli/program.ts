@@ -9,6 +9,7 @@ import { addPointCommands } from './commands/point.ts';
 import { addReplicaCommands } from './commands/replica.ts';
 import { addReplicationCommands } from './commands/replication.ts';
 import { addStatusCommand } from './commands/status.ts';
+import { addProofCommands } from './commands/proof.ts';
 import { addVmCommands } from './commands/vm.ts';
 
 /** Where the daemon listens unless its configuration says otherwise. */
@@ -30,6 +31,7 @@ export function createProgram(): Command {
   addReplicaCommands(program);
   addPointCommands(program);
   addFailoverCommands(program);
+  addProofCommands(program);
   addActionCommands(program);
   addEventCommands(program);
   addLogCommands(program);

@@ -2,6 +2,7 @@
 import type { Sent } from '../api/contract.ts';
 import type { ReplicationView } from '../api/resources.ts';
 import type { Output } from './output.ts';
+import { scrubText, verificationText } from './proof-text.ts';
 import { sheet, table, type Column } from './table.ts';
 import { bytes, duration, progressBar, timeOfDay } from './words.ts';
 
@@ -57,6 +58,8 @@ export function replicationSheet(output: Output, one: Replication): string {
       one.protectedUntil === null ? 'not yet' : `${timeOfDay(one.protectedUntil)}, ${duration(one.lagMs)} ago`,
     ],
     ['comparison', resyncText(one)],
+    ['verified', verificationText(one)],
+    ['at rest', scrubText(one)],
     ['copy', one.copy === null ? undefined : copyText(one)],
     ['pending', bytes(one.pendingBytes)],
     [

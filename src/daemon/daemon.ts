@@ -31,6 +31,7 @@ import { POINT_LIMITS } from '../primary/open-point.ts';
 import { Primaries } from '../primary/primaries.ts';
 import { PeerServer } from '../protocol/https/server.ts';
 import { Replicas } from '../replica/replicas.ts';
+import { Scrubbing } from '../replica/scrubbing.ts';
 import { openAuthority } from '../security/authority.ts';
 import { Enrolment } from '../security/enrolment.ts';
 import { serveApi } from '../server/http.ts';
@@ -42,6 +43,7 @@ import { openHypervisor } from './hypervisor.ts';
 import { failoverOperations } from './operations/failovers.ts';
 import { hostOperations } from './operations/host.ts';
 import { peerOperations } from './operations/peers.ts';
+import { proofOperations } from './operations/proofs.ts';
 import { replicationOperations, viewOf } from './operations/replications.ts';
 import { streamOperations } from './operations/streams.ts';
 import { keepGuard } from './lease-guard.ts';
@@ -54,6 +56,7 @@ import { resumeTests } from './resume-tests.ts';
 import { Roles } from './roles.ts';
 import type { DaemonServices } from './services.ts';
 
+const DAY_SECONDS = 24 * 60 * 60;
 const RENEWAL_CHECK_MS = 24 * 60 * 60 * 1000;
 
 const PLANS = [
@@ -102,6 +105,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     lanes,
     ...(config.compression === 'none' ? { undoLevel: LEVELS.plain } : {}),
     log,
+    onDamage: (id, text) => events.add(id, 'critical', 'replica-damaged', text),
   });
   const services: FailoverServices = {
     hypervisor,
@@ -123,6 +127,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const roles = new Roles({ services, log, runDirectory, startPolicy, startPolicyMinutes, inAction });
   const actions = new Actions({ journal, definitions: PLANS, context: services, log, event: services.event });
 
+  const scrubbing = new Scrubbing({ replicas, passSeconds: config.scrub.passDays * DAY_SECONDS, now: Date.now, log });
   let peerServer: PeerServer | undefined;
   const all: DaemonServices = {
     ...services,
@@ -135,6 +140,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     actions,
     events,
     peerServer: () => peerServer!,
+    scrubbing,
     startedAt: Date.now(),
   };
 
@@ -167,6 +173,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     log,
   });
   const begun = takenUp.then(async () => {
+    scrubbing.begin();
     await roles.begin();
     contact.begin();
   });
@@ -183,6 +190,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   return {
     close: async () => {
       clearInterval(renewal);
+      await scrubbing.close();
       await contact.close();
       await leaseKeeper.close();
       await roles.close();
@@ -215,6 +223,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       log,
       now: Date.now,
       compression: config.compression,
+      verifySeconds: config.verify.passDays * DAY_SECONDS,
       sliceBytes: config.slice.bytes,
       outboxLimit: () => outboxLimit(config),
       pointLimits: POINT_LIMITS,
@@ -230,6 +239,7 @@ function operations(services: DaemonServices): Operations {
     ...hostOperations(services),
     ...peerOperations(services),
     ...replicationOperations(services),
+    ...proofOperations(services),
     ...failoverOperations(services),
     ...streamOperations(services, (id) => viewOf(services, id)),
   };

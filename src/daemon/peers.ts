@@ -69,6 +69,7 @@ export class PeerEndpoints {
       confirm: (id, position, instant, signal) => ask((peer) => peer.confirm(id, position, instant, signal)),
       digests: (id, question, signal) => ask((peer) => peer.digests(id, question, signal)),
       pageDigests: (id, question, signal) => ask((peer) => peer.pageDigests(id, question, signal)),
+      verify: (id, question, signal) => ask((peer) => peer.verify(id, question, signal)),
       lease: (id, seconds, signal) => ask((peer) => peer.lease(id, seconds, signal)),
       takeOver: (id, request) => ask((peer) => peer.takeOver(id, request)),
       remove: (id, options) => ask((peer) => peer.remove(id, options)),

@@ -71,6 +71,7 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
     },
     digests: async (id, question) => await local.digests(following(id), question),
     pageDigests: async (id, question, signal) => await local.pageDigests(following(id), question, signal),
+    verify: async (id, question, signal) => await local.verify(following(id), question, signal),
     takeOver: async (id, request) => await local.takeOver(own(id).id, request),
     lease: async (id, seconds) => {
       // Noted before it is said how things stand: a failover that begins meanwhile finds it, and waits.

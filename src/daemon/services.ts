@@ -5,6 +5,7 @@ import type { PeerServer } from '../protocol/https/server.ts';
 import type { Authority } from '../security/authority.ts';
 import type { Enrolment } from '../security/enrolment.ts';
 import type { PeerBook } from '../security/peer.ts';
+import type { Scrubbing } from '../replica/scrubbing.ts';
 import type { Actions } from './actions.ts';
 import type { Config } from './config/read.ts';
 import type { EventFeed } from './event-feed.ts';
@@ -20,5 +21,6 @@ export interface DaemonServices extends FailoverServices {
   readonly actions: Actions<FailoverServices>;
   readonly events: EventFeed;
   readonly peerServer: () => PeerServer;
+  readonly scrubbing: Scrubbing;
   readonly startedAt: number;
 }

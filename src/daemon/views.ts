@@ -5,10 +5,11 @@ import type { VmState } from '../hypervisor/hypervisor.ts';
 import { leaseLeftMs } from '../failover/lease.ts';
 import { frontier, type Plan } from '../journal/plan.ts';
 import { DEFAULT_AUTO_RESYNC, needOf, resyncFrom } from '../model/auto-resync.ts';
-import type { RecoveryPoint } from '../model/relationship.ts';
 import { shownState } from '../model/state.ts';
+import type { Replica } from '../replica/replica.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { FailoverRecord, RelationshipRecord } from '../store/store.ts';
+import { scrubView, verificationView } from './proof-views.ts';
 import { replicaFailure } from './replica-failure.ts';
 import type { DaemonServices } from './services.ts';
 
@@ -31,6 +32,8 @@ export function replicationView(
   const cycles = statistics.cycles + statistics.idleCycles;
   const failure = record.failure ?? replicaFailure(services, record)?.toJSON() ?? null;
   const need = record.role === 'primary' ? needOf(record) : undefined;
+  const verification = record.role === 'primary' ? verificationView(services, record) : null;
+  const scrub = record.role === 'replica' ? scrubView(services, record.id) : null;
   const { health, reasons } = judgeHealth({
     ...record,
     failure,
@@ -38,6 +41,8 @@ export function replicationView(
     cycles,
     missedCycles: statistics.missedCycles,
     ...(need === undefined ? {} : { resyncReason: need.reason }),
+    unrepairedBytes: (verification ?? scrub)?.unrepairedBytes ?? 0,
+    damagedPoints: scrub?.damagedPoints ?? 0,
   });
   const activity = record.role === 'primary' ? services.primaries.loop(record.id).replication.activity : undefined;
   const replica = services.replicas.find(record.id)?.status();
@@ -92,6 +97,8 @@ export function replicationView(
       record.test === null ? [] : [{ id: record.test.vmId, name: record.test.vmName, point: record.test.sequence }],
     failover: record.failover === null ? null : failoverView(record.failover),
     peerStatus: answer === undefined ? null : peerStatusView(answer),
+    verification,
+    scrub,
     action: services.actions.journal.holder(record.id)?.id ?? null,
     statistics,
     createdAt: record.created,
@@ -120,9 +127,15 @@ function peerStatusView({ checkedAt, status }: PeerAnswer): NonNullable<Replicat
   };
 }
 
-export function pointView(point: RecoveryPoint, index: number): PointView {
-  const { sequence, epoch, instant, confirmed, kind } = point;
-  return { sequence, epoch, instant, confirmed, kind, latest: index === 0, undoBytes: null };
+/** Of a replica, newest first. */
+export function pointViews(replica: Replica): PointView[] {
+  const { unsound } = replica;
+  return replica.points().map((point, index) => {
+    const { sequence, epoch, instant, confirmed, kind } = point;
+    const trouble = unsound.get(sequence);
+    const { why: damaged = null, readable: usable = true } = trouble ?? {};
+    return { sequence, epoch, instant, confirmed, kind, latest: index === 0, damaged, usable, undoBytes: null };
+  });
 }
 
 const KINDS = new Set<string>([

@@ -14,10 +14,12 @@ const argsSchema = z.object({
   target: z.string(),
   file: z.string(),
   format: z.enum(['qcow2', 'raw']),
+  /** A person takes the point as it is, damaged. */
+  damaged: z.boolean().default(false),
 });
 const args = (plan: Plan) => argsSchema.parse(plan.args);
 
-/** Checks that it may begin; gives the plan's arguments. Failures: `wrong-role`, `not-found`, `already-exists`. */
+/** Checks that it may begin; gives the plan's arguments. Failures: `wrong-role`, `not-found`, `already-exists`, `point-damaged`. */
 export async function checkExport(services: FailoverServices, id: string, request: z.infer<typeof argsSchema>) {
   const record = recordOf(services, id);
   if (record.role !== 'replica') {
@@ -36,6 +38,7 @@ export async function checkExport(services: FailoverServices, id: string, reques
   ) {
     throw new Failure('not-found', `${record.vmName} has no recovery point ${request.sequence}`);
   }
+  replicaOf(services, id).requireSound(request.sequence, request.damaged);
   if (await exists(request.file)) {
     throw alreadyExists(request.file);
   }
@@ -66,10 +69,10 @@ export const exportPoint: PlanDefinition<FailoverServices> = {
     {
       name: 'write the file',
       run: async (services, plan) => {
-        const { sequence, target, format } = args(plan);
+        const { sequence, target, format, damaged } = args(plan);
         const path = unfinished(plan);
         await rm(path, { force: true }); // a crash may have cut it short
-        const view = await replicaOf(services, plan.relationship).openView(sequence);
+        const view = await replicaOf(services, plan.relationship).openView(sequence, undefined, damaged);
         try {
           await convertImage(
             { path: `nbd+unix:///${target}?socket=${view.socketPath}`, format: 'raw' },

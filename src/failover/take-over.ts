@@ -20,7 +20,7 @@ import { beginLease, startHeld } from './lease.ts';
 const argsSchema = z.object({ epoch: z.number(), position: positionSchema, start: z.boolean() });
 const args = (plan: Plan) => argsSchema.parse(plan.args);
 
-/** Checks that it may begin; gives the plan's arguments. Failures: `wrong-role`, `wrong-state`, `stale-epoch`, `not-following`. */
+/** Checks that it may begin; gives the plan's arguments. Failures: `wrong-role`, `wrong-state`, `stale-epoch`, `not-following`, `point-damaged`. */
 export function checkTakeOver(services: FailoverServices, id: string, request: TakeOver) {
   const record = recordOf(services, id);
   if (record.role !== 'replica') throw new Failure('wrong-role', `this host is the primary of ${record.vmName}`);
@@ -29,12 +29,15 @@ export function checkTakeOver(services: FailoverServices, id: string, request: T
       hint: `End it there first: understudy failover test stop ${record.vmName}`,
     });
   }
-  const { epoch, received } = replicaOf(services, id).status();
+  const replica = replicaOf(services, id);
+  const { epoch, received } = replica.status();
   if (request.epoch <= epoch) throw new Failure('stale-epoch', `the replica holds epoch ${epoch} already`);
   if (!samePosition(received, request.position)) {
     const text = `the replica has log ${received.sequence}, the primary stopped at ${request.position.sequence}`;
     throw mismatch('not the last state', text);
   }
+  const [latest] = replica.points();
+  if (latest !== undefined) replica.requireSound(latest.sequence);
   return { epoch: request.epoch, position: request.position, start: request.start };
 }
 

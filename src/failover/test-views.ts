@@ -40,12 +40,12 @@ export class TestViews {
     for (const id of await readdir(this.#relays)) await rm(join(this.#relays, id, PRESENT_VIEW), { force: true });
   }
 
-  /** Gives the socket on which a point is to be read, opened if it isn't. */
-  async ensure(relationship: string, sequence: number): Promise<string> {
+  /** Gives the socket on which a point is to be read, opened if it isn't. @param damaged it is taken as it is. */
+  async ensure(relationship: string, sequence: number, damaged = false): Promise<string> {
     let view = this.#views.get(relationship);
     const user = await this.#hypervisor.vmUser();
     if (view === undefined) {
-      view = await this.#replicas.get(relationship).openView(sequence, user);
+      view = await this.#replicas.get(relationship).openView(sequence, user, damaged);
       this.#views.set(relationship, view);
     }
     if (this.#relays === undefined) return view.socketPath;
@@ -71,7 +71,7 @@ export class TestViews {
     const { state } = await this.#hypervisor.getVm(test.vmId);
     if (state === 'off') throw new Failure('vm-not-running', `${test.vmName} is off`);
     if (this.#relays === undefined) throw new Failure('wrong-state', `${test.vmName} has lost its disks`);
-    await this.ensure(relationship, test.sequence);
+    await this.ensure(relationship, test.sequence, true); // it was running from it
   }
 
   /** Ends the view of a relationship and its relay. */

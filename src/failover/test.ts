@@ -12,7 +12,13 @@ import type { Plan } from '../journal/plan.ts';
 import { createImage } from '../qemu/image.ts';
 import { recordOf, replicaOf, update, type FailoverServices } from './services.ts';
 
-const argsSchema = z.object({ sequence: z.number(), instant: z.number(), testVmId: z.string() });
+const argsSchema = z.object({
+  sequence: z.number(),
+  instant: z.number(),
+  testVmId: z.string(),
+  /** A person takes the point as it is, damaged. */
+  damaged: z.boolean().default(false),
+});
 const args = (plan: Plan) => argsSchema.parse(plan.args);
 
 const directory = (services: FailoverServices, id: string) => join(services.replicaDirectory(id), 'test');
@@ -20,7 +26,7 @@ const overlay = (services: FailoverServices, id: string, target: string) =>
   join(directory(services, id), `${target}.qcow2`);
 
 /** Checks that it may begin; gives the plan's arguments. @param point sequence; undefined = the latest. */
-export function checkTestStart(services: FailoverServices, id: string, point: number | undefined) {
+export function checkTestStart(services: FailoverServices, id: string, point: number | undefined, damaged = false) {
   const record = recordOf(services, id);
   if (record.role !== 'replica') {
     throw new Failure('wrong-role', `a test failover of ${record.vmName} begins on its Replica server`);
@@ -33,7 +39,8 @@ export function checkTestStart(services: FailoverServices, id: string, point: nu
       ? new Failure('wrong-state', `${record.vmName} has no recovery point yet: its initial copy is not complete`)
       : new Failure('not-found', `${record.vmName} has no recovery point ${point}`);
   }
-  return { sequence: chosen.sequence, instant: chosen.instant, testVmId: randomUUID() };
+  replicaOf(services, id).requireSound(chosen.sequence, damaged);
+  return { sequence: chosen.sequence, instant: chosen.instant, testVmId: randomUUID(), damaged };
 }
 
 export const testFailoverStart: PlanDefinition<FailoverServices> = {
@@ -44,7 +51,7 @@ export const testFailoverStart: PlanDefinition<FailoverServices> = {
       run: async (services, plan) => {
         const { id, disks } = recordOf(services, plan.relationship);
         await replicaOf(services, id).held.add(args(plan).sequence);
-        const socket = await services.testViews.ensure(id, args(plan).sequence);
+        const socket = await services.testViews.ensure(id, args(plan).sequence, args(plan).damaged);
         await mkdir(directory(services, id), { recursive: true, mode: 0o711 });
         for (const { target, size } of disks) {
           const path = overlay(services, id, target);

@@ -20,6 +20,8 @@ const argsSchema = z.object({
   point: z.number().nullable(),
   epoch: z.number(),
   force: z.boolean(),
+  /** A person takes the point as it is, damaged. */
+  damaged: z.boolean().default(false),
   /** The old primary answered when it was asked first: that it doesn't run the VM is what the person relies on. */
   answered: z.boolean().default(false),
 });
@@ -29,6 +31,8 @@ export interface UnplannedRequest {
   readonly point?: number;
   /** Go on although the primary answers that the VM runs there. */
   readonly force: boolean;
+  /** Take the point although it is known to hold damaged bytes. */
+  readonly damaged?: boolean;
 }
 
 const ALLOWED = new Set([
@@ -40,7 +44,7 @@ const ALLOWED = new Set([
   'Suspended',
 ]);
 
-/** Checks that it may begin; gives the plan's arguments. Failures: `wrong-role`, `wrong-state`, `vm-running`, `not-found`. */
+/** Checks that it may begin; gives the plan's arguments. Failures: `wrong-role`, `wrong-state`, `vm-running`, `not-found`, `point-damaged`. */
 export async function checkUnplanned(services: FailoverServices, id: string, request: UnplannedRequest) {
   const record = recordOf(services, id);
   if (record.role !== 'replica') {
@@ -55,10 +59,11 @@ export async function checkUnplanned(services: FailoverServices, id: string, req
       hint: `End it first: understudy failover test stop ${record.vmName}`,
     });
   }
-  choosePoint(services, record, request.point ?? null);
-  const { point = null, force } = request;
+  const { point = null, force, damaged = false } = request;
+  const { sequence } = choosePoint(services, record, point);
+  replicaOf(services, id).requireSound(sequence, damaged);
   const answered = !force && (await refuseWhileRunning(services, record));
-  return { point, epoch: record.epoch + 1, force, answered };
+  return { point, epoch: record.epoch + 1, force, damaged, answered };
 }
 
 /**
@@ -152,7 +157,7 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
         const overlays = failoverOverlays(services, record);
         await removeOverlays(overlays);
         for (const path of overlays.values()) await mkdir(dirname(path), { recursive: true, mode: 0o711 });
-        await replicaOf(services, record.id).materialise(point.sequence, overlays);
+        await replicaOf(services, record.id).materialise(point.sequence, overlays, args(plan).damaged);
         const { sequence, instant } = point;
         const position = replicaOf(services, record.id).status().applied;
         update(services, record.id, { position, failover: { sequence, instant, started: services.now() } });

@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { alignZeros, clip, classify, pieces, totalLength, union, type ChangedExtent, type Extent } from './extent.ts';
+import {
+  alignZeros,
+  clip,
+  classify,
+  overlaps,
+  pieces,
+  totalLength,
+  union,
+  without,
+  type ChangedExtent,
+  type Extent,
+} from './extent.ts';
 
 /** The model: a short disk, one number per byte. */
 const DISK = 96;
@@ -125,4 +136,27 @@ void describe('extents, against a disk of numbers', () => {
       }),
     );
   });
+});
+
+test('what is left without holes is what no hole covers', () => {
+  fc.assert(
+    fc.property(runs, anyExtents, (extents, holes) => {
+      const left = bytes(without(extents, holes));
+      const [all, gone] = [bytes(extents), bytes(holes)];
+      assert.deepEqual(
+        left,
+        all.map((byte, at) => (gone[at] === 1 ? 0 : byte)),
+      );
+    }),
+  );
+});
+
+test('extents overlap where they have a byte in common', () => {
+  fc.assert(
+    fc.property(anyExtents, extent, (extents, one) => {
+      const mine = bytes([one]);
+      const common = bytes(extents).some((byte, at) => byte === 1 && mine[at] === 1);
+      assert.equal(overlaps(extents, one), common);
+    }),
+  );
 });

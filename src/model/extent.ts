@@ -31,6 +31,29 @@ export function union(extents: readonly Extent[]): Extent[] {
   return out;
 }
 
+/** Whether any of the extents has a byte of `one`. */
+export function overlaps(extents: readonly Extent[], one: Extent): boolean {
+  return extents.some(({ offset, length }) => offset < one.offset + one.length && one.offset < offset + length);
+}
+
+/** What is left of sorted or unsorted, disjoint `extents` where no hole covers them. */
+export function without<T extends Extent>(extents: readonly T[], holes: readonly Extent[]): T[] {
+  const sorted = union(holes);
+  return extents.flatMap((extent) => {
+    const out: T[] = [];
+    let at = extent.offset;
+    const end = extent.offset + extent.length;
+    for (const hole of sorted) {
+      if (hole.offset + hole.length <= at) continue;
+      if (hole.offset >= end) break;
+      if (hole.offset > at) out.push({ ...extent, offset: at, length: hole.offset - at });
+      at = Math.min(end, hole.offset + hole.length);
+    }
+    if (at < end) out.push({ ...extent, offset: at, length: end - at });
+    return out;
+  });
+}
+
 /** The parts of `extent` inside [from, to), or undefined. */
 export function clip<T extends Extent>(extent: T, from: number, to: number): T | undefined {
   const offset = Math.max(extent.offset, from);

@@ -73,6 +73,7 @@ export const CATALOGUE = {
     'The other side has taken the role over since. See both with `understudy replication show`.',
   ),
   'bad-log': kind('backoff', 422, 'The log was damaged on its way or at rest; it is sent again.'),
+  'point-damaged': kind('never', 409, 'Choose another recovery point: `understudy point list` says which are whole.'),
   'format-unknown': kind('never', 422, 'Written by a newer version: upgrade understudy on this host.'),
   // hypervisor and disks
   libvirt: kind('backoff', 502, "See libvirtd's own log on the named host."),

@@ -68,6 +68,11 @@ export class PointReader implements AsyncDisposable {
     return changedExtents(this.#clients[disk]!, this.#exports[disk]!.dirtyContext, from, to);
   }
 
+  /** All of [from, to) of a disk, with what of it reads as zeros. */
+  all(disk: number, from: number, to: number): Promise<ChangedExtent[]> {
+    return changedExtents(this.#clients[disk]!, null, from, to);
+  }
+
   /**
    * Writes what the items tell of into the log, in lanes that pull them one after the other. Once it has ended, whatever its end, nobody
    * writes into the log any more.

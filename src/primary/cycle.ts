@@ -8,15 +8,18 @@ import type { RecoveryPoint } from '../model/relationship.ts';
 import { after } from '../model/state.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
 import type { LogInFlight } from '../store/store.ts';
+import type { Repair } from '../model/verification.ts';
 import { PointReader } from './capture.ts';
 import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
 import { withPoint } from './open-point.ts';
 import type { GrowingLog } from './outbox.ts';
 import { itemSize, readingMs } from './pace.ts';
 import { PackingLevel } from './packing.ts';
+import { forgetRepairs, hasRepairs, withRepairs } from './repairs.ts';
 import type { Replication } from './replication.ts';
 import { startSending } from './sending.ts';
 import { isWorthThinning, sendThinned } from './thin.ts';
+import { readAlong, type ReadSlice } from './verify.ts';
 import { workOf, type ItemSize, type Work } from './work.ts';
 
 /** For so long, ms, a point may be held open longer because the link is slow: it is little beside what opening one takes. */
@@ -28,6 +31,10 @@ export interface CycleResult {
   readonly changedBytes: number;
   readonly sentBytes: number;
   readonly jobMs: number;
+  /** What was read to be compared. */
+  readonly read: readonly ReadSlice[];
+  /** What the replica says is damaged there. */
+  readonly damage: readonly Repair[];
 }
 
 /**
@@ -45,13 +52,15 @@ export async function runCycle(
   replication.enter('reading');
   const inFlight = replication.intend({ nextBitmap: nextBitmap(replication), copyAfter: null });
   const pages = await known.at(replication.record, disks);
-  let captured: { result: Captured; jobMs: number };
+  await forgetRepairs(replication);
+  let captured: { result: Captured & { readonly read: readonly ReadSlice[] }; jobMs: number };
   try {
     crashPoint('cycle:intended');
     const request = { since: bitmap, next: inFlight.nextBitmap, due: replication.due };
-    captured = await withPoint(replication, request, signal, (point, held) => {
+    captured = await withPoint(replication, request, signal, async (point, held) => {
       crashPoint('cycle:opened');
-      return capture(replication, { inFlight, point, kind, known: pages }, { held, signal });
+      const found = await capture(replication, { inFlight, point, kind, known: pages }, { held, signal });
+      return { ...found, read: await readAlong(replication, point, held) };
     });
   } catch (error) {
     // A whole log may be at the replica already: then only `reconcile` can tell what it is worth.
@@ -64,7 +73,7 @@ export async function runCycle(
   if (result.log === undefined) {
     if (result.unchangedBytes === 0) await replication.discard(inFlight);
     else await replication.unchanged(inFlight);
-    await endpoint.confirm(replication.id, position, result.instant, signal);
+    const { damage = [] } = await endpoint.confirm(replication.id, position, result.instant, signal);
     replication.update({
       protectedUntil: result.instant,
       failure: null,
@@ -76,7 +85,8 @@ export async function runCycle(
       ...lastOf(0, 0, jobMs, now() - started),
     });
     replication.enter('waiting');
-    return { idle: true, instant: result.instant, changedBytes: 0, sentBytes: 0, jobMs };
+    const { instant, read } = result;
+    return { idle: true, instant, changedBytes: 0, sentBytes: 0, jobMs, read, damage };
   }
   replication.enter('sending');
   crashPoint('cycle:closed');
@@ -92,7 +102,9 @@ export async function runCycle(
     ...lastOf(result.changedBytes, send.sent, jobMs, now() - started),
   });
   replication.enter('waiting');
-  return { idle: false, instant: result.instant, changedBytes: result.changedBytes, sentBytes: logBytes, jobMs };
+  const { instant, changedBytes, read } = result;
+  const { damage = [] } = status;
+  return { idle: false, instant, changedBytes, sentBytes: logBytes, jobMs, read, damage };
 
   function lastOf(lastChangedBytes: number, lastSentBytes: number, lastJobMs: number, lastCycleMs: number) {
     const maxJobMs = Math.max(statistics.maxJobMs, lastJobMs);
@@ -146,7 +158,10 @@ async function capture(
   const { instant } = point;
   await using reader = await PointReader.connect(point, replication.targets());
   const changes: ChangedExtent[][] = [];
-  for (const disk of replication.targets().keys()) changes.push(await reader.changed(disk, 0, reader.size(disk)));
+  for (const disk of replication.targets().keys()) {
+    const dirty = await reader.changed(disk, 0, reader.size(disk));
+    changes.push(await withRepairs(replication, reader, disk, dirty));
+  }
   // The cycle that closes a copy makes the point, even when nothing changed since the copy began.
   if (copy === null && changes.every((extents) => extents.length === 0)) {
     return { ...NOTHING_CHANGED, instant };
@@ -161,7 +176,8 @@ async function capture(
   const bytes = totalLength(changes.flat().filter(({ zero }) => !zero));
   const log = await outbox.begin(header, bytes);
   const given = new AbortController();
-  const thins = isWorthThinning(replication, expected, bytes);
+  // The replica takes what is sent again as a whole.
+  const thins = !hasRepairs(replication) && isWorthThinning(replication, expected, bytes);
   let sending: ReturnType<typeof startSending> | undefined;
   // It isn't known before whether there is anything to send.
   const send = () => {

@@ -17,8 +17,10 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { positionSchema } from '../deltalog/header.ts';
 import { DigestFile, type Subject } from '../digests/digest-file.ts';
+import type { BlockRange } from '../digests/digest-pages.ts';
 import { bootId } from '../lib/boot-clock.ts';
 import { crashPoint } from '../lib/crash-point.ts';
+import { DIGEST_SIZE } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
 import { samePosition, type Position, type ReplicatedDisk } from '../model/relationship.ts';
@@ -114,6 +116,17 @@ export class KnownBlocks {
         await file.write(runsOf(one.same));
       }
     });
+  }
+
+  /** From now on nothing is known of these blocks, by disk. */
+  async forgetBlocks(ranges: readonly (readonly BlockRange[])[]): Promise<void> {
+    await this.#each((file, disk) => file.forget(ranges[disk] ?? []));
+  }
+
+  /** What the replica is known to have where the files stand; zeros where nothing is known. */
+  async read(disk: number, from: number, count: number): Promise<Buffer> {
+    const file = this.#files[disk];
+    return file === undefined ? Buffer.alloc(count * DIGEST_SIZE) : await file.read(from, count);
   }
 
   /** The replica was found to have these already, where the files stand; none was sent. */

@@ -14,10 +14,15 @@ import { runCopy } from './copy.ts';
 import { stampOf } from './images.ts';
 import { runCycle, type CycleResult } from './cycle.ts';
 import { reconcile } from './reconcile.ts';
+import { addRepairs, hasRepairs } from './repairs.ts';
 import type { Replication } from './replication.ts';
+import { compare, isAsked, verifyAlone, wantsPoint } from './verify.ts';
 
 /** What the next agreement heals by itself, by comparing both sides. */
 const AGREEABLE: ReadonlySet<string> = new Set(['tracking-lost', 'not-following']);
+
+/** Between two tries to compare, of which the first came to nothing, ms. */
+const NOTHING_CAME_MS = 500;
 
 export interface LoopHooks {
   /** The other side holds the role: called once, the loop has ended by itself. */
@@ -130,18 +135,35 @@ export class ReplicationLoop {
       const { due, missed } = nextCycle(lastStart, intervalSeconds, phaseOf(replication.id), now());
       replication.due = due;
       if (missed > 0) replication.count({ missedCycles: replication.record.statistics.missedCycles + missed });
-      await this.#wait(due, signal);
+      if (!(await this.#verifyUntil(due, signal))) await this.#wait(due, signal);
       if (signal.aborted) return lastStart;
     }
     const began = now();
-    if (this.#quiet !== undefined && (await this.#rest()) === this.#quiet) {
+    if (this.#quiet !== undefined && !wantsPoint(replication) && (await this.#rest()) === this.#quiet) {
       await this.#confirm(began, signal);
       return began;
     }
-    const { idle } = await this.#close('crash-consistent', signal);
+    const had = hasRepairs(replication);
+    const { idle, read, damage } = await this.#close('crash-consistent', signal);
     this.#quiet = idle ? await this.#rest() : undefined;
     await this.#keepAutostart();
-    return began;
+    addRepairs(replication, damage);
+    if (read.length > 0) await compare(replication, read, replication.record.position, signal);
+    // What was found now goes at once; if it doesn't help, at the pace of cycles.
+    return !had && hasRepairs(replication) ? null : began;
+  }
+
+  /** Goes on with a pass that was asked for until a cycle is due, or wanted. @returns whether one is wanted now. */
+  async #verifyUntil(due: number, signal: AbortSignal): Promise<boolean> {
+    const { replication } = this;
+    const { now } = replication.services;
+    let wanted = false;
+    void this.#nudge.promise.then(() => (wanted = true));
+    while (!wanted && !signal.aborted && isAsked(replication) && !hasRepairs(replication) && now() < due) {
+      const went = await verifyAlone(replication, signal);
+      if (!went) await sleep(NOTHING_CAME_MS, signal);
+    }
+    return wanted || hasRepairs(replication);
   }
 
   /** A cycle; what doesn't fit one goes in slices first. */
@@ -189,9 +211,10 @@ export class ReplicationLoop {
 
   async #confirm(instant: number, signal: AbortSignal): Promise<void> {
     const { services, record, id } = this.replication;
-    await services.endpoint.confirm(id, record.position, instant, signal);
+    const { damage = [] } = await services.endpoint.confirm(id, record.position, instant, signal);
     this.replication.update({ protectedUntil: instant, failure: null });
     this.replication.count({ idleCycles: record.statistics.idleCycles + 1 });
+    addRepairs(this.replication, damage);
   }
 
   async #wait(due: number, signal: AbortSignal): Promise<void> {

@@ -38,6 +38,8 @@ export interface PrimaryServices {
   readonly log: Log;
   readonly now: Now;
   readonly compression: Compression;
+  /** In so many seconds both sides are compared as a whole, along with cycles; 0: only when asked for. */
+  readonly verifySeconds: number;
   /** Most bytes of data in one slice of a copy. */
   readonly sliceBytes: number;
   /** Most bytes that one log may take in the outbox, as the room is now. */
@@ -81,6 +83,9 @@ export class Replication {
 
   /** Whether it asks before it sends (thin.ts). */
   readonly asking = new Asking();
+
+  /** The other side doesn't know how to compare (verify.ts). */
+  verifiesNot = false;
 
   /** The log that was acknowledged last. */
   lastSent: Sent | undefined;

@@ -57,7 +57,17 @@ export interface ReplicaStatus {
   readonly suspended?: boolean;
   /** Of an answer to `lease`: what that host holds to from now on, s. */
   readonly leaseSeconds?: number;
+  /** What is known to be damaged on the replica's disks, whole blocks, at most MAX_DAMAGE: to be sent again. */
+  readonly damage?: readonly DiskExtent[];
 }
+
+/** A run of bytes on one of the disks. */
+export interface DiskExtent extends Extent {
+  readonly target: string;
+}
+
+/** Most runs of damage that a replica tells of at once. */
+export const MAX_DAMAGE = 256;
 
 /** Names one delta log: its place and its own id, so that two tries at the same place are never taken for each other. */
 export interface LogName {
@@ -119,6 +129,33 @@ export const MAX_PAGES = 131_072;
 /** Most runs of one question. */
 export const MAX_RUNS = 8192;
 
+/** What the primary has read of its disk at a position: the replica reads its own there, and compares. */
+export interface VerifyQuestion {
+  readonly target: string;
+  /** The state that was read: what the replica has received and applied. */
+  readonly position: Position;
+  /** The first block. */
+  readonly from: number;
+  /** DIGEST_BYTES for each of at most MAX_VERIFY blocks; zeros for those that are left out. */
+  readonly digests: Uint8Array;
+  /** Blocks, counted from `from`, that read otherwise at the primary than what it sent last. */
+  readonly changed: readonly number[];
+}
+
+/** Most blocks of one such question: 64 MiB of disk. */
+export const MAX_VERIFY = 1024;
+
+/**
+ * On which side a block isn't any more what was written there, by that side's own digests: `replica`, `primary`, both, or neither
+ * knows (`unknown`).
+ */
+export type ChangedSide = 'replica' | 'primary' | 'both' | 'unknown';
+
+export interface VerifyAnswer {
+  /** Blocks that differ, counted from the disk's first. */
+  readonly different: readonly { readonly block: number; readonly side: ChangedSide }[];
+}
+
 /** Bytes of one block digest. */
 export const DIGEST_BYTES = 16;
 /** Bytes of disk that one digest stands for. */
@@ -149,6 +186,11 @@ export interface ReplicaEndpoint {
    * another position, `busy` while logs wait. Absent where a peer doesn't answer that.
    */
   pageDigests?(id: string, question: PageQuestion, signal?: AbortSignal): Promise<Uint8Array>;
+  /**
+   * Compares what the primary has read with the replica's own reading of the same state. Failures: as of `pageDigests`. Absent where a
+   * peer doesn't answer that.
+   */
+  verify?(id: string, question: VerifyQuestion, signal?: AbortSignal): Promise<VerifyAnswer>;
   /** Planned failover: the replica becomes the primary. Resolves when it has (and, if asked, runs). */
   takeOver(id: string, request: TakeOver): Promise<ReplicaStatus>;
   /** Ends the relationship at the replica: its VM definition, points and disks go, unless `keepDisks`. */

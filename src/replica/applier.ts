@@ -25,7 +25,9 @@ import type { Inbox, ReceivedLog } from './inbox.ts';
 import type { ReplicaLayout } from './layout.ts';
 import type { Merger } from './merger.ts';
 import type { RecordFile } from './record.ts';
-import { readUndo, type UndoChain, type UndoLog } from './undo-chain.ts';
+import { readUndo, sameState, type UndoChain, type UndoLog } from './undo-chain.ts';
+import { isWholeLog } from './check-log.ts';
+import type { Damage } from './damage.ts';
 import type { Views } from './views.ts';
 
 export interface ApplierParts {
@@ -38,6 +40,7 @@ export interface ApplierParts {
   /** zstd level of undo logs. */
   readonly undoLevel: number;
   readonly digests: Digests;
+  readonly damage: Damage;
   readonly views: Views;
   readonly merger: Merger;
   /** Held while a log is applied: whoever needs the disks to stand still takes it. */
@@ -49,6 +52,8 @@ export interface ApplierParts {
   readonly log: Log;
   /** Told when applying has failed (it is tried again by the failure's class), and null when it goes on. */
   readonly onFailure: (failure: Failure | null) => void;
+  /** Told of damage that was met, in words. */
+  readonly onDamage: (text: string) => void;
 }
 
 const BACK_OFF: Record<Exclude<RetryClass, 'never'>, readonly [number, number]> = {
@@ -124,12 +129,15 @@ export class Applier {
     while (!signal.aborted) {
       this.#wake = Promise.withResolvers();
       const [next] = inbox.waiting;
-      if (next === undefined) {
+      if (next === undefined && inbox.lost === undefined) {
         await this.#wake.promise;
         continue;
       }
       try {
-        await standstill.run(`applying log ${next.sequence}`, () => this.#apply(next));
+        await standstill.run('applying', async () => {
+          if (inbox.lost !== undefined) await this.#takeBack(inbox.lost);
+          else await this.#apply(next!);
+        });
         pauses.backoff.reset();
         pauses.space.reset();
         this.#report(null);
@@ -154,11 +162,56 @@ export class Applier {
   async #apply(received: ReceivedLog): Promise<void> {
     const { record, inbox } = this.#parts;
     crashPoint('replica:apply');
-    if (!samePosition(record.value.applied, received.makes)) await this.#write(received);
+    if (!samePosition(record.value.applied, received.makes)) {
+      try {
+        await this.#write(received);
+      } catch (error) {
+        // Damaged since it was received: what was written of it is taken back, and the primary is made to compare.
+        if (!(error instanceof Failure) || error.code !== 'bad-log') throw error;
+        if (await isWholeLog(this.#parts.lanes, received.path)) throw error;
+        await inbox.giveUp(received, error.message, record.value);
+        return await this.#takeBack(error.message);
+      }
+    }
     crashPoint('replica:recorded');
     await inbox.discardFirst();
     crashPoint('replica:discarded');
     await this.retire();
+  }
+
+  /** A received log was found damaged while it waits. */
+  async giveUp(received: ReceivedLog): Promise<void> {
+    const { inbox, record, standstill, lanes } = this.#parts;
+    await standstill.run('giving a log up', async () => {
+      if (!inbox.waiting.includes(received) || (await isWholeLog(lanes, received.path))) return;
+      const why = `received log ${received.sequence} is damaged`;
+      await inbox.giveUp(received, why, record.value);
+      if (inbox.lost !== undefined) await this.#takeBack(why);
+      else this.#parts.onDamage(`${why}: the primary compares both sides`);
+    });
+    this.#moved();
+  }
+
+  /** What was written of a log that is lost goes back to what the disks held before; without a way back nobody knows what they hold. */
+  async #takeBack(why: string): Promise<void> {
+    const { record, chain, engine, digests, lanes, inbox, publishing } = this.#parts;
+    const { applied } = record.value;
+    const newest = chain.logs.at(-1);
+    if (newest !== undefined && sameState(newest.makes, applied) && !sameState(newest.follows, applied)) {
+      const { apply } = await engine.connections();
+      const changed = await applyLog({ lanes, path: newest.path, disks: await engine.addresses(), undo: undefined });
+      const ends = await Promise.allSettled([...apply.map((client) => client.flush()), digests.note(changed)]);
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
+      await digests.seal(changed);
+      await publishing.run('taking a log back', () => chain.takeBack(newest));
+    } else if (newest === undefined) {
+      // It may have been written without an undo log. Where there are others, its own was not complete, and nothing was written.
+      await digests.forget();
+      await record.update({ latest: null });
+    }
+    this.#torn = false;
+    inbox.settled();
+    this.#parts.onDamage(`${why}: what was written of it is taken back; the primary compares both sides`);
   }
 
   /** Gives up the points beyond those to be kept. Only while no log is half applied. */
@@ -198,12 +251,15 @@ export class Applier {
     const { record, engine, digests, lanes } = this.#parts;
     const { makes, logId, bytes, path } = received;
     const { apply } = await engine.connections();
+    const damage = await this.#parts.damage.meet(received, apply);
     const changed = await applyLog({ lanes, path, disks: await engine.addresses(), undo });
     const ends = await Promise.allSettled([...apply.map((client) => client.flush()), digests.note(changed)]);
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
     await digests.seal(changed);
     crashPoint('replica:flushed');
-    await record.update({ applied: makes, appliedLog: { logId, bytes }, latest: this.#parts.pointOf(received) });
+    const latest = this.#parts.pointOf(received);
+    const about = damage === undefined ? {} : { damage: damage.after(latest) };
+    await record.update({ applied: makes, appliedLog: { logId, bytes }, latest, ...about });
   }
 
   /** Whether there is any point to go back to: there is none during an initial copy onto empty disks. */

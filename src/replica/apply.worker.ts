@@ -1,4 +1,5 @@
 /** Lane's side of applying a log: takes items of it, first for their before-images, then to write them. */
+import { digestBlocks } from '../digests/read-digests.ts';
 import type { LaneContext } from '../lanes/context.ts';
 import { LogReader } from '../deltalog/reader.ts';
 import { crashPoint } from '../lib/crash-point.ts';
@@ -7,7 +8,6 @@ import { NbdClient } from '../qemu/nbd/client.ts';
 import { BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
 import { BeforeImages } from './before-images.ts';
 import { ItemContents, ItemMemory } from './contents.ts';
-import { digestBlocks } from './digests.ts';
 import { LogDigests } from './log-digests.ts';
 import { itemsOf, type Arrival, type Item, type Share, type ShareDigests } from './log-share.ts';
 import { writeItem } from './redo.ts';

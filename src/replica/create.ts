@@ -11,7 +11,9 @@ import { Failure } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import type { ThinningRule } from '../model/retention.ts';
 import { createImage, imageInfo } from '../qemu/image.ts';
+import { NO_DAMAGE } from './damage.ts';
 import { ReplicaLayout } from './layout.ts';
+import { NO_SCRUB } from './scrub-record.ts';
 import { checkRecord, RecordFile, type ReplicaPeer, type ReplicaRecord } from './record.ts';
 
 /** Names the images that an unfinished creation was making, or a removal was to take away. */
@@ -55,6 +57,8 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
     appliedLog: null,
     latest,
     held: [],
+    damage: NO_DAMAGE,
+    scrub: NO_SCRUB,
     frozen: false,
   };
   checkRecord(record); // before any of it becomes a path
@@ -128,7 +132,7 @@ export async function removeReplica(directory: string, options: { keepDisks: boo
   else await writeAtomic(marker, JSON.stringify(await namesIn(layout.disks)));
   await removeDurably(layout.record);
   crashPoint('replica:record-removed');
-  const parts = options.keepDisks ? [layout.inbox, layout.undo, layout.digestFiles] : [directory];
+  const parts = options.keepDisks ? [layout.inbox, layout.undo, layout.digestFiles, layout.damaged] : [directory];
   for (const part of parts) await rm(part, { recursive: true, force: true });
 }
 

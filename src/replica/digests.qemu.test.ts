@@ -73,7 +73,7 @@ void describe('digests of a replica’s disks', () => {
     await closeImageDigests(file, { path: image(target) });
     const replica = await Replica.open(place.options);
     assert.equal(await compareDigests(replica, primary), `${target}, block 3`);
-    await replica.digests({ target, from: 0, count: 10, reread: true });
+    await replica.questions.digests({ target, from: 0, count: 10, reread: true });
     assert.equal(await compareDigests(replica, primary), undefined);
     await replica.close();
     await knownDigests(place, primary);

@@ -3,13 +3,12 @@
  * file for each disk (image-digests.ts), kept up to date by what is applied anyway; the rest is read, and known from then on.
  * They are hints: whatever goes wrong with a file costs reading the disk. Where a person wants both sides compared, none is believed.
  */
-import { blocksOf, isKnown, ZERO_BLOCK } from '../digests/digest-file.ts';
+import { blocksOf, isKnown } from '../digests/digest-file.ts';
 import type { BlockRange, DigestRun } from '../digests/digest-pages.ts';
-import { digest } from '../lib/digest.ts';
+import { digestBlocks } from '../digests/read-digests.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
-import { DIGEST_BLOCK, DIGEST_BYTES, type BlockQuestion } from '../protocol/endpoint.ts';
-import { changedExtents, readPieces } from '../qemu/disk.ts';
+import { DIGEST_BYTES, type BlockQuestion } from '../protocol/endpoint.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
 import type { LocalDisk } from '../store/store.ts';
 import { closeImageDigests, openImageDigests, sealImageDigests, type ImageDigests } from './image-digests.ts';
@@ -67,6 +66,24 @@ export class Digests {
       await this.#keep(disk, (kept) => kept.write([{ from: start, digests: read }]));
     }
     return known;
+  }
+
+  /** What is known without reading; zeros where nothing is. */
+  async known(disk: number, from: number, count: number): Promise<Buffer> {
+    return (await this.#keep(disk, (file) => file.read(from, count))) ?? Buffer.alloc(count * DIGEST_BYTES);
+  }
+
+  /** These blocks were just read, while nothing is applied. */
+  async learn(disk: number, from: number, digests: Buffer): Promise<void> {
+    await this.#keep(disk, (file) => file.write([{ from, digests }]));
+  }
+
+  /** Nobody knows what the disks hold: nothing is known any more. Throws if not even that is possible. */
+  async forget(): Promise<void> {
+    for (const [disk, file] of this.#files.entries()) {
+      this.#files[disk] = undefined;
+      await file?.discard();
+    }
   }
 
   /** A log is in the disks, and these are the blocks that it has changed, by disk: durable when it resolves. */
@@ -131,33 +148,4 @@ function checkRange(client: NbdClient, from: number, count: number): void {
       `blocks ${from} to ${from + count} of a disk of ${blocks} (at most ${MAX_BLOCKS})`,
     );
   }
-}
-
-/** Digests of `count` blocks from block `from` on, read from the disk. */
-export async function digestBlocks(client: NbdClient, from: number, count: number): Promise<Buffer> {
-  const start = from * DIGEST_BLOCK;
-  const end = Math.min(client.size, start + count * DIGEST_BLOCK);
-  const out = Buffer.alloc(count * DIGEST_BYTES);
-  const gathered = Buffer.alloc(DIGEST_BLOCK);
-  let at = start;
-  for await (const piece of readPieces(client, await changedExtents(client, null, start, end))) {
-    // Pieces are cut where holes begin, blocks are not.
-    for (let done = 0; done < piece.length;) {
-      const inBlock = at % DIGEST_BLOCK;
-      const length = Math.min(piece.length - done, DIGEST_BLOCK - inBlock);
-      const size = Math.min(DIGEST_BLOCK, client.size - (at - inBlock));
-      const place = ((at - inBlock - start) / DIGEST_BLOCK) * DIGEST_BYTES;
-      if (piece.zero && length === DIGEST_BLOCK) {
-        ZERO_BLOCK.copy(out, place);
-      } else {
-        if (piece.zero) gathered.fill(0, inBlock, inBlock + length);
-        else piece.data.copy(gathered, inBlock, done, done + length);
-        if (inBlock + length === size) digest(gathered.subarray(0, size)).copy(out, place);
-      }
-      done += length;
-      at += length;
-    }
-  }
-  if (at !== end) throw new Failure('internal', `digests were read up to ${at} instead of ${end}`);
-  return out;
 }

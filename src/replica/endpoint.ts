@@ -13,6 +13,8 @@ import type {
   ReplicaEndpoint,
   ReplicaStatus,
   TakeOver,
+  VerifyAnswer,
+  VerifyQuestion,
 } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
 import type { ReplicaPeer } from './record.ts';
@@ -106,11 +108,15 @@ export class LocalEndpoint implements ReplicaEndpoint {
   }
 
   async digests(id: string, question: BlockQuestion): Promise<Uint8Array> {
-    return await this.#following(id).digests(question);
+    return await this.#following(id).questions.digests(question);
   }
 
   async pageDigests(id: string, question: PageQuestion, signal?: AbortSignal): Promise<Uint8Array> {
-    return await this.#following(id).pageDigests(question, signal);
+    return await this.#following(id).questions.pageDigests(question, signal);
+  }
+
+  async verify(id: string, question: VerifyQuestion, signal?: AbortSignal): Promise<VerifyAnswer> {
+    return await this.#following(id).questions.verify(question, signal);
   }
 
   async takeOver(id: string, request: TakeOver): Promise<ReplicaStatus> {

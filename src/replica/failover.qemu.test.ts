@@ -55,13 +55,13 @@ void describe('a replica with some points', () => {
       const wanted = Array.from({ length: blocks }, (_, block) =>
         digest(primary.bytes[i]!.subarray(block * DIGEST_BLOCK, (block + 1) * DIGEST_BLOCK)),
       );
-      const all = await replica.digests({ target, from: 0, count: blocks });
+      const all = await replica.questions.digests({ target, from: 0, count: blocks });
       assert.ok(Buffer.concat(wanted).equals(all));
-      const some = await replica.digests({ target, from: 2, count: 3 });
+      const some = await replica.questions.digests({ target, from: 2, count: 3 });
       assert.ok(all.subarray(2 * DIGEST_BYTES, 5 * DIGEST_BYTES).every((byte, at) => byte === some[at]));
-      await assert.rejects(replica.digests({ target, from: blocks, count: 1 }), { code: 'bad-request' });
+      await assert.rejects(replica.questions.digests({ target, from: blocks, count: 1 }), { code: 'bad-request' });
     }
-    await assert.rejects(replica.digests({ target: 'vdz', from: 0, count: 1 }), { code: 'not-found' });
+    await assert.rejects(replica.questions.digests({ target: 'vdz', from: 0, count: 1 }), { code: 'not-found' });
   });
 
   void test('shows a view to qemu-img as to us, holes included', async () => {
@@ -116,7 +116,7 @@ void describe('a replica with some points', () => {
       const { code, stderr } = await run('qemu-io', ['-f', 'qcow2', '-c', 'read 0 512', path]);
       assert.equal(code, 0, stderr); // takes the image's lock
     }
-    await assert.rejects(replica.digests({ target: 'vda', from: 0, count: 1 }), { code: 'wrong-state' });
+    await assert.rejects(replica.questions.digests({ target: 'vda', from: 0, count: 1 }), { code: 'wrong-state' });
     await replica.thaw();
   });
 

@@ -50,36 +50,45 @@ export class Inbox {
   readonly #layout: ReplicaLayout;
   readonly #waiting: ReceivedLog[];
   #last: { position: Position; logId: string | undefined; bytes: number };
+  /** Why acknowledged logs are gone: what was begun to be applied of the first has to be taken back. */
+  #lost: string | undefined;
   #upload: Upload | undefined;
   #unfinished: Unfinished | undefined;
   /** Where the last damaged frame was met: twice at the same place means that what was received is not to be trusted. */
   #damaged: { logId: string; at: number } | undefined;
 
-  private constructor(layout: ReplicaLayout, state: AppliedState, waiting: ReceivedLog[]) {
+  private constructor(layout: ReplicaLayout, state: AppliedState, waiting: ReceivedLog[], lost: string | undefined) {
     this.#layout = layout;
     this.#waiting = waiting;
-    const last = waiting.at(-1);
-    this.#last =
-      last === undefined
-        ? { position: state.applied, logId: state.appliedLog?.logId, bytes: state.appliedLog?.bytes ?? 0 }
-        : { position: last.makes, logId: last.logId, bytes: last.bytes };
+    this.#lost = lost;
+    this.#last = lastOf(waiting, state);
   }
 
   /**
    * Opens what is there: logs that are applied already go, the others must follow each other from `state.applied` on
-   * (Failure `not-following` otherwise: somebody else's hand was in it), unfinished ones of another place go.
+   * (Failure `not-following` otherwise: somebody else's hand was in it), unfinished ones of another place go. One that is damaged goes,
+   * too, with all behind it: see `lost`.
    */
   static async open(layout: ReplicaLayout, state: AppliedState): Promise<Inbox> {
     const names = (await readdir(layout.inbox)).toSorted();
     const waiting: ReceivedLog[] = [];
     let at = state.applied;
+    let lost: string | undefined;
     for (const name of names) {
       const path = join(layout.inbox, name);
       const parsed = parseInboxName(name);
-      if (parsed === undefined || (parsed.whole && parsed.sequence <= state.applied.sequence)) {
+      if (parsed === undefined || (parsed.whole && (lost !== undefined || parsed.sequence <= state.applied.sequence))) {
         await unlink(path);
       } else if (parsed.whole) {
-        const log = await describeLog(path);
+        const log = await describeLog(path).catch((error: unknown) => {
+          if (error instanceof Failure && error.code === 'bad-log') return error;
+          throw error;
+        });
+        if (log instanceof Failure) {
+          lost = `received log ${parsed.sequence} is damaged: ${log.message}`;
+          await unlink(path);
+          continue;
+        }
         if (!samePosition(log.follows, at)) {
           throw notFollowing('hole in the inbox', `${name} follows ${describe(log.follows)}`, at);
         }
@@ -92,7 +101,7 @@ export class Inbox {
       if (parsed?.whole === false && parsed.sequence !== at.sequence + 1) await unlink(join(layout.inbox, name));
     }
     await syncDirectory(layout.inbox);
-    return new Inbox(layout, state, waiting);
+    return new Inbox(layout, state, waiting, lost);
   }
 
   /** Position of the last acknowledged log. */
@@ -103,6 +112,29 @@ export class Inbox {
   /** Logs that wait to be applied, the next one first. */
   get waiting(): readonly ReceivedLog[] {
     return this.#waiting;
+  }
+
+  /** Why acknowledged logs were given up, until `settled`. */
+  get lost(): string | undefined {
+    return this.#lost;
+  }
+
+  /** Nothing is left of what was given up. */
+  settled(): void {
+    this.#lost = undefined;
+  }
+
+  /** An acknowledged log doesn't check out any more: it goes, with all behind it. The primary finds the replica further back, and compares. */
+  async giveUp(from: ReceivedLog, why: string, state: AppliedState): Promise<void> {
+    const first = this.#waiting.indexOf(from);
+    if (first === -1) return;
+    await this.interrupt(new Failure('not-following', `log ${from.sequence} was lost: ${why}`));
+    if (first === 0) this.#lost = why;
+    const gone = this.#waiting.splice(first);
+    this.#last = lastOf(this.#waiting, state);
+    this.#unfinished = undefined;
+    for (const { path } of gone.toReversed()) await unlink(path);
+    await syncDirectory(this.#layout.inbox);
   }
 
   /** Bytes of a log that are durable and verified; 0 for an unknown one. */
@@ -258,6 +290,13 @@ export class Inbox {
       if (parsed?.whole === false && parsed.logId !== log.logId) await unlink(join(this.#layout.inbox, name));
     }
   }
+}
+
+function lastOf(waiting: readonly ReceivedLog[], { applied, appliedLog }: AppliedState) {
+  const last = waiting.at(-1);
+  return last === undefined
+    ? { position: applied, logId: appliedLog?.logId, bytes: appliedLog?.bytes ?? 0 }
+    : { position: last.makes, logId: last.logId, bytes: last.bytes };
 }
 
 async function* oneByOne(body: AsyncIterable<Uint8Array>): AsyncGenerator<readonly Uint8Array[]> {

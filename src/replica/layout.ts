@@ -9,6 +9,7 @@
  * inbox/<sequence>-<logId>.log    a log that is whole, durable and acknowledged, and not yet applied
  * undo/<sequence>.undo            takes the state of that sequence back to an older one: the one before it, or, merged, further
  * undo/<sequence>.merge           that one and its older neighbour, while they are being merged
+ * damaged/<sequence>.undo         undo logs that can't be read, and older ones: of no use but to somebody who mends them
  * views/<view>/                   names of an open view for the undo logs that it reads (held-logs.ts)
  * ```
  *
@@ -51,6 +52,7 @@ export class ReplicaLayout {
   readonly inbox: string;
   readonly undo: string;
   readonly views: string;
+  readonly damaged: string;
 
   constructor(directory: string) {
     this.directory = directory;
@@ -60,6 +62,7 @@ export class ReplicaLayout {
     this.inbox = join(directory, 'inbox');
     this.undo = join(directory, 'undo');
     this.views = join(directory, 'views');
+    this.damaged = join(directory, 'damaged');
   }
 
   async make(): Promise<void> {

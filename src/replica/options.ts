@@ -14,4 +14,6 @@ export interface ReplicaOptions {
   readonly log: Log;
   /** Told when applying fails, and null when it goes on. */
   readonly onFailure?: (failure: Failure | null) => void;
+  /** Told of damage that was found, in words. */
+  readonly onDamage?: (text: string) => void;
 }

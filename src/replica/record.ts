@@ -9,6 +9,8 @@ import { writeAtomic } from '../lib/atomic-file.ts';
 import { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
 import type { Store } from '../store/store.ts';
+import { damageSchema, NO_DAMAGE } from './damage.ts';
+import { NO_SCRUB, scrubSchema } from './scrub-record.ts';
 
 /** 0 while it may still change. */
 const FORMAT = 0;
@@ -52,6 +54,10 @@ const recordSchema = z.strictObject({
   latest: pointSchema.nullable(),
   /** Sequences of points that stay whatever the policy says: somebody works with them. */
   held: z.array(count).default([]),
+  /** What is known to be damaged. */
+  damage: damageSchema.default(NO_DAMAGE),
+  /** How far the looking for damage is. */
+  scrub: scrubSchema.default(NO_SCRUB),
   /** The disks are released for a failover, also after a restart. */
   frozen: z.boolean(),
 });

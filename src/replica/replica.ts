@@ -6,13 +6,13 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
-import { samePosition, type Position, type RecoveryPoint } from '../model/relationship.ts';
-import type { BlockQuestion, LogName, PageQuestion } from '../protocol/endpoint.ts';
+import type { Position, RecoveryPoint } from '../model/relationship.ts';
+import type { DiskExtent, LogName } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
 import { orAborted } from '../lib/abortable.ts';
-import { describe, notFollowing } from './admission.ts';
 import { Applier } from './applier.ts';
 import { atRest } from './at-rest.ts';
+import { Damage, type Unsound } from './damage.ts';
 import { Confirmations } from './confirmations.ts';
 import { createReplica, removeReplica, type NewReplica } from './create.ts';
 import { Digests } from './digests.ts';
@@ -20,14 +20,17 @@ import { DiskEngine } from './engine.ts';
 import { HeldPoints } from './held-points.ts';
 import { Inbox } from './inbox.ts';
 import { ReplicaLayout } from './layout.ts';
+import { withoutPoints } from './lost-points.ts';
 import { materialise } from './materialise.ts';
 import { Merger } from './merger.ts';
-import { checkQuestion, readPageDigests } from './page-digests.ts';
+import { Questions } from './questions.ts';
 import { RecordFile, type ReplicaRecord } from './record.ts';
+import { rebase } from './rebase.ts';
 import { roomFor } from './room.ts';
 import type { ReplicaOptions } from './options.ts';
+import { Scrub } from './scrub.ts';
 import { UndoChain } from './undo-chain.ts';
-import { COMPRESSION, recordSameState } from './undo.ts';
+import { COMPRESSION } from './undo.ts';
 import { Views, type SocketOwner, type View } from './views.ts';
 
 export type ReplicaSettings = Pick<
@@ -50,7 +53,11 @@ export class Replica {
   readonly #standstill = new Gate();
   readonly #publishing = new Gate();
   readonly #confirmations: Confirmations;
+  readonly #damage: Damage;
   readonly held: HeldPoints;
+  /** What a primary may ask about the disks. */
+  readonly questions: Questions;
+  readonly scrub: Scrub;
   #closed = false;
   /** False while a log that was half applied at the last crash isn't done again. */
   #whole: boolean;
@@ -67,6 +74,15 @@ export class Replica {
     this.#engine = new DiskEngine({ runDirectory, name: 'disks', disks: record.value.disks, log });
     if (record.value.frozen) this.#engine.forbid();
     this.#digests = new Digests({ layout: this.#layout, disks: record.value.disks, log });
+    this.#damage = new Damage(record, chain);
+    this.questions = new Questions({
+      record,
+      engine: this.#engine,
+      digests: this.#digests,
+      damage: this.#damage,
+      lanes,
+      atRest: (read) => atRest(this, this.#standstill, read),
+    });
     this.#views = new Views({
       directory: this.#layout.views,
       runDirectory,
@@ -91,6 +107,7 @@ export class Replica {
       lanes,
       undoLevel,
       digests: this.#digests,
+      damage: this.#damage,
       views: this.#views,
       merger: this.#merger,
       standstill: this.#standstill,
@@ -98,10 +115,21 @@ export class Replica {
       pointOf: (received) => this.#confirmations.pointOf(received),
       log,
       onFailure: (failure) => options.onFailure?.(failure),
+      onDamage: (text) => options.onDamage?.(text),
+    });
+    this.scrub = new Scrub({
+      record,
+      questions: this.questions,
+      damage: this.#damage,
+      chain,
+      inbox,
+      applier: this.#applier,
+      lanes,
+      onDamage: (text) => options.onDamage?.(text),
     });
     const retire = async (): Promise<void> => (this.waiting > 0 || this.frozen ? undefined : this.#applier.retire());
     this.held = new HeldPoints(record, this.#publishing, this.#standstill, () => this.points(), retire);
-    this.#whole = inbox.waiting.length === 0;
+    this.#whole = inbox.waiting.length === 0 && inbox.lost === undefined;
   }
 
   /** Makes a new replica and opens it. Failures as of `createReplica`. */
@@ -118,7 +146,9 @@ export class Replica {
     await mkdir(options.runDirectory, { recursive: true });
     await chmod(options.runDirectory, 0o711); // QEMU's user passes through to the sockets of views
     const inbox = await Inbox.open(layout, record.value);
-    const chain = await UndoChain.open(layout, record.value.applied, inbox.waiting[0]?.makes);
+    const pending = inbox.lost === undefined ? inbox.waiting[0]?.makes : 'lost';
+    const chain = await UndoChain.open(layout, record.value.applied, pending);
+    if (chain.lost.length > 0) options.onDamage?.(await withoutPoints(record, chain));
     const replica = new Replica(options, record, inbox, chain);
     await replica.#views.close(); // of the process before
     if (replica.waiting === 0) await replica.#applier.retire(); // a crash may have come between
@@ -153,9 +183,20 @@ export class Replica {
     return this.#inbox.waiting.length;
   }
 
-  status(): { epoch: number; received: Position; applied: Position } {
+  status(): { epoch: number; received: Position; applied: Position; damage?: readonly DiskExtent[] } {
     const { epoch, applied } = this.#record.value;
-    return { epoch, received: this.#inbox.received, applied };
+    const damage = this.#damage.open;
+    return { epoch, received: this.#inbox.received, applied, ...(damage.length === 0 ? {} : { damage }) };
+  }
+
+  /** Recovery points that aren't whole, by sequence. */
+  get unsound(): ReadonlyMap<number, Unsound> {
+    return this.#damage.unsound;
+  }
+
+  /** Failure `point-damaged` for one of these. @param anyway it is taken as it is, where it can be read. */
+  requireSound(sequence: number, anyway = false): void {
+    this.#damage.requireSound(sequence, anyway);
   }
 
   /** Recovery points that can be failed over to, newest first. The latest one is on the disks, without undo logs. */
@@ -190,7 +231,7 @@ export class Replica {
 
   /** Resolves when everything received is applied. Throws the failure that only a person can cure. */
   async drained(signal?: AbortSignal): Promise<void> {
-    while (this.#inbox.waiting.length > 0) {
+    while (this.#inbox.waiting.length > 0 || this.#inbox.lost !== undefined) {
       const failure = this.#applier.failure;
       if (failure?.retry === 'never') throw failure;
       if (!this.#applier.running)
@@ -246,34 +287,16 @@ export class Replica {
    * stay. Failures: `not-following` for a position before the present one, `busy` while logs wait.
    */
   async rebase(start: Position): Promise<void> {
-    await this.#standstill.run('counting from another position', async () => {
-      const { applied, latest, id, disks } = this.#record.value;
-      if (this.#inbox.waiting.length > 0) throw new Failure('busy', 'received logs are still being applied');
-      const renamed =
-        start.sequence === applied.sequence && (start.epoch > applied.epoch || samePosition(start, applied));
-      if (!renamed && start.sequence <= applied.sequence) {
-        throw notFollowing('repeated', `the primary wants to count from ${describe(start)}`, applied);
-      }
-      // Between the two names of the state lies an empty step back, so that the way to older points has no hole.
-      const bridge = !renamed && (latest !== null || this.#chain.points.length > 0);
-      if (bridge) {
-        const path = this.#layout.undoLog(start.sequence);
-        const request = { path, relationship: id, disks, follows: start, makes: applied, point: latest };
-        const undo = await recordSameState(request);
-        await this.#publishing.run('publishing an undo log', async () => {
-          this.#chain.add(undo);
-          await this.#views.publish(undo);
-        });
-      }
-      await this.#record.update(({ epoch }) => ({
-        start,
-        applied: start,
-        appliedLog: null,
-        epoch: Math.max(epoch, start.epoch),
-        latest: bridge ? null : latest,
-      }));
-      await this.#inbox.rebase(start);
-    });
+    await this.#standstill.run('counting from another position', () =>
+      rebase(start, {
+        record: this.#record,
+        inbox: this.#inbox,
+        chain: this.#chain,
+        layout: this.#layout,
+        views: this.#views,
+        publishing: this.#publishing,
+      }),
+    );
   }
 
   /** Gives all older points up; the latest state stays. */
@@ -285,31 +308,12 @@ export class Replica {
 
   // --- reading ---
 
-  /** See `ReplicaEndpoint.digests`. Failures: `not-found` (disk), `bad-request` (range), `busy` (logs wait). */
-  async digests(question: BlockQuestion): Promise<Uint8Array> {
-    const disk = this.#disk(question.target);
-    return await atRest(this, this.#standstill, async () => {
-      const { apply } = await this.#engine.connections();
-      return await this.#digests.of(disk, apply[disk]!, question);
-    });
-  }
-
-  /** See `ReplicaEndpoint.pageDigests`. Failures as of `digests`, and `not-following`. */
-  async pageDigests(question: PageQuestion, signal?: AbortSignal): Promise<Uint8Array> {
-    const disk = this.#disk(question.target);
-    return await atRest(this, this.#standstill, async () => {
-      checkQuestion(question, this.#record.value.applied, this.disks[disk]!);
-      const address = (await this.#engine.addresses())[disk]!;
-      return await readPageDigests(this.#options.lanes, { ...question, address }, signal);
-    });
-  }
-
   /**
    * Serves the recovery point of that sequence read-only by NBD while replication goes on. Any number at once; points that
    * are retired meanwhile stay readable. Its socket belongs to `owner` (this user if left out). Failures: `not-found`,
-   * `wrong-state` while frozen.
+   * `wrong-state` while frozen, `point-damaged` unless it is taken as it is (`damaged`).
    */
-  async openView(sequence: number, owner?: SocketOwner): Promise<View> {
+  async openView(sequence: number, owner?: SocketOwner, damaged = false): Promise<View> {
     if (this.frozen || this.#closed)
       throw new Failure('wrong-state', 'the replica is frozen for a failover, or closed');
     // After a crash the log that was being applied comes first: until then the latest point isn't whole.
@@ -317,6 +321,7 @@ export class Replica {
     this.#whole = true;
     return await this.#publishing.run(`opening a view of ${sequence}`, async () => {
       const point = this.#point(sequence);
+      this.requireSound(sequence, damaged);
       if (this.#applier.torn) throw this.failure ?? new Failure('busy', 'a received log is still being applied');
       return await this.#views.open(point.sequence, this.#chain.backTo(sequence), owner);
     });
@@ -333,11 +338,13 @@ export class Replica {
 
   /**
    * Makes overlays on the flat disks that hold a recovery point (none of its blocks where it is the latest one). Only while
-   * frozen: first `freeze`, then this, then whoever uses the overlays, and `thaw` when those are gone.
+   * frozen: first `freeze`, then this, then whoever uses the overlays, and `thaw` when those are gone. Failure `point-damaged` unless
+   * it is taken as it is (`damaged`).
    */
-  async materialise(sequence: number, overlays: ReadonlyMap<string, string>): Promise<void> {
+  async materialise(sequence: number, overlays: ReadonlyMap<string, string>, damaged = false): Promise<void> {
     if (!this.frozen) throw new Failure('wrong-state', 'a point is materialised on frozen disks only');
     const point = this.#point(sequence);
+    this.requireSound(sequence, damaged);
     const { runDirectory, log } = this.#options;
     await this.#publishing.run(`materialising ${sequence}`, async () => {
       const logs = this.#chain.backTo(point.sequence);
@@ -373,12 +380,6 @@ export class Replica {
   async #begin(): Promise<void> {
     await this.#digests.open();
     this.#applier.start();
-  }
-
-  #disk(target: string): number {
-    const disk = this.disks.findIndex((one) => one.target === target);
-    if (disk === -1) throw new Failure('not-found', `the replica has no disk ${target}`);
-    return disk;
   }
 
   #point(sequence: number): RecoveryPoint {

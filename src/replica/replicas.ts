@@ -20,6 +20,8 @@ export interface ReplicasOptions {
   readonly log: Log;
   /** Told when a replica can't apply what it has received, and null when it goes on. */
   readonly onFailure?: (id: string, failure: Failure | null) => void;
+  /** Told of damage that was found in a replica, in words. */
+  readonly onDamage?: (id: string, text: string) => void;
 }
 
 export class Replicas {
@@ -104,7 +106,7 @@ export class Replicas {
   }
 
   #replicaOptions(id: string) {
-    const { directory, runDirectory, lanes, undoLevel, log, onFailure } = this.#options;
+    const { directory, runDirectory, lanes, undoLevel, log, onFailure, onDamage } = this.#options;
     return {
       directory: join(directory, id),
       runDirectory: join(runDirectory, id),
@@ -112,6 +114,7 @@ export class Replicas {
       ...(undoLevel === undefined ? {} : { undoLevel }),
       log: log.child({ replica: id }),
       onFailure: (failure: Failure | null) => onFailure?.(id, failure),
+      onDamage: (text: string) => onDamage?.(id, text),
     };
   }
 }

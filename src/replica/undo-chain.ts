@@ -5,7 +5,7 @@
  * A point that is given up is off the list at once. If it is the oldest, its undo log goes; else that log is still a step
  * on the way to older points, until it is merged with its older neighbour (merger.ts).
  */
-import { readdir, rename, stat, unlink } from 'node:fs/promises';
+import { mkdir, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LogReader } from '../deltalog/reader.ts';
 import { removeDurably, syncDirectory } from '../lib/atomic-file.ts';
@@ -54,28 +54,49 @@ export class UndoChain {
   /** Points that were given up, while the logs that lead to them are still here. */
   #retired: ReadonlySet<number> = new Set();
 
-  private constructor(directory: string, logs: UndoLog[]) {
+  /** Names of those that were put aside when it was opened, with all older ones: one of them was damaged. */
+  readonly lost: readonly string[];
+
+  private constructor(directory: string, logs: UndoLog[], lost: readonly string[]) {
     this.#directory = directory;
     this.#logs = logs;
+    this.lost = lost;
   }
 
   /**
    * Opens what is there. The newest may undo a log that is only being applied (`pending`: the position that this log
-   * makes). Failure `io` on a hole.
+   * makes; `lost`: that log is gone, and what was written of it is to be taken back). One that can't be read is put aside with all
+   * older ones: what they lead to can't be reached any more. Failure `io` on a hole.
    */
-  static async open(layout: ReplicaLayout, applied: Position, pending: Position | undefined): Promise<UndoChain> {
-    const logs: UndoLog[] = [];
+  static async open(
+    layout: ReplicaLayout,
+    applied: Position,
+    pending: Position | 'lost' | undefined,
+  ): Promise<UndoChain> {
+    let logs: UndoLog[] = [];
+    let lost: string[] = [];
+    const before: string[] = [];
     for (const name of (await readdir(layout.undo)).toSorted()) {
       const path = join(layout.undo, name);
       if (parseUndoName(name) === undefined) {
         await unlink(path);
         continue;
       }
-      const log = await readUndo(path);
+      before.push(name);
+      const log = await readUndo(path).catch((error: unknown) => {
+        if (error instanceof Failure && error.code === 'bad-log') return undefined;
+        throw error;
+      });
+      if (log === undefined) {
+        lost = [...before];
+        logs = [];
+        continue;
+      }
       const older = logs.at(-1);
       if (older !== undefined && isWithin(older, log)) await unlink(logs.pop()!.path); // the end of a merge was cut
       logs.push(log);
     }
+    if (lost.length > 0) await putAside(layout, lost);
     await syncDirectory(layout.undo);
     for (const [i, log] of logs.entries()) {
       const older = logs[i - 1];
@@ -84,12 +105,12 @@ export class UndoChain {
     const newest = logs.at(-1);
     if (newest !== undefined && !sameState(newest.follows, applied)) {
       if (!sameState(newest.makes, applied)) throw astray(newest, applied);
-      const undoesPending = pending !== undefined && sameState(newest.follows, pending);
+      const undoesPending = pending === 'lost' || (pending !== undefined && sameState(newest.follows, pending));
       // An empty one renames a state (`bridge`); its new name didn't come into force.
       if (!undoesPending && !newest.empty) throw astray(newest, applied);
       if (!undoesPending) await removeDurably(logs.pop()!.path);
     }
-    return new UndoChain(layout.undo, logs);
+    return new UndoChain(layout.undo, logs, lost);
   }
 
   /** Oldest first. */
@@ -120,6 +141,12 @@ export class UndoChain {
   /** Takes a finished, durable undo log in as the newest. */
   add(log: UndoLog): void {
     this.#logs.push(log);
+  }
+
+  /** Takes the newest out: what it undoes has been taken back. */
+  async takeBack(newest: UndoLog): Promise<void> {
+    this.#logs = this.#logs.filter((log) => log !== newest);
+    await removeDurably(newest.path);
   }
 
   /** Gives up all points but those of these sequences. Undo logs that no kept one needs go. Views keep their descriptors. */
@@ -168,6 +195,17 @@ export class UndoChain {
   #isRetired({ point }: UndoLog): boolean {
     return point !== null && this.#retired.has(point.sequence);
   }
+}
+
+/** For whoever can mend them. Those that a merge has left in its result are gone already. */
+async function putAside(layout: ReplicaLayout, names: readonly string[]): Promise<void> {
+  await mkdir(layout.damaged, { recursive: true, mode: 0o700 });
+  for (const name of names) {
+    await rename(join(layout.undo, name), join(layout.damaged, name)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
+  }
+  await syncDirectory(layout.damaged);
 }
 
 /** Whether `log` was merged from `older` and another, so that it says all that `older` says. */

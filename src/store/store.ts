@@ -8,6 +8,7 @@ import type { AutoResync, ResyncNeed } from '../model/auto-resync.ts';
 import type { FailureJson } from '../model/failure.ts';
 import type { Position, ReplicationState, Role } from '../model/relationship.ts';
 import type { ThinningRule } from '../model/retention.ts';
+import type { Verification } from '../model/verification.ts';
 
 /** A replicated disk on this host. */
 export interface LocalDisk {
@@ -150,6 +151,8 @@ export interface RelationshipRecord {
   readonly failover: FailoverRecord | null;
   readonly test: TestFailoverRecord | null;
   readonly statistics: Statistics;
+  /** Primary: what both sides hold is compared; left out: it never was. */
+  readonly verification?: Verification;
   /** ms since the epoch. */
   readonly created: number;
 }

@@ -68,6 +68,7 @@ export class FaultyLink {
         this.questions++;
         return this.#pass('pageDigests', () => endpoint.pageDigests!(id, question, signal), signal);
       },
+      verify: (id, question, signal) => this.#pass('verify', () => endpoint.verify!(id, question, signal), signal),
       takeOver: (id, request) => this.#pass('takeOver', () => endpoint.takeOver(id, request)),
       remove: (id, options) => this.#pass('remove', () => endpoint.remove(id, options)),
     };

@@ -69,7 +69,7 @@ void test('over a slow link only the pages that a guest has written travel', asy
   );
   const known = await vm.hosts.b.services.replicas
     .get(vm.id)
-    .digests({ target: DISKS[0]!.target, from: 0, count: blocks });
+    .questions.digests({ target: DISKS[0]!.target, from: 0, count: blocks });
   assert.ok(Buffer.concat(wanted).equals(known));
   // And on, thinner or not.
   await vm.vms.change('a', 8);

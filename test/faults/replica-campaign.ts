@@ -242,7 +242,7 @@ class Campaign {
   async #checkDisks(): Promise<void> {
     for (const [disk, { target }] of this.#options.disks.entries()) {
       const count = this.#now[disk]!.length / DIGEST_SIZE;
-      const got = Buffer.from(await this.#replica.digests({ target, from: 0, count }));
+      const got = Buffer.from(await this.#replica.questions.digests({ target, from: 0, count }));
       assert.ok(got.equals(this.#now[disk]!), `digests of ${target}`);
     }
     await this.#replica.close();

@@ -60,7 +60,7 @@ export function digestsOf(bytes: Buffer): Buffer {
 export async function compareDigests(replica: Replica, primary: TestPrimary): Promise<string | undefined> {
   for (const [disk, { target, size }] of primary.disks.entries()) {
     const wanted = digestsOf(primary.bytes[disk]!);
-    const got = Buffer.from(await replica.digests({ target, from: 0, count: blocksOf(size) }));
+    const got = Buffer.from(await replica.questions.digests({ target, from: 0, count: blocksOf(size) }));
     if (!got.equals(wanted)) return `${target}, block ${firstDifference(got, wanted)}`;
   }
   return undefined;

@@ -8,6 +8,7 @@ import type { Call, CallName, Input, Result } from '../../src/api/contract.ts';
 import { Actions } from '../../src/daemon/actions.ts';
 import { EventFeed } from '../../src/daemon/event-feed.ts';
 import { failoverOperations } from '../../src/daemon/operations/failovers.ts';
+import { proofOperations } from '../../src/daemon/operations/proofs.ts';
 import { replicationOperations } from '../../src/daemon/operations/replications.ts';
 import { openStore } from '../../src/daemon/open-store.ts';
 import { endpointFor } from '../../src/daemon/replica-host.ts';
@@ -40,6 +41,7 @@ import { POINT_LIMITS } from '../../src/primary/open-point.ts';
 import { Primaries } from '../../src/primary/primaries.ts';
 import type { ReplicaEndpoint } from '../../src/protocol/endpoint.ts';
 import { Replicas } from '../../src/replica/replicas.ts';
+import { Scrubbing } from '../../src/replica/scrubbing.ts';
 import type { SqliteStore } from '../../src/store/sqlite/store.ts';
 import { FaultyLink } from './faulty-link.ts';
 
@@ -61,7 +63,9 @@ export const PLANS: readonly PlanDefinition<FailoverServices>[] = [
 /** Small, so that a test's disks are many slices. */
 const SLICE_BYTES = 256 * 1024;
 
-type Offered = ReturnType<typeof failoverOperations> & ReturnType<typeof replicationOperations>;
+type Offered = ReturnType<typeof failoverOperations> &
+  ReturnType<typeof proofOperations> &
+  ReturnType<typeof replicationOperations>;
 
 export class Host {
   readonly name: HostName;
@@ -71,6 +75,8 @@ export class Host {
   readonly endpoint: ReplicaEndpoint;
   /** Most bytes that a log may have; a process of its own takes them from `OUTBOX_LIMIT`. */
   outboxLimit = Number(process.env['OUTBOX_LIMIT'] ?? Number.POSITIVE_INFINITY);
+  /** In which both sides are compared along with cycles; 0: only when asked for. Read when a relationship is first looked at. */
+  verifySeconds = 0;
   /** The way from this host to the other. */
   readonly link = new FaultyLink();
   readonly #roles: Roles;
@@ -83,7 +89,11 @@ export class Host {
     this.#roles = roles;
     this.#store = store;
     this.#lanes = lanes;
-    this.#operations = { ...replicationOperations(services), ...failoverOperations(services) };
+    this.#operations = {
+      ...replicationOperations(services),
+      ...proofOperations(services),
+      ...failoverOperations(services),
+    };
     this.endpoint = endpointFor(services, other(name));
   }
 
@@ -101,7 +111,13 @@ export class Host {
     const points = new Turns(2);
     const { store } = await openStore(at('understudy.sqlite'), Date.now());
     const events = new EventFeed(store, log);
-    const replicas = await Replicas.open({ directory: at('replicas'), runDirectory: at('run'), lanes, log });
+    const replicas = await Replicas.open({
+      directory: at('replicas'),
+      runDirectory: at('run'),
+      lanes,
+      log,
+      onDamage: (id, text) => events.add(id, 'critical', 'replica-damaged', text),
+    });
     const endpoint = following(() => made.link.over(peer()));
     const context: FailoverServices = {
       hypervisor,
@@ -122,6 +138,7 @@ export class Host {
           outboxLimit: async () => made.outboxLimit,
           pointLimits: POINT_LIMITS,
           points,
+          verifySeconds: made.verifySeconds,
           sliceBytes: SLICE_BYTES,
           event: (severity, kind, message) => events.add(id, severity, kind, message),
         }),
@@ -142,7 +159,9 @@ export class Host {
     const roles = new Roles({ services: context, log, runDirectory: at('run'), ...policy, inAction });
     const actions = new Actions({ journal, definitions: PLANS, context, log, event: context.event });
     // What is left out is the network's and libvirt's: nothing of it is asked for here.
-    const services = { ...context, actions, events, log, config: { name } } as unknown as DaemonServices;
+    const scrubbing = new Scrubbing({ replicas, passSeconds: 0, now: Date.now, log });
+    const config = { name };
+    const services = { ...context, actions, events, scrubbing, log, config } as unknown as DaemonServices;
     const made = new Host(name, services, roles, store, lanes);
     return made;
   }
@@ -158,6 +177,7 @@ export class Host {
     await rescanIfForgotten(this.services);
     await resumeTests(this.services);
     await this.services.actions.takeUp();
+    this.services.scrubbing.begin();
     await this.#roles.begin();
   }
 
@@ -167,6 +187,7 @@ export class Host {
   }
 
   async close(): Promise<void> {
+    await this.services.scrubbing.close();
     await this.#roles.close();
     await this.services.actions.close();
     await this.services.primaries.stopAll();
@@ -271,6 +292,7 @@ function following(now: () => ReplicaEndpoint): ReplicaEndpoint {
     confirm: (id, position, instant, signal) => now().confirm(id, position, instant, signal),
     digests: (id, question, signal) => now().digests(id, question, signal),
     pageDigests: (id, question, signal) => now().pageDigests!(id, question, signal),
+    verify: (id, question, signal) => now().verify!(id, question, signal),
     takeOver: (id, request) => now().takeOver(id, request),
     remove: (id, options) => now().remove(id, options),
   };

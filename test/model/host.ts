@@ -93,6 +93,7 @@ export class ModelHost {
       now: () => 0,
       compression: 'none',
       lanes: { count: 1 },
+      verifySeconds: 0,
       sliceBytes: 1e9,
       outboxLimit: async () => 1e9,
       pointLimits: { openMs: Number.POSITIVE_INFINITY },

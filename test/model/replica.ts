@@ -141,6 +141,10 @@ export class ModelReplica {
     if (this.frozen) this.#update('thaw', { frozen: false });
   }
 
+  requireSound(): void {
+    this.#life.live();
+  }
+
   async setSettings(): Promise<void> {
     this.#life.live();
   }

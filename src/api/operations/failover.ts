@@ -3,6 +3,10 @@ import { onlyRef, point, ref } from '../input.ts';
 import { operation } from '../operation.ts';
 import { ActionView } from '../resources.ts';
 
+const damaged = z
+  .boolean()
+  .optional()
+  .describe('also from a recovery point that is known to hold damaged bytes, as it is');
 const onReplica = 'Asked on the Replica server. ';
 const asAction = 'Answers with the action that has begun; follow it with `actionWatch`.';
 
@@ -15,6 +19,7 @@ export const failoverOperations = {
     input: z.strictObject({
       ref,
       point: point.optional().describe('sequence of a recovery point; default: the latest'),
+      damaged,
     }),
     result: ActionView,
     errors: [
@@ -22,6 +27,7 @@ export const failoverOperations = {
       'wrong-role',
       'wrong-state',
       'already-exists',
+      'point-damaged',
       'busy',
       'libvirt',
       'libvirt-down',
@@ -49,6 +55,7 @@ export const failoverOperations = {
       ref,
       point: point.optional().describe('sequence of a recovery point; default: the latest'),
       force: z.boolean().default(false).describe('even though the primary answers that the VM runs there'),
+      damaged,
     }),
     result: ActionView,
     errors: [
@@ -56,6 +63,7 @@ export const failoverOperations = {
       'wrong-role',
       'wrong-state',
       'vm-running',
+      'point-damaged',
       'busy',
       'libvirt',
       'libvirt-down',
@@ -103,6 +111,7 @@ export const failoverOperations = {
       'wrong-state',
       'busy',
       'shutdown-timeout',
+      'point-damaged',
       'unreachable',
       'timeout',
       'not-following',

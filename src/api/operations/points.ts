@@ -26,8 +26,9 @@ export const pointOperations = {
         .regex(/^\//, 'must be an absolute path')
         .describe('absolute path on the host of the daemon; must not exist'),
       format: z.enum(['qcow2', 'raw']).default('qcow2'),
+      damaged: z.boolean().optional().describe('also where it is known to hold damaged bytes, as it is'),
     }),
     result: ActionView,
-    errors: ['not-found', 'already-exists', 'wrong-role', 'disk-engine', 'no-space', 'io'],
+    errors: ['not-found', 'already-exists', 'wrong-role', 'point-damaged', 'disk-engine', 'no-space', 'io'],
   }),
 };

@@ -136,6 +136,28 @@ export const replicationOperations = {
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
   }),
+  replicationVerify: operation({
+    summary: 'Compare all that both sides hold, now',
+    description:
+      'Asked on the primary. Each side reads its own disks; what differs is named in events, and sent again. Answers when it has ' +
+      'begun; `verification` shows how far it is. A restart goes on where it was.',
+    method: 'POST',
+    path: '/replications/:ref/verify',
+    input: onlyRef,
+    result: ReplicationView,
+    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
+  }),
+  replicationScrub: operation({
+    summary: 'Read and check all that lies at rest on the Replica server, now',
+    description:
+      'Asked on the Replica server: disks, undo logs and received logs, against their digests. What is damaged is named in events; blocks ' +
+      'are sent again by the primary, recovery points that are not whole are marked. Answers when it has begun.',
+    method: 'POST',
+    path: '/replications/:ref/scrub',
+    input: onlyRef,
+    result: ReplicationView,
+    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
+  }),
   replicationRemove: operation({
     summary: 'End a relationship: tracking, Replica VM, recovery points and replica disks go',
     description:

@@ -156,6 +156,9 @@ export function createMemoryWorld(): MemoryWorld {
     replicationResume: async ({ ref }) => set(ref, { suspended: false, state: 'Replicating' }),
     replicationCancelResync: async ({ ref }) => set(ref, { state: 'WaitingForStartResynchronize' }),
     replicationResync: async ({ ref }) => set(ref, { state: 'Resynchronizing' }),
+    replicationVerify: async ({ ref }) =>
+      set(ref, { verification: { ...VERIFIED, last: { began: NOW, ended: NOW, leftOutBytes: 0 } } }),
+    replicationScrub: async ({ ref }) => set(ref, {}),
     replicationRemove: async ({ ref }) => {
       const { id } = find(ref);
       world.replications = world.replications.filter((one) => one.id !== id);
@@ -169,6 +172,8 @@ export function createMemoryWorld(): MemoryWorld {
         confirmed: NOW - (42 - sequence) * 5000,
         kind: 'crash-consistent' as const,
         latest: sequence === 41,
+        damaged: null,
+        usable: true,
         undoBytes: sequence === 41 ? null : 65_536,
       }));
     },
@@ -250,6 +255,16 @@ const vms = [
   vm('old', { replicable: false, reason: 'vda: raw disks are not tracked', state: 'off' }),
 ];
 
+const VERIFIED = {
+  equalAt: NOW - 3200,
+  pass: null,
+  last: null,
+  nextDue: NOW,
+  different: 0,
+  repaired: 0,
+  unrepairedBytes: 0,
+} as const;
+
 const replication: Replication = {
   id: 'r1',
   vmId: WEB_ID,
@@ -286,6 +301,8 @@ const replication: Replication = {
   failover: null,
   testVms: [],
   peerStatus: null,
+  verification: VERIFIED,
+  scrub: null,
   action: null,
   statistics: {
     cycles: 41,

@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import { CONTRACT } from '../../api/contract.ts';
 import { followAction } from '../follow-action.ts';
-import { REF, readInteger, readSeconds } from '../arguments.ts';
+import { DAMAGED, REF, readInteger, readSeconds } from '../arguments.ts';
 import { inSession, type Session } from '../session.ts';
 import { duration, timeOfDay } from '../words.ts';
 import type { Replication } from '../replication-text.ts';
@@ -9,6 +9,7 @@ import type { Replication } from '../replication-text.ts';
 interface FailoverOptions {
   readonly point?: number;
   readonly force?: boolean;
+  readonly damaged?: boolean;
   readonly yes?: boolean;
   readonly wait: boolean;
 }
@@ -51,6 +52,7 @@ function addTest(test: Command): void {
     .description(CONTRACT.testFailoverStart.summary)
     .argument('<ref>', REF)
     .addOption(point())
+    .option('--damaged', DAMAGED)
     .addOption(noWait())
     .action(
       inSession(async (session, ref: string, { wait, ...options }: FailoverOptions) => {
@@ -82,6 +84,7 @@ function addUnplanned(failover: Command): void {
     .argument('<ref>', REF)
     .addOption(point())
     .option('--force', 'even though the primary answers that the VM runs there')
+    .option('--damaged', DAMAGED)
     .addOption(yes())
     .addOption(noWait())
     .action(
@@ -174,5 +177,10 @@ const latestText = (protectedUntil: number | null): string =>
     ? 'after the latest recovery point'
     : `after ${timeOfDay(protectedUntil)} (${duration(Date.now() - protectedUntil)} ago)`;
 
-const pointOf = ({ point: sequence }: { point?: number }): { point?: number } =>
-  sequence === undefined ? {} : { point: sequence };
+/** Which point, and whether it is taken although it is damaged. */
+function pointOf({ point: sequence, damaged }: { point?: number; damaged?: boolean }): {
+  point?: number;
+  damaged?: true;
+} {
+  return { ...(sequence === undefined ? {} : { point: sequence }), ...(damaged === true ? { damaged } : {}) };
+}

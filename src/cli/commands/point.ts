@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { CONTRACT } from '../../api/contract.ts';
+import { CONTRACT, type Result } from '../../api/contract.ts';
 import { followAction } from '../follow-action.ts';
-import { REF, readInteger } from '../arguments.ts';
+import { DAMAGED, REF, readInteger } from '../arguments.ts';
 import { inSession } from '../session.ts';
 import { table } from '../table.ts';
 import { bytes, duration, timeOfDay } from '../words.ts';
@@ -10,7 +10,13 @@ interface ExportOptions {
   readonly disk: string;
   readonly file: string;
   readonly format?: 'qcow2' | 'raw';
+  readonly damaged?: boolean;
   readonly wait: boolean;
+}
+
+function pointNote({ latest, damaged, usable }: Result<'pointList'>[number]): string {
+  const trouble = damaged === null ? [] : [`${usable ? 'damaged' : 'can not be used'}: ${damaged}`];
+  return [...(latest ? ['latest'] : []), ...trouble].join(', ');
 }
 
 export function addPointCommands(program: Command): void {
@@ -33,7 +39,7 @@ export function addPointCommands(program: Command): void {
               { title: 'AGE', value: ({ instant }) => duration(Math.max(0, now - instant)), align: 'right' },
               { title: 'KIND', value: ({ kind }) => kind },
               { title: 'ROOM', value: ({ undoBytes }) => bytes(undoBytes), align: 'right' },
-              { title: '', value: ({ latest }) => (latest ? 'latest' : '') },
+              { title: '', value: pointNote },
             ],
             'No recovery point yet: the initial copy is not complete.',
           ),
@@ -49,15 +55,17 @@ export function addPointCommands(program: Command): void {
     .requiredOption('--disk <target>', 'which disk: vda')
     .requiredOption('--file <path>', 'absolute path on the host of the daemon; must not exist')
     .option('--format <format>', 'qcow2 or raw (default: qcow2)')
+    .option('--damaged', DAMAGED)
     .option('--no-wait', 'do not wait for its end')
     .action(
-      inSession(async (session, ref: string, number: number, { disk, file, format, wait }: ExportOptions) => {
+      inSession(async (session, ref: string, number: number, { disk, file, format, damaged, wait }: ExportOptions) => {
         const action = await session.client.call('pointExport', {
           ref,
           point: number,
           disk,
           file,
           ...(format === undefined ? {} : { format }),
+          ...(damaged === true ? { damaged } : {}),
         });
         await followAction(session, action, { wait, summary: ({ result }) => `written: ${result?.path ?? file}` });
       }),

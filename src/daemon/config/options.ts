@@ -106,6 +106,34 @@ export const options = z.strictObject({
     })
     .prefault({})
     .describe('How whole disks and large changes are cut.'),
+  verify: z
+    .strictObject({
+      passDays: z
+        .number()
+        .min(0)
+        .max(365)
+        .default(7)
+        .describe(
+          'In so many days all that a primary has is compared with what its replica reads, a slice along with each cycle; 0: only ' +
+            'when `understudy verify` asks for it.',
+        ),
+    })
+    .prefault({})
+    .describe('How both sides are proven to hold the same.'),
+  scrub: z
+    .strictObject({
+      passDays: z
+        .number()
+        .min(0)
+        .max(365)
+        .default(30)
+        .describe(
+          'In so many days a Replica server reads all that lies there at rest, and checks it; 0: only when `understudy scrub` asks ' +
+            'for it.',
+        ),
+    })
+    .prefault({})
+    .describe('How damage on the disks of a Replica server is found.'),
   startPolicy: z
     .enum(['when-known', 'never-alone'])
     .default('when-known')

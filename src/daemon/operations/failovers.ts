@@ -10,7 +10,7 @@ import { checkUnplanned } from '../../failover/unplanned.ts';
 import type { PlanArgs } from '../../journal/plan.ts';
 import { findRelationship } from '../relationships.ts';
 import type { DaemonServices } from '../services.ts';
-import { actionView, pointView } from '../views.ts';
+import { actionView, pointViews } from '../views.ts';
 
 type FailoverOperations = Pick<
   Operations,
@@ -34,20 +34,20 @@ export function failoverOperations(services: DaemonServices): FailoverOperations
     pointList: async ({ ref }) => {
       const { id, role, vmName, peer } = findRelationship(services, ref);
       const replica = services.replicas.find(id);
-      if (replica !== undefined) return replica.points().map(pointView);
+      if (replica !== undefined) return pointViews(replica);
       if (role === 'replica') return [];
       throw new Failure('wrong-role', `recovery points of ${vmName} are kept on ${peer}; ask there`);
     },
 
-    pointExport: async ({ ref, point, disk, file, format }) => {
+    pointExport: async ({ ref, point, disk, file, format, damaged = false }) => {
       const id = find(ref);
-      const request = { sequence: point, target: disk, file, format };
+      const request = { sequence: point, target: disk, file, format, damaged };
       return await begin('export-point', id, await checkExport(services, id, request));
     },
 
-    testFailoverStart: async ({ ref, point }) => {
+    testFailoverStart: async ({ ref, point, damaged = false }) => {
       const id = find(ref);
-      return await begin('test-failover-start', id, checkTestStart(services, id, point));
+      return await begin('test-failover-start', id, checkTestStart(services, id, point, damaged));
     },
 
     testFailoverStop: async ({ ref }) => {
@@ -55,9 +55,9 @@ export function failoverOperations(services: DaemonServices): FailoverOperations
       return await begin('test-failover-stop', id, checkTestStop(services, id));
     },
 
-    unplannedFailover: async ({ ref, point, force }) => {
+    unplannedFailover: async ({ ref, point, force, damaged = false }) => {
       const id = find(ref);
-      const request = { force, ...(point === undefined ? {} : { point }) };
+      const request = { force, damaged, ...(point === undefined ? {} : { point }) };
       return await begin('unplanned-failover', id, await checkUnplanned(services, id, request));
     },
 

@@ -18,11 +18,22 @@ import {
   type ReplicaEndpoint,
   type ReplicaStatus,
   type TakeOver,
+  type VerifyAnswer,
+  type VerifyQuestion,
 } from '../endpoint.ts';
 import { request, until, type Ask } from './ask.ts';
 import { dialer, type Dial } from './dial.ts';
 import { DOUBT_PATIENCE_MS, isDead } from './doubt.ts';
-import { DurableShape, HelloShape, read, StatusShape, writtenQuestion, type Hello } from './messages.ts';
+import {
+  DurableShape,
+  HelloShape,
+  read,
+  StatusShape,
+  VerifyAnswerShape,
+  writtenQuestion,
+  writtenVerification,
+  type Hello,
+} from './messages.ts';
 import { nowFound, type LinkAsFound } from './link-as-found.ts';
 import { failureOf, jsonOf, receive, type Received } from './receive.ts';
 import type { Pace } from './pace.ts';
@@ -145,6 +156,12 @@ export class HttpsEndpoint implements ReplicaEndpoint {
   async pageDigests(id: string, question: PageQuestion, signal?: AbortSignal): Promise<Uint8Array> {
     const json = writtenQuestion(question);
     return (await this.#ask({ method: 'POST', path: paths.pages(id), json, ...until(signal) })).body;
+  }
+
+  async verify(id: string, question: VerifyQuestion, signal?: AbortSignal): Promise<VerifyAnswer> {
+    const json = writtenVerification(question);
+    const answer = jsonOf(await this.#ask({ method: 'POST', path: paths.verify(id), json, ...until(signal) }));
+    return read(VerifyAnswerShape, answer, 'comparison', 'format-unknown');
   }
 
   lease(id: string, seconds: number, signal?: AbortSignal): Promise<ReplicaStatus> {

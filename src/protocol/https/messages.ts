@@ -4,14 +4,19 @@ import { Failure } from '../../model/failure.ts';
 import { LEASE_SECONDS } from '../../model/lease.ts';
 import type { Position, ReplicationState } from '../../model/relationship.ts';
 import {
+  DIGEST_BYTES,
+  MAX_DAMAGE,
   MAX_PAGES,
   MAX_RUNS,
+  MAX_VERIFY,
   type BlockQuestion,
   type LogName,
   type PageQuestion,
   type PrepareReplica,
   type ReplicaStatus,
   type TakeOver,
+  type VerifyAnswer,
+  type VerifyQuestion,
 } from '../endpoint.ts';
 import { PAGE } from '../page-digest.ts';
 import { MAX_DIGESTS } from './wire.ts';
@@ -133,6 +138,29 @@ export function writtenQuestion({ runs, ...question }: PageQuestion): object {
   return { ...question, runs: runs.map(({ offset, length }) => [offset / PAGE, length]) };
 }
 
+/** On the wire digests are base64. */
+export const VerifyQuestionShape: z.ZodType<VerifyQuestion> = z
+  .strictObject({
+    target,
+    position: PositionShape,
+    from: counter,
+    digests: z.base64().max(Math.ceil((MAX_VERIFY * DIGEST_BYTES) / 3) * 4),
+    changed: z.array(z.int().min(0).max(MAX_VERIFY)).max(MAX_VERIFY),
+  })
+  .transform((question) => ({ ...question, digests: Buffer.from(question.digests, 'base64') }))
+  .refine(({ digests }) => digests.length > 0 && digests.length % DIGEST_BYTES === 0, 'not a number of digests');
+
+/** What `VerifyQuestionShape` reads. */
+export function writtenVerification({ digests, ...question }: VerifyQuestion): object {
+  return { ...question, digests: Buffer.from(digests).toString('base64') };
+}
+
+export const VerifyAnswerShape: z.ZodType<VerifyAnswer> = z.object({
+  different: z
+    .array(z.object({ block: counter, side: z.enum(['replica', 'primary', 'both', 'unknown']) }))
+    .max(MAX_VERIFY),
+});
+
 export const TakeOverShape: z.ZodType<TakeOver> = z.strictObject({
   planId: id,
   epoch: counter,
@@ -167,6 +195,10 @@ export const StatusShape: z.ZodType<ReplicaStatus> = z.object({
   vmRunning: z.boolean(),
   suspended: z.boolean().exactOptional(),
   leaseSeconds: leaseSeconds.exactOptional(),
+  damage: z
+    .array(z.object({ target, offset: bytes, length: bytes.min(1) }))
+    .max(MAX_DAMAGE)
+    .exactOptional(),
 });
 
 export const DurableShape: z.ZodType<{ durable: number }> = z.object({ durable: bytes });

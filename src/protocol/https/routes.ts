@@ -14,6 +14,7 @@ import {
   TakeOverShape,
   TargetShape,
   UploadShape,
+  VerifyQuestionShape,
 } from './messages.ts';
 import type { FirstStrand } from './remote-request.ts';
 
@@ -71,6 +72,11 @@ export async function serve(request: PeerRequest, endpoint: ReplicaEndpoint): Pr
       if (endpoint.pageDigests === undefined)
         throw new Failure('not-found', 'This host answers no question about pages');
       return endpoint.pageDigests(id, question, request.signal);
+    }
+    case 'POST verify/0': {
+      const question = read(VerifyQuestionShape, await request.json(), 'question to verify');
+      if (endpoint.verify === undefined) throw new Failure('not-found', 'This host compares nothing');
+      return endpoint.verify(id, question, request.signal);
     }
     case 'GET logs/2':
       return { durable: await endpoint.durableOffset(id, logName(path)) };

@@ -39,6 +39,7 @@ export const paths = {
   confirm: (id: string): string => `${paths.replica(id)}/confirm`,
   digests: (id: string, target: string): string => `${paths.replica(id)}/digests/${encodeURIComponent(target)}`,
   pages: (id: string): string => `${paths.replica(id)}/pages`,
+  verify: (id: string): string => `${paths.replica(id)}/verify`,
   lease: (id: string): string => `${paths.replica(id)}/lease`,
   takeOver: (id: string): string => `${paths.replica(id)}/take-over`,
 };

@@ -56,6 +56,15 @@ const statistics = z.strictObject({
 const failover = z.strictObject({ sequence: count, instant: z.number(), started: z.number() });
 const testFailover = failover.extend({ vmId: text, vmName: text });
 
+const verification = z.strictObject({
+  pass: z.strictObject({ began: count, disk: count, offset: count, leftOut: count }).nullable(),
+  last: z.strictObject({ began: count, ended: count, leftOut: count }).nullable(),
+  asked: z.boolean(),
+  different: count,
+  repaired: count,
+  repairs: z.array(z.strictObject({ target: text, offset: count, length: count.min(1) })),
+});
+
 export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject({
   id: text,
   vmId: text,
@@ -101,6 +110,7 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   failover: failover.nullable(),
   test: testFailover.nullable(),
   statistics,
+  verification: verification.exactOptional(),
   created: z.number(),
 });
 

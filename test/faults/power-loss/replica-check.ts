@@ -104,7 +104,7 @@ async function takeNext({ logs }: Lived, replica: Replica): Promise<void> {
 async function checkDigests({ primary }: Lived, replica: Replica): Promise<void> {
   const now = primary.states.get(replica.status().applied.sequence)!;
   for (const [disk, { target, size }] of primary.disks.entries()) {
-    const got = Buffer.from(await replica.digests({ target, from: 0, count: blocksOf(size) }));
+    const got = Buffer.from(await replica.questions.digests({ target, from: 0, count: blocksOf(size) }));
     assert.ok(got.equals(digestsOf(now[disk]!)), `digests of ${target}`);
   }
 }

@@ -1,0 +1,49 @@
+/** What is proven about a relationship, as the API shows it. */
+import type { ScrubView, VerificationView } from '../api/resources.ts';
+import { totalLength } from '../model/extent.ts';
+import { bytesDone, nextPass, NOT_VERIFIED } from '../model/verification.ts';
+import type { RelationshipRecord } from '../store/store.ts';
+import type { DaemonServices } from './services.ts';
+
+/** Of a relationship that this host is the primary of. */
+export function verificationView(services: DaemonServices, record: RelationshipRecord): VerificationView {
+  const { verification = NOT_VERIFIED, disks, protectedUntil } = record;
+  const { pass, last, asked, different, repaired, repairs } = verification;
+  const { verifySeconds } = services.primaries.loop(record.id).replication.services;
+  return {
+    equalAt: repairs.length > 0 ? null : protectedUntil,
+    pass:
+      pass === null
+        ? null
+        : {
+            began: pass.began,
+            bytesDone: bytesDone(pass, disks),
+            bytesTotal: disks.reduce((sum, { size }) => sum + size, 0),
+            asked,
+          },
+    last: last === null ? null : { began: last.began, ended: last.ended, leftOutBytes: last.leftOut },
+    nextDue: nextPass({ ...verification, pass: null }, verifySeconds, services.now()),
+    different,
+    repaired,
+    unrepairedBytes: totalLength(repairs),
+  };
+}
+
+/** Null where there is no replica. */
+export function scrubView({ replicas, scrubbing }: DaemonServices, id: string): ScrubView | null {
+  const replica = replicas.find(id);
+  if (replica === undefined) return null;
+  const { scrub, unsound } = replica;
+  const { pass, last, found } = scrub.state;
+  return {
+    pass:
+      pass === null
+        ? null
+        : { began: pass.began, bytesDone: scrub.done, bytesTotal: scrub.size, asked: scrubbing.isAsked(id) },
+    last,
+    nextDue: scrubbing.nextPass(replica),
+    found,
+    unrepairedBytes: totalLength(replica.status().damage ?? []),
+    damagedPoints: replica.points().filter(({ sequence }) => unsound.has(sequence)).length,
+  };
+}

@@ -1,0 +1,147 @@
+/**
+ * Looks for damage on what lies at rest: the flat disks, against the digests of what was written; undo logs and received logs, by their
+ * own. In small steps, whose pace is somebody else's business; a pass that was interrupted goes on where it was.
+ */
+import { blocksOf } from '../digests/digest-file.ts';
+import type { Lanes } from '../lanes/lanes.ts';
+import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
+import type { Applier } from './applier.ts';
+import { isWholeLog } from './check-log.ts';
+import type { Damage } from './damage.ts';
+import type { Inbox } from './inbox.ts';
+import type { Questions } from './questions.ts';
+import type { RecordFile } from './record.ts';
+import type { ScrubRecord } from './scrub-record.ts';
+import type { UndoChain, UndoLog } from './undo-chain.ts';
+
+/** Blocks of one step: nothing is applied meanwhile. */
+const STEP_BLOCKS = 256;
+
+export interface ScrubParts {
+  readonly record: RecordFile;
+  readonly questions: Questions;
+  readonly damage: Damage;
+  readonly chain: UndoChain;
+  readonly inbox: Inbox;
+  readonly applier: Applier;
+  readonly lanes: Lanes;
+  /** Told what was found, in words. */
+  readonly onDamage: (text: string) => void;
+}
+
+export interface ScrubStep {
+  /** What was read, bytes. */
+  readonly bytes: number;
+  /** The pass is at its end. */
+  readonly done: boolean;
+}
+
+export class Scrub {
+  readonly #parts: ScrubParts;
+
+  constructor(parts: ScrubParts) {
+    this.#parts = parts;
+  }
+
+  get state(): ScrubRecord {
+    return this.#parts.record.value.scrub;
+  }
+
+  /** What a pass reads, bytes; holes of the disks count, too. */
+  get size(): number {
+    const { record, chain } = this.#parts;
+    const disks = record.value.disks.reduce((sum, { size }) => sum + size, 0);
+    return disks + chain.logs.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** How much of the pass under way is done, bytes. */
+  get done(): number {
+    const { pass } = this.state;
+    if (pass === null) return 0;
+    const { record, chain } = this.#parts;
+    const disks = record.value.disks.slice(0, pass.disk).reduce((sum, { size }) => sum + size, 0);
+    const logs = chain.logs.filter(({ follows }) => pass.undo !== null && follows.sequence <= pass.undo);
+    return disks + pass.block * DIGEST_BLOCK + logs.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** Begins a pass, unless one is under way. */
+  async begin(now: number): Promise<void> {
+    if (this.state.pass !== null) return;
+    await this.#note({ pass: { began: now, disk: 0, block: 0, undo: null } });
+  }
+
+  /** The next portion of the pass under way. Failures: `busy` while logs wait, `wrong-state` while the disks are released. */
+  async step(now: number, signal: AbortSignal): Promise<ScrubStep> {
+    const { record, chain } = this.#parts;
+    const { pass } = this.state;
+    if (pass === null) return { bytes: 0, done: true };
+    const disk = record.value.disks[pass.disk];
+    if (disk !== undefined) return { bytes: await this.#disk(pass, disk, signal), done: false };
+    const next = chain.logs.find(({ follows }) => pass.undo === null || follows.sequence > pass.undo);
+    if (next !== undefined) {
+      const bytes = await this.#undo(next, signal);
+      await this.#note({ pass: { ...pass, undo: next.follows.sequence } });
+      return { bytes, done: false };
+    }
+    const bytes = await this.#received(signal);
+    await this.#note({ pass: null, last: { began: pass.began, ended: now } });
+    return { bytes, done: true };
+  }
+
+  async #disk(
+    pass: NonNullable<ScrubRecord['pass']>,
+    { target, size }: { readonly target: string; readonly size: number },
+    signal: AbortSignal,
+  ): Promise<number> {
+    const blocks = blocksOf(size);
+    const count = Math.min(STEP_BLOCKS, blocks - pass.block);
+    const found = await this.#parts.questions.scrub(pass.disk, pass.block, count, signal);
+    for (const block of found) {
+      this.#parts.onDamage(
+        `block ${block} of ${target} (64 KiB at ${block * DIGEST_BLOCK}) does not read as what was written: it is sent again by the primary`,
+      );
+    }
+    const end = pass.block + count;
+    const next = end < blocks ? { ...pass, block: end } : { ...pass, disk: pass.disk + 1, block: 0 };
+    await this.#note({ pass: next, found: this.state.found + found.length });
+    return count * DIGEST_BLOCK;
+  }
+
+  async #undo(log: UndoLog, signal: AbortSignal): Promise<number> {
+    const { chain, damage, lanes, onDamage } = this.#parts;
+    const whole = await isWholeLog(lanes, log.path, signal).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return false; // retired, or merged, meanwhile; or somebody took it away
+      throw error;
+    });
+    if (whole || !chain.logs.includes(log)) return log.bytes;
+    const { sequence } = log.follows;
+    const lost = await damage.foundUndo(sequence, `undo log ${sequence} does not check out`);
+    await this.#note({ found: this.state.found + 1 });
+    onDamage(
+      `undo log ${log.path} is damaged: recovery points ${lost.join(', ')} can not be used any more; newer ones are whole`,
+    );
+    return log.bytes;
+  }
+
+  /** The first that doesn't check out is given up with all behind it: the primary is asked to compare. */
+  async #received(signal: AbortSignal): Promise<number> {
+    const { inbox, lanes, applier } = this.#parts;
+    const waiting = inbox.waiting.slice(); // applied meanwhile, they go from the list
+    let bytes = 0;
+    for (const log of waiting) {
+      bytes += log.bytes;
+      const whole = await isWholeLog(lanes, log.path, signal).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return false; // applied meanwhile
+        throw error;
+      });
+      if (whole) continue;
+      await applier.giveUp(log);
+      break;
+    }
+    return bytes;
+  }
+
+  async #note(change: Partial<ScrubRecord>): Promise<void> {
+    await this.#parts.record.update(({ scrub }) => ({ scrub: { ...scrub, ...change } }));
+  }
+}
