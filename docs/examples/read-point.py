@@ -21,8 +21,9 @@ try:
 except ImportError:
     blake3 = None
 
-DATA, ZERO, INDEX, END = 1, 2, 254, 255
+DATA, ZERO, REFERENCE, INDEX, END = 1, 2, 3, 254, 255
 CHUNK = 1 << 20
+BLOCK = 65536
 libzstd = ctypes.CDLL("libzstd.so.1")
 libzstd.ZSTD_decompress.restype = ctypes.c_size_t
 libzstd.ZSTD_decompress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
@@ -71,9 +72,9 @@ class Log:
         self.point = self.header["point"]
 
     def apply(self, images):
-        """Writes every frame, in order, onto the open images by disk name."""
+        """Writes every frame, in order, onto the open images by disk name; what is the same as other blocks is copied at the end."""
         targets = [disk["target"] for disk in self.header["disks"]]
-        count = 0
+        count, references = 0, []
         with open(self.path, "rb") as file:
             file.seek(self.frames_at)
             while True:
@@ -83,8 +84,13 @@ class Log:
                 check_digest(head[:32] + payload, head[32:], f"a frame of {self.path}")
                 if kind == INDEX:
                     break
-                demand(kind in (DATA, ZERO) and codec in (0, 1), f"{self.path} has a frame of kind {kind}, codec {codec}")
+                demand(kind in (DATA, ZERO, REFERENCE) and codec in (0, 1), f"{self.path} has a frame of kind {kind}, codec {codec}")
+                count += 1
                 image = images[targets[disk]]
+                if kind == REFERENCE:
+                    source = int.from_bytes(head[24:30], "little") * BLOCK
+                    references.append((image, offset, length, images[targets[head[30] + 256 * head[31]]], source))
+                    continue
                 image.seek(offset)
                 if kind == DATA:
                     data = unzstd(payload, length) if codec == 1 else payload
@@ -93,7 +99,11 @@ class Log:
                 else:
                     for done in range(0, length, CHUNK):
                         image.write(bytes(min(CHUNK, length - done)))
-                count += 1
+        for image, offset, length, source_image, source in references:
+            source_image.seek(source)
+            data = source_image.read(length)
+            image.seek(offset)
+            image.write(data)
         demand(count == self.footer["frames"], f"{self.path} has {count} frames, not {self.footer['frames']}")
 
 

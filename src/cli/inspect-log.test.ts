@@ -10,7 +10,7 @@ import { run } from '../lib/process.ts';
 import { inspectLog, type InspectedFrame } from './inspect-log.ts';
 
 const MAIN = join(import.meta.dirname, 'main.ts');
-const [plain, packed] = GOLDEN_FILES;
+const [plain, packed, referring] = GOLDEN_FILES;
 const directory = mkdtempSync(join(tmpdir(), 'us-inspect-'));
 after(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -22,7 +22,7 @@ function inspectBytes(bytes: Uint8Array) {
 const understudy = (...args: string[]) => run(process.execPath, [MAIN, '--socket', '/nowhere', ...args]);
 
 void describe('a whole log', () => {
-  for (const { path, compression } of GOLDEN_FILES) {
+  for (const { path, compression } of [plain, packed]) {
     void test(`zstd level ${compression}: every frame, with its place, and the sums`, async () => {
       const frames: InspectedFrame[] = [];
       const log = await inspectLog(path, (frame) => frames.push(frame));
@@ -34,12 +34,12 @@ void describe('a whole log', () => {
           'data' in change ? 'data' : 'zero',
           HEADER.disks[change.disk]!.target,
           change.offset,
-          'data' in change ? change.data.length : change.zeros,
+          'data' in change ? change.data.length : 'zeros' in change ? change.zeros : change.length,
         ]),
       );
       const bytes = readFileSync(path);
       for (const { at, stored } of frames) assert.equal(bytes.readUInt32LE(at + 4), stored);
-      assert.deepEqual(log.frames, { data: 3, zero: 2, packed: compression === 0 ? 0 : 2 });
+      assert.deepEqual(log.frames, { data: 3, zero: 2, reference: 0, packed: compression === 0 ? 0 : 2 });
       assert.deepEqual([log.dataBytes, log.zeroBytes], [512 + 2048 + 1, 4096 + 65_536]);
       assert.equal(log.storedBytes < log.dataBytes, compression > 0);
       const { frames: count, coveredBytes, runs, from, to } = log.disks[0]!;
@@ -49,6 +49,29 @@ void describe('a whole log', () => {
       );
     });
   }
+
+  void test('what is a reference, and to what', async () => {
+    const frames: InspectedFrame[] = [];
+    const log = await inspectLog(referring.path, (frame) => frames.push(frame));
+    assert.equal(log.verdict, 'whole');
+    assert.deepEqual(
+      frames.map(({ kind, source }) => [kind, source]),
+      [
+        ['reference', { disk: 'vda', offset: 3_211_264 }],
+        ['data', null],
+        ['reference', { disk: 'vda', offset: 3_145_728 }],
+        ['data', null],
+      ],
+    );
+    assert.deepEqual([log.frames.reference, log.referenceBytes], [2, 196_608]);
+    assert.deepEqual(
+      log.disks.map(({ referenceBytes }) => referenceBytes),
+      [131_072, 65_536],
+    );
+    const { stdout } = await understudy('log', 'inspect', referring.path, '--frames');
+    assert.match(stdout, / reference +vda\+1048576 +131072 += vda\+3211264$/m);
+    assert.match(stdout, /^same as data: +192 KiB$/m);
+  });
 
   void test('an undo log; and one whose frames overlap counts what they cover once', async () => {
     const changes = [
@@ -88,6 +111,14 @@ void describe('a log that is not good', () => {
     assert.deepEqual([disks[0]!.frames, disks[1]!.frames], [2, 0], 'what is good before it is told');
   });
 
+  void test('a reference that leads nowhere is named, with the place', async () => {
+    const same = { disk: 0, offset: 65_536 };
+    await writeLog(file, HEADER, [{ disk: 0, offset: 0, same, length: 65_536 }], 0);
+    const { verdict, problem } = await inspectLog(file);
+    assert.equal(verdict, 'damaged');
+    assert.match(problem!.message, /block at disk 0\+65536 is referred to and is not in the delta log/);
+  });
+
   void test('what is no log, and what follows the end of one', async () => {
     assert.match((await inspectBytes(Buffer.alloc(4096, 'x'))).problem!.message, /not a delta log/);
     const whole = readFileSync(plain.path);
@@ -103,12 +134,12 @@ void describe('a log that is not good', () => {
     assert.deepEqual([version.verdict, version.problem?.code], ['unknown', 'format-unknown']);
     assert.match(version.problem!.message, /format version 7; this version reads 0/);
 
-    const head = { kind: 3, codec: 0, disk: 0, stored: 4, offset: 0, length: 4 } as unknown as FrameHead;
+    const head = { kind: 4, codec: 0, disk: 0, stored: 4, offset: 0, length: 4 } as unknown as FrameHead;
     const payload = Buffer.alloc(4);
     const log = Buffer.concat([encodeHeader(HEADER).bytes, encodeFrameHead(head, payload), payload]);
     const kind = await inspectBytes(log);
     assert.equal(kind.verdict, 'unknown');
-    assert.match(kind.problem!.message, /frame kind 3 is not known/);
+    assert.match(kind.problem!.message, /frame kind 4 is not known/);
     assert.equal(kind.goodBytes, encodeHeader(HEADER).bytes.length);
   });
 });

@@ -3,20 +3,22 @@
  * file: the one place where the command line knows the format.
  */
 import { open, type FileHandle } from 'node:fs/promises';
-import { Codec, FrameKind, type FrameHead } from '../deltalog/frame.ts';
+import { Codec, FrameKind, type FrameHead, type Place } from '../deltalog/frame.ts';
 import type { LogFooter, LogHeader } from '../deltalog/header.ts';
 import { LogParser } from '../deltalog/parser.ts';
-import { unpack } from '../deltalog/reader.ts';
+import { checkReferences, unpack } from '../deltalog/reader.ts';
 import { totalLength, union, type Extent } from '../model/extent.ts';
 import { asFailure, Failure, type FailureJson } from '../model/failure.ts';
 
 /** `unfinished`: good up to its end, but there must come more. `unknown`: of a later version. */
 export type Verdict = 'whole' | 'unfinished' | 'damaged' | 'unknown';
 
+type FrameName = 'data' | 'zero' | 'reference';
+
 export interface InspectedFrame {
   /** Where its head begins in the file. */
   readonly at: number;
-  readonly kind: 'data' | 'zero';
+  readonly kind: FrameName;
   readonly codec: 'plain' | 'zstd';
   readonly disk: string;
   /** On the disk, bytes. */
@@ -24,6 +26,8 @@ export interface InspectedFrame {
   readonly length: number;
   /** Bytes after the head in the file. */
   readonly stored: number;
+  /** Of a reference: where the log has the same bytes. */
+  readonly source: { readonly disk: string; readonly offset: number } | null;
 }
 
 /** What a log says of one disk. Bytes; runs are contiguous, whatever number of frames they are made of. */
@@ -33,6 +37,7 @@ export interface InspectedDisk {
   readonly frames: number;
   readonly dataBytes: number;
   readonly zeroBytes: number;
+  readonly referenceBytes: number;
   /** Bytes of the disk that the log says something of, each counted once. */
   readonly coveredBytes: number;
   readonly runs: number;
@@ -51,11 +56,18 @@ export interface InspectedLog {
   readonly goodBytes: number;
   readonly header: LogHeader | null;
   readonly footer: LogFooter | null;
-  readonly frames: { readonly data: number; readonly zero: number; readonly packed: number };
+  readonly frames: {
+    readonly data: number;
+    readonly zero: number;
+    readonly reference: number;
+    readonly packed: number;
+  };
   /** Bytes of disk in data frames, and what they take in the file. */
   readonly dataBytes: number;
   readonly storedBytes: number;
   readonly zeroBytes: number;
+  /** Bytes of disk in references: the same as others in data frames. */
+  readonly referenceBytes: number;
   readonly disks: readonly InspectedDisk[];
 }
 
@@ -64,7 +76,7 @@ const READ_SIZE = 1024 * 1024;
 /**
  * Every frame is verified by its digest and unpacked. A log that isn't good is an answer, not an error; what is said of
  * it then is about its good part.
- * @param onFrame called for each good data and zero frame, in order. Failures: `not-found`, `io`.
+ * @param onFrame called for each good data and zero frame and reference, in order. Failures: `not-found`, `io`.
  */
 export async function inspectLog(
   path: string,
@@ -81,6 +93,7 @@ export async function inspectLog(
       frames.push(frame);
       onFrame(frame);
     });
+    if (parser.complete) problem ??= await referencesAstray(path, parser);
   } catch (error) {
     throw asFailure(error, 'io');
   } finally {
@@ -89,7 +102,7 @@ export async function inspectLog(
   const { accepted: goodBytes, header = null, footer = null, complete } = parser;
   const damage =
     problem && new Failure(problem.code, `${problem.message} (at byte ${goodBytes} of ${fileBytes})`, problem);
-  const data = frames.filter(({ kind }) => kind === 'data');
+  const [data, zero, reference] = KINDS.map((kind) => frames.filter((frame) => frame.kind === kind)) as Three;
   return {
     path,
     verdict: problem !== undefined ? verdictOn(problem) : complete ? 'whole' : 'unfinished',
@@ -100,14 +113,29 @@ export async function inspectLog(
     footer,
     frames: {
       data: data.length,
-      zero: frames.length - data.length,
+      zero: zero.length,
+      reference: reference.length,
       packed: data.filter(({ codec }) => codec === 'zstd').length,
     },
     dataBytes: totalLength(data),
     storedBytes: data.reduce((sum, { stored }) => sum + stored, 0),
-    zeroBytes: totalLength(frames) - totalLength(data),
+    zeroBytes: totalLength(zero),
+    referenceBytes: totalLength(reference),
     disks: (header?.disks ?? []).map(({ target, size }) => summarize(target, size, frames)),
   };
+}
+
+const KINDS: readonly FrameName[] = ['data', 'zero', 'reference'];
+type Three = [InspectedFrame[], InspectedFrame[], InspectedFrame[]];
+
+async function referencesAstray(path: string, parser: LogParser): Promise<Failure | undefined> {
+  try {
+    await checkReferences(path, parser);
+    return undefined;
+  } catch (error) {
+    if (error instanceof Failure) return error;
+    throw error;
+  }
 }
 
 async function openLog(path: string): Promise<FileHandle> {
@@ -126,16 +154,18 @@ async function readAll(
   parser: LogParser,
   onFrame: (frame: InspectedFrame) => void,
 ): Promise<Failure | undefined> {
+  const targetOf = ({ disk }: Pick<Place, 'disk'>): string => parser.header!.disks[disk]!.target;
   const tell = (head: FrameHead, payload: Buffer): void => {
     if (head.kind === FrameKind.data) unpack(head, payload);
     onFrame({
       at: parser.accepted,
-      kind: head.kind === FrameKind.data ? 'data' : 'zero',
+      kind: nameOf(head),
       codec: head.codec === Codec.zstd ? 'zstd' : 'plain',
-      disk: parser.header!.disks[head.disk]!.target,
+      disk: targetOf(head),
       offset: head.offset,
       length: head.length,
       stored: head.stored,
+      source: head.source === undefined ? null : { disk: targetOf(head.source), offset: head.source.offset },
     });
   };
   for (let at = 0; ;) {
@@ -151,17 +181,23 @@ async function readAll(
   }
 }
 
+function nameOf({ kind }: FrameHead): FrameName {
+  if (kind === FrameKind.data) return 'data';
+  return kind === FrameKind.zero ? 'zero' : 'reference';
+}
+
 function summarize(target: string, size: number, all: readonly InspectedFrame[]): InspectedDisk {
   const frames = all.filter(({ disk }) => disk === target);
   const runs: Extent[] = union(frames);
   const [first, last] = [runs[0], runs.at(-1)];
-  const dataBytes = totalLength(frames.filter(({ kind }) => kind === 'data'));
+  const bytesOf = (wanted: FrameName): number => totalLength(frames.filter(({ kind }) => kind === wanted));
   return {
     target,
     size,
     frames: frames.length,
-    dataBytes,
-    zeroBytes: totalLength(frames) - dataBytes,
+    dataBytes: bytesOf('data'),
+    zeroBytes: bytesOf('zero'),
+    referenceBytes: bytesOf('reference'),
     coveredBytes: totalLength(runs),
     runs: runs.length,
     from: first?.offset ?? null,

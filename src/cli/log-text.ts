@@ -40,9 +40,13 @@ export function logSheet(output: Output, log: InspectedLog): string {
       ],
       ['point', point === null ? 'none: part of something larger' : `${timeOfDay(point.instant)}, ${point.kind}`],
       ['log digest', footer?.logDigest],
-      ['frames', `${frames.data} of data (${frames.packed} packed), ${frames.zero} of zeros; each verified`],
+      [
+        'frames',
+        `${frames.data} of data (${frames.packed} packed), ${frames.zero} of zeros, ${frames.reference} references; each verified`,
+      ],
       ['data', `${bytes(log.dataBytes)} in ${bytes(log.storedBytes)}${ratioText(log)}`],
       ['zeros', bytes(log.zeroBytes)],
+      ['same as data', bytes(log.referenceBytes)],
     );
   }
   return [sheet(lines), ...(header === null ? [] : ['', diskTable(log.disks)])].join('\n');
@@ -61,6 +65,7 @@ function diskTable(disks: readonly InspectedDisk[]): string {
       { title: 'FRAMES', value: ({ frames }) => String(frames), align: 'right' },
       { title: 'DATA', value: ({ dataBytes }) => bytes(dataBytes), align: 'right' },
       { title: 'ZEROS', value: ({ zeroBytes }) => bytes(zeroBytes), align: 'right' },
+      { title: 'SAME', value: ({ referenceBytes }) => bytes(referenceBytes), align: 'right' },
       { title: 'COVERED', value: ({ coveredBytes }) => bytes(coveredBytes), align: 'right' },
       { title: 'RUNS', value: ({ runs }) => String(runs), align: 'right' },
       { title: 'BETWEEN', value: ({ from, to }) => (from === null ? '-' : `${from} and ${to}`) },
@@ -70,7 +75,8 @@ function diskTable(disks: readonly InspectedDisk[]): string {
 }
 
 /** One frame, a line. */
-export function frameLine({ at, kind, codec, disk, offset, length, stored }: InspectedFrame): string {
+export function frameLine({ at, kind, codec, disk, offset, length, stored, source }: InspectedFrame): string {
+  const how = { data: `${codec} ${stored}`, zero: '', reference: `= ${source?.disk}+${source?.offset}` }[kind];
   const where = `${disk}+${offset}`;
-  return `${String(at).padStart(12)}  ${kind}  ${where.padEnd(22)}  ${String(length).padStart(9)}  ${kind === 'zero' ? '' : `${codec} ${stored}`}`.trimEnd();
+  return `${String(at).padStart(12)}  ${kind.padEnd(9)}  ${where.padEnd(22)}  ${String(length).padStart(9)}  ${how}`.trimEnd();
 }

@@ -10,6 +10,8 @@ export const CHECKED_HEAD = FRAME_HEAD_SIZE - DIGEST_SIZE;
 
 /** Most bytes of disk in one data frame; also bounds what a reader must hold. */
 export const MAX_DATA_LENGTH = 4 * 1024 * 1024;
+/** References name whole blocks of so many bytes: the blocks of the digests. */
+export const REFERENCE_BLOCK = 64 * 1024;
 /** Most stored bytes of one data frame. */
 const MAX_STORED_DATA = MAX_DATA_LENGTH;
 /** Most stored bytes of an index: an entry of 40 bytes for each of more than 10 million frames. */
@@ -23,6 +25,14 @@ export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 export const Codec = { none: 0, zstd: 1 } as const;
 export type Codec = (typeof Codec)[keyof typeof Codec];
 
+/** Bytes of a disk. */
+export interface Place {
+  /** Index of the disk in the header's list. */
+  readonly disk: number;
+  /** Bytes; a multiple of REFERENCE_BLOCK. */
+  readonly offset: number;
+}
+
 export interface FrameHead {
   readonly kind: FrameKind;
   readonly codec: Codec;
@@ -34,6 +44,8 @@ export interface FrameHead {
   readonly offset: number;
   /** How many bytes of the disk. */
   readonly length: number;
+  /** Of a reference: which bytes of the log are there as well. */
+  readonly source?: Place | undefined;
   /** BLAKE3-128 over the head's first 32 bytes and the stored bytes. */
   readonly digest: Buffer;
 }
@@ -50,9 +62,24 @@ export function encodeFrameHead(head: Omit<FrameHead, 'digest'>, payload: Buffer
   bytes.writeUInt32LE(head.stored, 4);
   bytes.writeBigUInt64LE(BigInt(head.offset), 8);
   bytes.writeBigUInt64LE(BigInt(head.length), 16);
+  if (head.source !== undefined) {
+    bytes.writeUIntLE(head.source.offset / REFERENCE_BLOCK, SOURCE_AT, 6);
+    bytes.writeUInt16LE(head.source.disk, SOURCE_AT + 6);
+  }
   const sum = digestOf(bytes.subarray(0, CHECKED_HEAD), payload);
   sum.copy(bytes, CHECKED_HEAD);
   return bytes;
+}
+
+/** In a head, and so in an entry of the index. */
+const SOURCE_AT = 24;
+
+/** Source in a head or an entry of the index; where there is none its bytes are zeros: undefined, unless a reference says so. */
+export function decodeSource(bytes: Buffer, kind: number): Place | undefined {
+  const block = bytes.readUIntLE(SOURCE_AT, 6);
+  const disk = bytes.readUInt16LE(SOURCE_AT + 6);
+  if (kind !== FrameKind.reference && block === 0 && disk === 0) return undefined;
+  return { disk, offset: block * REFERENCE_BLOCK };
 }
 
 function narrow(value: bigint, what: string): number {
@@ -65,13 +92,15 @@ function narrow(value: bigint, what: string): number {
  * is for `verifyFrame`. Throws `bad-log`.
  */
 export function decodeFrameHead(bytes: Buffer): UnverifiedHead {
+  const kind = bytes.readUInt8(0);
   const head: UnverifiedHead = {
-    kind: bytes.readUInt8(0),
+    kind,
     codec: bytes.readUInt8(1),
     disk: bytes.readUInt16LE(2),
     stored: bytes.readUInt32LE(4),
     offset: narrow(bytes.readBigUInt64LE(8), 'offset'),
     length: narrow(bytes.readBigUInt64LE(16), 'length'),
+    source: decodeSource(bytes, kind),
     digest: Buffer.from(bytes.subarray(CHECKED_HEAD, FRAME_HEAD_SIZE)),
   };
   const limit = mostStored(head.kind);
@@ -83,7 +112,7 @@ export function decodeFrameHead(bytes: Buffer): UnverifiedHead {
 
 function mostStored(kind: number): number {
   if (kind === FrameKind.data) return MAX_STORED_DATA;
-  if (kind === FrameKind.zero) return 0;
+  if (kind === FrameKind.zero || kind === FrameKind.reference) return 0;
   return kind === FrameKind.index ? MAX_STORED_INDEX : MAX_STORED_OTHER;
 }
 
@@ -119,10 +148,24 @@ export function checkFrameSense(head: UnverifiedHead): asserts head is FrameHead
     throw new Failure('bad-log', `plain ${where} of ${length} bytes stores ${stored}`);
   }
   if (kind === FrameKind.zero && length === 0) throw new Failure('bad-log', `${where} is empty`);
+  if (kind === FrameKind.reference) checkReferenceSense(head, where);
+  else if (head.source !== undefined) throw new Failure('bad-log', `${where}, kind ${kind}, has a source`);
+}
+
+function checkReferenceSense({ offset, length }: UnverifiedHead, where: string): void {
+  const isWhole = offset % REFERENCE_BLOCK === 0 && length % REFERENCE_BLOCK === 0;
+  if (isWhole && length > 0 && length <= MAX_DATA_LENGTH) return;
+  throw new Failure('bad-log', `reference ${where} is of ${length} bytes: not of whole blocks`);
 }
 
 function whereIs(head: UnverifiedHead): string {
   return `frame at disk ${head.disk}+${head.offset}`;
 }
 
-const KNOWN_KINDS: ReadonlySet<number> = new Set([FrameKind.data, FrameKind.zero, FrameKind.index, FrameKind.end]);
+const KNOWN_KINDS: ReadonlySet<number> = new Set([
+  FrameKind.data,
+  FrameKind.zero,
+  FrameKind.reference,
+  FrameKind.index,
+  FrameKind.end,
+]);

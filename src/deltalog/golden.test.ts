@@ -3,10 +3,11 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
-import { type Change, GOLDEN, GOLDEN_FILES, HEADER, writeLog } from '../../test/vectors/delta-logs.ts';
+import { type Change, GOLDEN_FILES, HEADER, writeLog } from '../../test/vectors/delta-logs.ts';
 // @ts-expect-error: plain JavaScript, written from FORMAT.md alone
 import { readDeltaLog as untyped } from '../../test/vectors/read-delta-log.js';
-import { LogReader } from './reader.ts';
+import type { Place } from './frame.ts';
+import { checkReferences, LogReader, resumeParser } from './reader.ts';
 
 interface IndependentFrame {
   readonly kind: string;
@@ -14,6 +15,7 @@ interface IndependentFrame {
   readonly offset: number;
   readonly length: number;
   readonly data?: Buffer;
+  readonly source?: Place;
 }
 const readDeltaLog = untyped as (log: Buffer) => {
   header: unknown;
@@ -21,29 +23,41 @@ const readDeltaLog = untyped as (log: Buffer) => {
   footer: { makes: { state: string }; logDigest: string };
 };
 
-function expected(change: Change): IndependentFrame {
+function expected(change: Change, all: readonly Change[]): IndependentFrame {
   const { disk, offset } = change;
+  if ('same' in change) {
+    const { same: source, length } = change;
+    const from = all.find((other) => 'data' in other && other.disk === source.disk && other.offset <= source.offset)!;
+    assert.ok('data' in from);
+    const data = from.data.subarray(source.offset - from.offset, source.offset - from.offset + length);
+    return { kind: 'reference', disk, offset, length, data, source };
+  }
   if ('data' in change) return { kind: 'data', disk, offset, length: change.data.length, data: change.data };
   return { kind: 'zero', disk, offset, length: change.zeros, data: undefined! };
 }
 
-for (const { path, compression } of GOLDEN_FILES) {
+for (const { path, changes, compression } of GOLDEN_FILES) {
   test(`${basename(path)} is read by the reader that knows only FORMAT.md, and by ours`, async () => {
     const log = await readFile(path);
     const { header, frames, footer } = readDeltaLog(log);
     assert.deepEqual(header, HEADER);
     assert.deepEqual(
-      frames.map((frame) => ({ ...frame, ...(frame.data === undefined ? {} : { data: Buffer.from(frame.data) }) })),
-      GOLDEN.map(expected),
+      frames.map(({ data, source, ...frame }) => ({
+        ...frame,
+        data: data && Buffer.from(data),
+        ...(source === undefined ? {} : { source }),
+      })),
+      changes.map((change) => expected(change, changes)),
     );
+    await checkReferences(path, await resumeParser(path));
     const format = await readFile(join(import.meta.dirname, 'FORMAT.md'), 'utf8');
     for (const named of [footer.makes.state, footer.logDigest]) assert.ok(format.includes(named), named);
     const reader = await LogReader.open(path);
     assert.deepEqual(reader.footer, footer);
     for (const [i, entry] of (await reader.index()).entries()) {
-      const { disk, offset, length, data } = expected(GOLDEN[i]!);
-      assert.deepEqual([entry.disk, entry.offset, entry.length], [disk, offset, length]);
-      if (data !== undefined) assert.ok((await reader.data(entry)).equals(data));
+      const { kind, disk, offset, length, data, source } = expected(changes[i]!, changes);
+      assert.deepEqual([entry.disk, entry.offset, entry.length, entry.source], [disk, offset, length, source]);
+      if (kind === 'data') assert.ok((await reader.data(entry)).equals(data!));
     }
     await reader.close();
   });
@@ -61,7 +75,7 @@ for (const { path, compression } of GOLDEN_FILES) {
   if (compression === 0) {
     test(`${basename(path)} is what the writer writes`, async () => {
       const directory = await mkdtemp(join(tmpdir(), 'understudy-golden-'));
-      const written = await writeLog(join(directory, 'log'), HEADER, GOLDEN, compression);
+      const written = await writeLog(join(directory, 'log'), HEADER, changes, compression);
       await rm(directory, { recursive: true });
       assert.ok(written.equals(await readFile(path)));
     });

@@ -59,15 +59,21 @@ export type LogHeader = z.infer<typeof headerSchema>;
 export const footerSchema = z.strictObject({
   makes: positionSchema,
   frames: count,
-  /** Bytes of disk in data frames, and in zero frames. */
+  /** Bytes of disk in data frames, in zero frames, and in references. */
   dataBytes: count,
   zeroBytes: count,
+  referenceBytes: count,
   /** Where in the file the index frame begins. */
   indexAt: count,
   /** BLAKE3-128 over the header's digest and every frame's digest, in order, the index's last. */
   logDigest: hex128,
 });
 export type LogFooter = z.infer<typeof footerSchema>;
+
+/** Bytes of disk that a log says something of. */
+export function changedBytesOf({ dataBytes, zeroBytes, referenceBytes }: LogFooter): number {
+  return dataBytes + zeroBytes + referenceBytes;
+}
 
 /** State digest after a log: what a forward log's footer must name. */
 export function chainState(before: string, logDigest: string): string {

@@ -4,14 +4,15 @@ import { describe, test } from 'node:test';
 import { HEADER } from '../../test/vectors/delta-logs.ts';
 import { digest, digestOf } from '../lib/digest.ts';
 import { Failure, type FailureCode } from '../model/failure.ts';
-import { decodeFrameHead, encodeFrameHead, FRAME_HEAD_SIZE, FrameKind, type FrameHead } from './frame.ts';
+import { decodeFrameHead, encodeFrameHead, FRAME_HEAD_SIZE, FrameKind, type FrameHead, type Place } from './frame.ts';
 import { chainState, encodeHeader, type LogFooter, type LogHeader } from './header.ts';
 import { LogParser } from './parser.ts';
 import { indexEntry, TRAILER_MAGIC } from './writer.ts';
 
-type Head = { -readonly [K in keyof Omit<FrameHead, 'digest' | 'stored' | 'kind' | 'codec'>]: number } & {
+type Head = { -readonly [K in keyof Omit<FrameHead, 'digest' | 'stored' | 'kind' | 'codec' | 'source'>]: number } & {
   kind: number;
   codec: number;
+  source?: Place;
 };
 
 interface Lies {
@@ -51,6 +52,7 @@ function forge(lies: Lies): Buffer {
     frames: 1,
     dataBytes: payload.length,
     zeroBytes: 0,
+    referenceBytes: 0,
     indexAt,
     logDigest,
   };
@@ -84,6 +86,33 @@ const LIES: readonly [string, Lies, RegExp][] = [
   ['a plain frame of another length', { frame: { length: 15 } }, /15 bytes stores 16/],
   ['an empty zero frame', { frame: { kind: 2, length: 0 }, payload: Buffer.alloc(0) }, /is empty/],
   ['a packed zero frame', { frame: { kind: 2, length: 9, codec: 1 }, payload: Buffer.alloc(0) }, /codec 1/],
+  ['data with a source', { frame: { source: { disk: 1, offset: 0 } } }, /kind 1, has a source/],
+  [
+    'a reference to a disk that is not there',
+    reference({ source: { disk: 2, offset: 0 } }),
+    /disk 2, which the header/,
+  ],
+  [
+    "a reference to what is past its disk's end",
+    reference({ source: { disk: 1, offset: 65_536 } }),
+    /vdb\+65536 \(65536 bytes\) passes the disk's end/,
+  ],
+  [
+    "a reference past its own disk's end",
+    reference({ disk: 1, offset: 65_536 }),
+    /vdb\+65536 .* passes the disk's end/,
+  ],
+  ['a reference for a part of a block', reference({ length: 4096 }), /4096 bytes: not of whole blocks/],
+  ['a reference that begins in a block', reference({ offset: 4096 }), /disk 0\+4096 .* not of whole blocks/],
+  ['a reference for nothing', reference({ length: 0 }), /of 0 bytes/],
+  ['a reference for more than a frame may hold', reference({ length: 2 ** 22 + 65_536 }), /not of whole blocks/],
+  ['a packed reference', reference({ codec: 1 }), /codec 1/],
+  ['a reference in an undo log', { ...reference({}), header: { direction: 'undo' } }, /undo log holds a reference/],
+  [
+    'a footer with another number of referred bytes',
+    { footer: (footer) => ({ ...footer, referenceBytes: 1 }) },
+    /number of referred bytes/,
+  ],
   ['an index that is too short', { index: (index) => index.subarray(1) }, /index .* does not fit its frames/],
   ['an index that names another place', { index: (index) => flip(index, 8) }, /index .* does not fit its frames/],
   ['a frame behind the index', { between: {} }, /follows the index/],
@@ -101,6 +130,11 @@ const LIES: readonly [string, Lies, RegExp][] = [
   ['a disk whose target is a path', { header: { disks: [{ target: '../vda', size: 1 }] } }, /header.*target/],
   ['a disk beyond what can be counted', { header: { disks: [{ target: 'vda', size: 2 ** 53 }] } }, /header.*size/],
 ];
+
+function reference(head: Partial<Head>): Lies {
+  const source = { disk: 0, offset: 131_072 };
+  return { frame: { kind: FrameKind.reference, offset: 0, length: 65_536, source, ...head }, payload: Buffer.alloc(0) };
+}
 
 function flip(bytes: Buffer, at: number): Buffer {
   const copy = Buffer.from(bytes);
@@ -138,7 +172,7 @@ describe('what a later version wrote', () => {
     refused(log, 'format-unknown', /version 1; this version reads 0/);
   });
 
-  for (const kind of [0, 3, 4, 5, 253]) {
+  for (const kind of [0, 4, 5, 253]) {
     test(`is refused by its frame kind ${kind}`, () => {
       refused(forge({ frame: { kind } }), 'format-unknown', new RegExp(`kind ${kind} `));
     });
@@ -162,6 +196,7 @@ describe('what a head claims', () => {
     const limits: [number, number][] = [
       [FrameKind.data, 4 * 1024 * 1024],
       [FrameKind.zero, 0],
+      [FrameKind.reference, 0],
       [FrameKind.index, 400 * 1024 * 1024],
       [FrameKind.end, 64 * 1024],
       [7, 64 * 1024],

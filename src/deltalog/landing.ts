@@ -6,6 +6,7 @@ import { abortable } from '../lib/abortable.ts';
 import { Failure } from '../model/failure.ts';
 import type { LogFooter, LogHeader } from './header.ts';
 import { Part } from './part.ts';
+import { checkReferences } from './reader.ts';
 
 export interface Landing {
   readonly path: string;
@@ -51,6 +52,7 @@ export async function land(
       throw new Failure('interrupted', `log ${sequence} was sent from byte ${offset}; the replica has ${part.good}`);
     }
     await fill(part, landing, body, admit, signal);
+    await checkReferences(landing.path, part.parser);
     await part.sync();
   } finally {
     await part.close();

@@ -25,9 +25,10 @@ import {
   type LogFooter,
   type LogHeader,
 } from './header.ts';
+import { References } from './references.ts';
 import { INDEX_ENTRY_SIZE, indexEntry, TRAILER_MAGIC, TRAILER_SIZE } from './writer.ts';
 
-/** Called for each good data and zero frame; `payload` are its stored bytes. While it runs, `accepted` is where the frame begins. */
+/** Called for each good data and zero frame and reference; `payload` are its stored bytes. While it runs, `accepted` is where the frame begins. */
 export type OnFrame = (head: FrameHead, payload: Buffer) => void;
 
 /** A frame whose stored bytes are still coming. */
@@ -43,6 +44,8 @@ interface OpenFrame {
 }
 
 export class LogParser {
+  /** So far. Where they lead isn't known before the log is whole: `checkReferences`. */
+  readonly references = new References();
   /** Bytes of something small that isn't whole yet. */
   #pieces: Buffer[] = [];
   #gathered = 0;
@@ -58,6 +61,7 @@ export class LogParser {
   #frames = 0;
   #dataBytes = 0;
   #zeroBytes = 0;
+  #referenceBytes = 0;
   #indexAt = -1;
   #endAt = -1;
 
@@ -198,10 +202,18 @@ export class LogParser {
       this.#indexDigest.update(indexEntry(frame.bytes, at));
       this.#frames++;
       if (head.kind === FrameKind.data) this.#dataBytes += head.length;
-      else this.#zeroBytes += head.length;
+      else if (head.kind === FrameKind.zero) this.#zeroBytes += head.length;
+      else this.#takeReference(head);
       if (onFrame !== undefined) onFrame(head, oneOf(frame.kept ?? []));
     }
     this.#accepted += size;
+  }
+
+  #takeReference(head: FrameHead): void {
+    if (this.#header!.direction === 'undo') throw new Failure('bad-log', 'an undo log holds a reference');
+    this.#checkRange({ ...head, ...head.source });
+    this.references.add(head);
+    this.#referenceBytes += head.length;
   }
 
   #trailer(bytes: Buffer): void {
@@ -227,7 +239,9 @@ export class LogParser {
     const header = this.#header!;
     const wrong = (what: string) => new Failure('bad-log', `the delta log's ${what} does not fit its footer`);
     if (footer.frames !== this.#frames) throw wrong('number of frames');
-    if (footer.dataBytes !== this.#dataBytes || footer.zeroBytes !== this.#zeroBytes) throw wrong('number of bytes');
+    const { dataBytes, zeroBytes, referenceBytes } = footer;
+    if (dataBytes !== this.#dataBytes || zeroBytes !== this.#zeroBytes) throw wrong('number of bytes');
+    if (referenceBytes !== this.#referenceBytes) throw wrong('number of referred bytes');
     if (footer.indexAt !== this.#indexAt) throw wrong('index');
     if (footer.logDigest !== this.#digest.finish().toString('hex')) throw wrong('digest');
     if (footer.makes.sequence !== header.sequence || footer.makes.epoch !== header.epoch) throw wrong('position');

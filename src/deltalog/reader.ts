@@ -24,20 +24,9 @@ import {
 } from './header.ts';
 import { unpackFrame } from './zstd.ts';
 import { LogParser } from './parser.ts';
-import { INDEX_ENTRY_SIZE, TRAILER_MAGIC, TRAILER_SIZE } from './ending.ts';
+import { decodeEntry, INDEX_ENTRY_SIZE, TRAILER_MAGIC, TRAILER_SIZE, type FrameEntry } from './ending.ts';
 
-/** One data or zero frame, as the index names it. */
-export interface FrameEntry {
-  readonly kind: typeof FrameKind.data | typeof FrameKind.zero;
-  readonly disk: number;
-  /** Bytes on the disk. */
-  readonly offset: number;
-  readonly length: number;
-  /** Where the frame begins in the file. */
-  readonly at: number;
-  /** Bytes stored after its head. */
-  readonly stored: number;
-}
+export type { FrameEntry } from './ending.ts';
 
 /** A data frame as it is stored. */
 export interface StoredFrame {
@@ -45,6 +34,8 @@ export interface StoredFrame {
   readonly payload: Buffer;
 }
 
+/** Entries of an index that are read at once, to be looked at one by one. */
+const ENTRIES = 16 * 1024;
 /** Frames nearer to each other than this are read in one go, bytes. */
 const NEAR = 4096;
 
@@ -82,25 +73,18 @@ export class LogReader {
     }
   }
 
-  /** All data and zero frames, in the order in which they were written. */
+  /** All data and zero frames and references, in the order in which they were written. */
   async index(): Promise<FrameEntry[]> {
     const { head, payload } = await readFrame(this.#file, this.footer.indexAt, this.path);
     if (head.kind !== FrameKind.index) throw new Failure('bad-log', `${this.path}: its index is missing`);
     const entries: FrameEntry[] = [];
     for (let at = 0; at + INDEX_ENTRY_SIZE <= payload.length; at += INDEX_ENTRY_SIZE) {
-      const entry = payload.subarray(at, at + INDEX_ENTRY_SIZE);
-      const kind = entry.readUInt8(0);
-      if (kind !== FrameKind.data && kind !== FrameKind.zero) {
-        throw new Failure('bad-log', `${this.path}: its index names a frame of kind ${kind}`);
+      const entry = decodeEntry(payload.subarray(at, at + INDEX_ENTRY_SIZE));
+      const { direction } = this.header;
+      if (entry === undefined || (entry.kind === FrameKind.reference && direction === 'undo')) {
+        throw new Failure('bad-log', `${this.path}: its index names a frame of kind ${payload[at]}`);
       }
-      entries.push({
-        kind,
-        disk: entry.readUInt16LE(2),
-        stored: entry.readUInt32LE(4),
-        offset: Number(entry.readBigUInt64LE(8)),
-        length: Number(entry.readBigUInt64LE(16)),
-        at: Number(entry.readBigUInt64LE(32)),
-      });
+      entries.push(entry);
     }
     if (entries.length !== this.footer.frames) throw new Failure('bad-log', `${this.path}: its index is not whole`);
     return entries;
@@ -235,4 +219,27 @@ export async function resumeParser(path: string): Promise<LogParser> {
   } finally {
     await file.close();
   }
+}
+
+/**
+ * Throws `bad-log` unless all references of a whole log lead where they may.
+ * @param path its file. @param parser that has accepted all of it.
+ */
+export async function checkReferences(path: string, { references, footer }: LogParser): Promise<void> {
+  if (references.count === 0 || footer === undefined) return;
+  const check = references.check();
+  const file = await open(path, 'r');
+  try {
+    const entries = footer.indexAt + FRAME_HEAD_SIZE;
+    for (let done = 0; done < footer.frames; done += ENTRIES) {
+      const size = Math.min(ENTRIES, footer.frames - done) * INDEX_ENTRY_SIZE;
+      const bytes = await readExactly(file, entries + done * INDEX_ENTRY_SIZE, size, path);
+      for (let at = 0; at < size; at += INDEX_ENTRY_SIZE) {
+        check.frame(decodeEntry(bytes.subarray(at, at + INDEX_ENTRY_SIZE))!); // the parser has accepted it
+      }
+    }
+  } finally {
+    await file.close();
+  }
+  check.end();
 }

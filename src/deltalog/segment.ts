@@ -3,7 +3,7 @@
  * from a counter that all share, so that the segments lie there without gaps, in whatever order they were ready.
  */
 import type { FileHandle } from 'node:fs/promises';
-import { Codec, encodeFrameHead, FrameKind } from './frame.ts';
+import { Codec, encodeFrameHead, FrameKind, type Place as Source } from './frame.ts';
 import { Packer } from './pack.ts';
 import { writeAll } from '../lib/write-all.ts';
 
@@ -75,6 +75,12 @@ export class Segment {
   /** Adds a run that reads as zeros. */
   zero(disk: number, offset: number, length: number): void {
     const head = { kind: FrameKind.zero, codec: Codec.none, disk, stored: 0, offset, length };
+    this.#add(encodeFrameHead(head, NOTHING));
+  }
+
+  /** Adds whole blocks that a data frame of the log has for another place. */
+  reference(disk: number, offset: number, length: number, source: Source): void {
+    const head = { kind: FrameKind.reference, codec: Codec.none, disk, stored: 0, offset, length, source };
     this.#add(encodeFrameHead(head, NOTHING));
   }
 

@@ -53,7 +53,7 @@ export class SegmentedLog {
   }
 
   get dataBytes(): number {
-    return this.#contents.dataBytes;
+    return this.#contents.dataBytes + this.#contents.referenceBytes;
   }
 
   /** Takes note of a segment that is in the file. */

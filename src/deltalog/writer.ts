@@ -5,7 +5,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import type { Position } from '../model/relationship.ts';
 import { Contents } from './ending.ts';
-import { Codec, encodeFrameHead, FrameKind, type FrameHead } from './frame.ts';
+import { Codec, encodeFrameHead, FrameKind, type FrameHead, type Place } from './frame.ts';
 import { encodeHeader, type LogFooter, type LogHeader } from './header.ts';
 import { Packer } from './pack.ts';
 import { writeAll } from '../lib/write-all.ts';
@@ -55,7 +55,8 @@ export class LogWriter {
 
   /** Bytes of disk recorded so far. */
   get changedBytes(): number {
-    return this.#contents.dataBytes + this.#contents.zeroBytes;
+    const { dataBytes, zeroBytes, referenceBytes } = this.#contents;
+    return dataBytes + zeroBytes + referenceBytes;
   }
 
   get changedDataBytes(): number {
@@ -89,7 +90,13 @@ export class LogWriter {
 
   /** Records a run that reads as zeros. */
   async zero(disk: number, offset: number, length: number): Promise<void> {
-    this.#frame({ kind: FrameKind.zero, codec: Codec.none, disk, stored: 0, offset, length }, Buffer.alloc(0));
+    this.#frame({ kind: FrameKind.zero, codec: Codec.none, disk, stored: 0, offset, length }, NOTHING);
+    await this.#flush(FLUSH_SIZE);
+  }
+
+  /** Records bytes that a data frame of this log has for another place, whole blocks of them; see FORMAT.md for what may be named. */
+  async reference(disk: number, offset: number, length: number, source: Place): Promise<void> {
+    this.#frame({ kind: FrameKind.reference, codec: Codec.none, disk, stored: 0, offset, length, source }, NOTHING);
     await this.#flush(FLUSH_SIZE);
   }
 
@@ -138,3 +145,5 @@ export class LogWriter {
     for (const listener of this.#listeners) listener();
   }
 }
+
+const NOTHING = Buffer.alloc(0);

@@ -11,6 +11,7 @@ import { NbdClient } from '../qemu/nbd/client.ts';
 import type { CaptureInput, Found } from './capture.worker.ts';
 import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
 import type { GrowingLog } from './outbox.ts';
+import { Twins } from './twins.ts';
 import { lanesFor, type Work } from './work.ts';
 
 const CAPTURE = { module: workerModule(import.meta.url, './capture'), name: 'capture' };
@@ -81,7 +82,14 @@ export class PointReader implements AsyncDisposable {
     const { lanes, bytes, level, known, signal, pace, onGrown } = options;
     const failed = new AbortController();
     const exports = this.#exports.map(({ socketPath, exportName }) => ({ socketPath, exportName }));
-    const input: CaptureInput = { exports, path: log.path, place: log.place, level, known };
+    const input: CaptureInput = {
+      exports,
+      path: log.path,
+      place: log.place,
+      level,
+      known,
+      twins: Twins.memoryFor(bytes),
+    };
     const ended = AbortSignal.any([signal, failed.signal]);
     const next = async (): Promise<Work | null> => {
       const { value, done } = items.next();

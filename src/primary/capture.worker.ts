@@ -1,17 +1,18 @@
 /** A lane's part of capturing: reads work items by its own NBD connections, packs them and writes them into the log. */
 import { open, type FileHandle } from 'node:fs/promises';
-import { Place, Segment } from '../deltalog/segment.ts';
+import type { Place } from '../deltalog/frame.ts';
+import { Place as LogPlace, Segment } from '../deltalog/segment.ts';
 import { DigestPages } from '../digests/digest-pages.ts';
 import type { LaneContext } from '../lanes/context.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { DIGEST_SIZE } from '../lib/digest.ts';
-import type { Extent } from '../model/extent.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import { readPieces, type Piece, type ReadOptions } from '../qemu/disk.ts';
 import { NbdClient, type NbdAddress } from '../qemu/nbd/client.ts';
-import { differencesOf, LONG_ZEROS } from './differences.ts';
+import { differencesOf, LONG_ZEROS, type FindTwin, type Run } from './differences.ts';
 import type { KnownPages } from './known-blocks.ts';
 import { Learning, type Learned } from './learned.ts';
+import { packsToNothing, Twins } from './twins.ts';
 import { READ_BYTES, type Theirs, type Work } from './work.ts';
 
 /** Gathered bytes go to the file in pieces of about this size. */
@@ -27,6 +28,8 @@ export interface CaptureInput {
   readonly level: SharedArrayBuffer;
   /** What the replica is known to have, by disk. */
   readonly known: readonly (KnownPages | undefined)[];
+  /** For `Twins`. */
+  readonly twins: SharedArrayBuffer;
 }
 
 /** What a lane has found out in its items. */
@@ -64,8 +67,9 @@ class CaptureLane {
   readonly #input: CaptureInput;
   readonly #context: LaneContext;
   readonly #file: FileHandle;
-  readonly #place: Place;
+  readonly #place: LogPlace;
   readonly #level: Int32Array;
+  readonly #twins: Twins;
   readonly #segment = new Segment();
   readonly #reading: ReadOptions = { pieceSize: READ_BYTES, inFlight: 4, memory: [] };
   readonly #clients: (NbdClient | undefined)[] = [];
@@ -80,8 +84,9 @@ class CaptureLane {
     this.#input = input;
     this.#context = context;
     this.#file = file;
-    this.#place = new Place(input.place);
+    this.#place = new LogPlace(input.place);
     this.#level = new Int32Array(input.level);
+    this.#twins = new Twins(input.twins);
   }
 
   get found(): Found {
@@ -99,7 +104,7 @@ class CaptureLane {
   }
 
   /** The parts of a piece that have to be in the log. */
-  async #differing(disk: number, piece: Piece, size: number, theirs?: Theirs): Promise<readonly Extent[]> {
+  async #differing(disk: number, piece: Piece, size: number, theirs?: Theirs): Promise<readonly Run[]> {
     const pages = this.#input.known[disk];
     // Nothing can be kept of that disk: nothing needs to be learned.
     if (theirs === undefined && pages === undefined) return [piece];
@@ -119,17 +124,26 @@ class CaptureLane {
       digests = Buffer.from(theirs.digests.buffer, theirs.digests.byteOffset + start, (to - from) * DIGEST_SIZE);
     }
     const toldBy = theirs === undefined ? 'known' : 'replica';
-    const { compared, different, sameBytes, runs } = differencesOf(piece, size, digests, learning, toldBy);
+    const twinOf: FindTwin = (digest, offset, data) => this.#twinOf(digest, { disk, offset }, data);
+    const { compared, different, sameBytes, runs } = differencesOf(piece, size, digests, learning, toldBy, twinOf);
     this.#compared += compared;
     this.#different += different;
     this.#sameBytes += sameBytes;
     return runs;
   }
 
+  /** Where the log has the same block, if a reference to it is less than the block. */
+  #twinOf(digest: Buffer, place: Place, data: Buffer): Place | undefined {
+    const isLittle = Atomics.load(this.#level, 0) !== 0 && packsToNothing(data);
+    return isLittle ? undefined : this.#twins.find(digest, place);
+  }
+
   /** Puts a part of a piece into the log. */
-  async #put(disk: number, piece: Piece, { offset, length }: Extent): Promise<void> {
+  async #put(disk: number, piece: Piece, { offset, length, source }: Run): Promise<void> {
     if (piece.zero) {
       this.#segment.zero(disk, offset, length);
+    } else if (source !== undefined) {
+      this.#segment.reference(disk, offset, length, source);
     } else {
       const data = piece.data.subarray(offset - piece.offset, offset - piece.offset + length);
       // Its memory is read into again.

@@ -1,6 +1,7 @@
 /**
  * One replication cycle: all disks at one instant, what changed since the last acknowledged position, sent, acknowledged.
  */
+import { changedBytesOf } from '../deltalog/header.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { totalLength, type ChangedExtent } from '../model/extent.ts';
 import { Failure } from '../model/failure.ts';
@@ -204,7 +205,7 @@ async function capture(
     crashPoint('cycle:read');
     replication.completed(inFlight, footer, instant);
     send();
-    return { instant, changedBytes: footer.dataBytes + footer.zeroBytes, unchangedBytes, learned, log, sending };
+    return { instant, changedBytes: changedBytesOf(footer), unchangedBytes, learned, log, sending };
   } catch (error) {
     await giveUpLog(log, sending, given, error);
     throw error;

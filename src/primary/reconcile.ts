@@ -11,7 +11,7 @@ import { beginCopy } from './copy.ts';
 import { prepareOf } from './prepare-of.ts';
 import type { Replication } from './replication.ts';
 import { compareWhenAllowed } from './resync.ts';
-import type { LogFooter } from '../deltalog/header.ts';
+import { changedBytesOf, type LogFooter } from '../deltalog/header.ts';
 import type { Statistics } from '../store/store.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { Sendable } from './outbox.ts';
@@ -105,7 +105,7 @@ function counted(
   progress: SendProgress = { sent: 0, resent: 0, breaks: 0 },
 ): Partial<Statistics> {
   const { statistics, inFlight } = replication.record;
-  const changed = footer === undefined ? 0 : footer.dataBytes + footer.zeroBytes;
+  const changed = footer === undefined ? 0 : changedBytesOf(footer);
   return {
     cycles: statistics.cycles + (inFlight?.nextBitmap === null ? 0 : 1),
     changedBytes: statistics.changedBytes + changed,

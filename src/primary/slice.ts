@@ -1,4 +1,5 @@
 /** Reads one slice of a copy from an open point into a log. */
+import { changedBytesOf } from '../deltalog/header.ts';
 import { Failure } from '../model/failure.ts';
 import { totalLength, type ChangedExtent } from '../model/extent.ts';
 import type { Point } from '../hypervisor/hypervisor.ts';
@@ -98,7 +99,7 @@ export async function captureSlice(
     const footer = await log.finish();
     onGrown();
     replication.completed({ ...inFlight, copyAfter: read.after }, footer, point.instant);
-    return { ...read, bytes: footer.dataBytes + footer.zeroBytes, log, sending };
+    return { ...read, bytes: changedBytesOf(footer), log, sending };
   } catch (error) {
     await giveUpLog(log, sending, given, error);
     throw error;

@@ -4,9 +4,9 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { FrameKind } from '../deltalog/frame.ts';
+import { FrameKind, type Place } from '../deltalog/frame.ts';
 import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
-import { LogReader } from '../deltalog/reader.ts';
+import { checkReferences, LogReader, resumeParser } from '../deltalog/reader.ts';
 import { LogWriter } from '../deltalog/writer.ts';
 import { PAGE, pageDigests } from '../protocol/page-digest.ts';
 import { thinLog, type PagesInDoubt } from './thin.worker.ts';
@@ -37,15 +37,20 @@ function header(logId: string): LogHeader {
   };
 }
 
-/** What a log makes of disks. */
+/** What a log makes of disks: its references last. */
 async function applied(path: string, disks: readonly Buffer[]): Promise<Buffer[]> {
   const out = disks.map((disk) => Buffer.from(disk));
+  await checkReferences(path, await resumeParser(path));
   const reader = await LogReader.open(path);
   try {
-    for (const frame of await reader.index()) {
+    const frames = await reader.index();
+    for (const frame of frames) {
       const { kind, disk, offset, length } = frame;
       if (kind === FrameKind.zero) out[disk]!.fill(0, offset, offset + length);
-      else (await reader.data(frame)).copy(out[disk]!, offset);
+      else if (kind === FrameKind.data) (await reader.data(frame)).copy(out[disk]!, offset);
+    }
+    for (const { disk, offset, length, source } of frames) {
+      if (source !== undefined) out[source.disk]!.copy(out[disk]!, offset, source.offset, source.offset + length);
     }
   } finally {
     await reader.close();
@@ -69,6 +74,11 @@ function writes(count: number): World {
     if (below(4) === 0) disk.fill(0, offset, offset + length);
     else if (below(4) > 0) randomBytes(length).copy(disk, offset);
   }
+  for (let i = below(8); i > 0; i--) {
+    const [from, onto] = [changed[below(changed.length)]!, changed[below(changed.length)]!];
+    const at = below(from.length / CLUSTER - 1) * CLUSTER;
+    from.copy(onto, below(onto.length / CLUSTER - 1) * CLUSTER, at, at + CLUSTER);
+  }
   return { base, changed };
 }
 
@@ -85,9 +95,14 @@ async function captured(path: string, { base, changed }: World): Promise<number>
     }
   }
   pieces.sort(() => below(3) - 1);
+  const there = new Map<string, Place>();
   for (const { disk, offset, length } of pieces) {
     const data = changed[disk]!.subarray(offset, offset + length);
-    if (data.every((byte) => byte === 0)) await writer.zero(disk, offset, length);
+    const isBlock = offset % CLUSTER === 0 && length === CLUSTER;
+    const source = isBlock ? there.get(data.toString('latin1')) : undefined;
+    if (isBlock && source === undefined) there.set(data.toString('latin1'), { disk, offset });
+    if (source !== undefined && !data.every((byte) => byte === 0)) await writer.reference(disk, offset, length, source);
+    else if (data.every((byte) => byte === 0)) await writer.zero(disk, offset, length);
     else await writer.data(disk, offset, data);
   }
   await writer.finish({ durable: false });
@@ -162,6 +177,42 @@ void test('only pages that differ are in it', async () => {
     { offset: 7 * CLUSTER, length: CLUSTER },
     { offset: 16 * CLUSTER, length: PAGE + 512 },
   ]);
+});
+
+void test('a reference stays one where all of it is new, to where its bytes are now', async () => {
+  const [twice, known] = [randomBytes(CLUSTER), randomBytes(CLUSTER)];
+  const size = 12 * CLUSTER;
+  const base = randomBytes(size);
+  known.copy(base, 0); // the replica has this, where the captured log has it as data, too
+  const page = Buffer.from(twice.subarray(0, PAGE));
+  page.copy(base, 9 * CLUSTER); // and one page of what a reference makes
+  const disks = [{ target: 'vda', size }];
+  const from = join(directory, 'referring');
+  const to = join(directory, 'referring-thinner');
+  const writer = await LogWriter.create(from, { ...header('1'.repeat(32)), disks }, { compression: 0 });
+  const refer = (block: number, as: number) =>
+    writer.reference(0, block * CLUSTER, CLUSTER, { disk: 0, offset: as * CLUSTER });
+  await refer(11, 7);
+  await writer.data(0, 0, known);
+  await refer(3, 0);
+  await refer(5, 0);
+  await writer.data(0, 7 * CLUSTER, twice);
+  await refer(9, 7);
+  await writer.finish({ durable: false });
+  const input = { from, to, header: { ...header('2'.repeat(32)), disks }, level: 0, most: Infinity };
+  const footer = await thinLog(input, replica([base]));
+  assert.ok((await applied(to, [base]))[0]!.equals((await applied(from, [base]))[0]!));
+  const reader = await LogReader.open(to);
+  const frames = (await reader.index()).map(({ offset, length, source }) => [offset, length, source?.offset]);
+  await reader.close();
+  assert.deepEqual(frames, [
+    [7 * CLUSTER, CLUSTER, undefined],
+    [3 * CLUSTER, CLUSTER, undefined],
+    [5 * CLUSTER, CLUSTER, 3 * CLUSTER],
+    [9 * CLUSTER + PAGE, CLUSTER - PAGE, undefined],
+    [11 * CLUSTER, CLUSTER, 7 * CLUSTER],
+  ]);
+  assert.equal(footer!.referenceBytes, 2 * CLUSTER);
 });
 
 void test('another salt is taken for each question', async () => {

@@ -1,12 +1,13 @@
 /** Lane's side of making a log thinner: reads the captured one, asks which pages the replica has, writes the others. */
 import { randomBytes } from 'node:crypto';
-import { FrameKind } from '../deltalog/frame.ts';
+import { FrameKind, REFERENCE_BLOCK } from '../deltalog/frame.ts';
 import type { LogFooter, LogHeader } from '../deltalog/header.ts';
 import { LogReader, unpack, type FrameEntry } from '../deltalog/reader.ts';
 import { LogWriter } from '../deltalog/writer.ts';
 import type { LaneContext } from '../lanes/context.ts';
 import { union, type Extent } from '../model/extent.ts';
 import { MAX_PAGES, MAX_RUNS } from '../protocol/endpoint.ts';
+import { Referred } from './referred.ts';
 import { PAGE, PAGE_DIGEST_BYTES, pageDigests, SALT_BYTES, wholePages } from '../protocol/page-digest.ts';
 
 export interface ThinInput {
@@ -37,8 +38,11 @@ export async function thinLog(input: ThinInput, context: LaneContext): Promise<L
   const writer = await LogWriter.create(to, header, { compression: level });
   let footer: LogFooter | undefined;
   try {
-    const entries = (await reader.index()).toSorted((a, b) => a.disk - b.disk || a.offset - b.offset);
-    for (const batch of batches(entries, header)) {
+    const sorted = (await reader.index()).toSorted((a, b) => a.disk - b.disk || a.offset - b.offset);
+    // References last: what they name has its place in the thinner log by then.
+    const [references, others] = [true, false].map((is) => sorted.filter(({ kind }) => isReference(kind) === is));
+    const referred = new Referred(reader, others!, references!);
+    for (const batch of [...batches(others!, header), ...batches(references!, header)]) {
       context.signal.throwIfAborted();
       const { disk, runs, frames } = batch;
       const salt = randomBytes(SALT_BYTES);
@@ -46,7 +50,12 @@ export async function thinLog(input: ThinInput, context: LaneContext): Promise<L
       const theirs = runs.length === 0 ? NOTHING : Buffer.from(await context.ask<Uint8Array>(question));
       const { size } = header.disks[disk]!;
       let at = 0;
-      for (const frame of frames) at += await putThinner(frame, size, salt, theirs.subarray(at), reader, writer);
+      for (const frame of frames) {
+        const page = { salt, theirs: theirs.subarray(at), size };
+        at += await (isReference(frame.kind)
+          ? putReference(frame, page, referred, writer)
+          : putThinner(frame, page, referred, reader, writer));
+      }
       if (writer.written > most) return null;
     }
     footer = await writer.finish({ durable: false });
@@ -68,7 +77,7 @@ function* batches(entries: readonly FrameEntry[], { disks }: LogHeader): Generat
   let batch: Batch | undefined;
   let pages = 0;
   for (const frame of entries) {
-    const run = frame.kind === FrameKind.data ? wholePages(frame, disks[frame.disk]!.size) : undefined;
+    const run = frame.kind !== FrameKind.zero ? wholePages(frame, disks[frame.disk]!.size) : undefined;
     const more = run === undefined ? 0 : Math.ceil(run.length / PAGE);
     if (
       batch !== undefined &&
@@ -94,12 +103,20 @@ function* batches(entries: readonly FrameEntry[], { disks }: LogHeader): Generat
   if (batch !== undefined) yield batch;
 }
 
+/** What the replica has said of a frame's pages. */
+interface Said {
+  readonly salt: Buffer;
+  /** From the frame's first page on. */
+  readonly theirs: Buffer;
+  /** Of the disk, bytes. */
+  readonly size: number;
+}
+
 /** Writes what is left of a frame; gives how many bytes of `theirs` were about it. */
 async function putThinner(
   frame: FrameEntry,
-  size: number,
-  salt: Buffer,
-  theirs: Buffer,
+  { salt, theirs, size }: Said,
+  referred: Referred,
   reader: LogReader,
   writer: LogWriter,
 ): Promise<number> {
@@ -112,6 +129,7 @@ async function putThinner(
   const pages = wholePages(frame, size);
   if (pages === undefined) {
     await writer.copy(head, payload);
+    referred.stays(frame);
     return 0;
   }
   const data = unpack(head, payload);
@@ -124,7 +142,39 @@ async function putThinner(
       await writer.data(disk, run.offset, data.subarray(run.offset - offset, run.offset - offset + run.length));
     }
   }
+  for (const run of left) referred.stays({ disk, ...run });
   return ours.length;
+}
+
+/** The same for a reference, block by block: it stays one where the block is all new and the log has its source whole. */
+async function putReference(
+  frame: FrameEntry,
+  { salt, theirs }: Said,
+  referred: Referred,
+  writer: LogWriter,
+): Promise<number> {
+  const { disk, length } = frame;
+  let done = 0;
+  for (let block = 0; block < length; block += REFERENCE_BLOCK) {
+    const offset = frame.offset + block;
+    const source = { disk: frame.source!.disk, offset: frame.source!.offset + block };
+    const data = await referred.data(source);
+    const ours = pageDigests(salt, data);
+    const run = { offset, length: REFERENCE_BLOCK };
+    const left = union([...differing(run, run, ours, theirs.subarray(done))]);
+    const isNew = left[0]?.length === REFERENCE_BLOCK;
+    const twin = isNew ? referred.placeOf(source) : undefined;
+    if (twin !== undefined) {
+      await writer.reference(disk, offset, REFERENCE_BLOCK, twin);
+    } else {
+      for (const { offset: from, length: count } of left) {
+        await writer.data(disk, from, data.subarray(from - offset, from - offset + count));
+      }
+      if (isNew) referred.isAt(source, { disk, offset });
+    }
+    done += ours.length;
+  }
+  return done;
 }
 
 /**
@@ -143,3 +193,7 @@ function* differing(frame: Extent, pages: Extent, ours: Buffer, theirs: Buffer):
 }
 
 const NOTHING = Buffer.alloc(0);
+
+function isReference(kind: FrameEntry['kind']): boolean {
+  return kind === FrameKind.reference;
+}

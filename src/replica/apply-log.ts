@@ -2,6 +2,7 @@
  * Applies one log, in as many lanes as it is worth. Each takes items of it; where an order has to be kept they wait for each
  * other: the undo log is whole, durable and published before the first of them writes to a disk.
  */
+import { changedBytesOf } from '../deltalog/header.ts';
 import { LogReader } from '../deltalog/reader.ts';
 import type { WrittenSegment } from '../deltalog/segment.ts';
 import { workerModule, type Lanes } from '../lanes/lanes.ts';
@@ -37,6 +38,7 @@ export async function applyLog({ lanes, path, disks, undo }: LogToApply): Promis
     final = true;
     await undo!.publish(log);
   });
+  const sourced = new Meeting<undefined>(count, async () => crashPoint('replica:sourced'));
   const written = new Meeting<undefined>(count, async () => crashPoint('replica:written'));
   const share: Share = {
     log: path,
@@ -47,14 +49,15 @@ export async function applyLog({ lanes, path, disks, undo }: LogToApply): Promis
   const stop = new AbortController();
   const onAsked = (question: unknown): Promise<void> => {
     const arrival = question as Arrival;
-    return arrival.at === 'undone' ? undone.arrive(arrival.segments) : written.arrive(undefined);
+    if (arrival.at === 'undone') return undone.arrive(arrival.segments);
+    return (arrival.at === 'sourced' ? sourced : written).arrive(undefined);
   };
   let failure: { error: unknown } | undefined;
   const runs = Array.from({ length: count }, () =>
     lanes.run<ShareDigests>(TASK, share, { signal: stop.signal, onAsked }).catch((error: unknown) => {
       failure ??= { error };
       // The others would wait for it.
-      for (const meeting of [undone, written]) meeting.cancel(error);
+      for (const meeting of [undone, sourced, written]) meeting.cancel(error);
       stop.abort(error);
       return [];
     }),
@@ -76,6 +79,6 @@ function received({ from, digests }: SentRun): DigestRun {
 async function worth(path: string): Promise<number> {
   const reader = await LogReader.open(path);
   await reader.close();
-  const { dataBytes, zeroBytes, frames } = reader.footer;
-  return Math.max(1, Math.min(frames, Math.ceil((dataBytes + zeroBytes) / ITEM_BYTES)));
+  const bytes = changedBytesOf(reader.footer);
+  return Math.max(1, Math.min(reader.footer.frames, Math.ceil(bytes / ITEM_BYTES)));
 }

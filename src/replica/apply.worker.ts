@@ -8,8 +8,9 @@ import { NbdClient } from '../qemu/nbd/client.ts';
 import { BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
 import { BeforeImages } from './before-images.ts';
 import { ItemContents, ItemMemory } from './contents.ts';
+import { CopiedContents } from './copied.ts';
 import { LogDigests } from './log-digests.ts';
-import { itemsOf, type Arrival, type Item, type Share, type ShareDigests } from './log-share.ts';
+import { isCopied, itemsOf, type Arrival, type Item, type Share, type ShareDigests } from './log-share.ts';
 import { writeItem } from './redo.ts';
 
 /**
@@ -38,9 +39,11 @@ export async function applyShare(share: Share, context: LaneContext): Promise<Sh
   };
   const reader = await LogReader.open(share.log);
   try {
-    const items = taken(itemsOf(await reader.index()), share.taken);
+    const all = itemsOf(await reader.index());
+    const items = taken(all, share.taken);
     const own = share.undo === null ? toItems(items) : await undo(share.undo, reader, items, client, context);
-    const digests = await write(reader, own, client, context);
+    const refers = all.some(isCopied);
+    const digests = await write({ reader, own, refers, client }, context);
     const written: Arrival = { at: 'written' };
     await context.ask(written);
     for (const [disk, seen] of digests) {
@@ -82,7 +85,7 @@ async function undo(
     for (const item of items) {
       context.signal.throwIfAborted();
       const keep = own.length === 0; // one item is held in memory, more aren't
-      if (!keep && unchanged < compared * WORTH_COMPARING) {
+      if (isCopied(item) || (!keep && unchanged < compared * WORTH_COMPARING)) {
         await images.record(item, await client(item.disk), () => undefined);
         own.push({ item });
         continue;
@@ -102,26 +105,39 @@ async function undo(
   return own;
 }
 
-async function write(
-  reader: LogReader,
-  own: Iterable<Own>,
-  client: (disk: number) => Promise<NbdClient>,
-  { signal }: LaneContext,
-): Promise<Map<number, LogDigests>> {
+interface Writing {
+  readonly reader: LogReader;
+  /** Those of references last. */
+  readonly own: Iterable<Own>;
+  /** Whether the log has references, of this lane or of others. */
+  readonly refers: boolean;
+  readonly client: (disk: number) => Promise<NbdClient>;
+}
+
+async function write({ reader, own, refers, client }: Writing, context: LaneContext): Promise<Map<number, LogDigests>> {
   const digests = new Map<number, LogDigests>();
   const memory = new ItemMemory();
+  const sourced: Arrival = { at: 'sourced' };
+  let waited = !refers;
   for (const { item, toWrite, contents } of own) {
-    signal.throwIfAborted();
+    context.signal.throwIfAborted();
+    if (isCopied(item) && !waited) {
+      await context.ask(sourced);
+      waited = true;
+    }
     const disk = await client(item.disk);
     let seen = digests.get(item.disk);
     if (seen === undefined) digests.set(item.disk, (seen = new LogDigests(disk.size)));
     // Frames that were looked at for the undo log have been verified by that.
     const verified = toWrite !== undefined;
-    const bytes = contents ?? (await ItemContents.read(reader, item, verified, memory));
+    const bytes = isCopied(item)
+      ? await CopiedContents.read(item, client, memory.unpacked)
+      : (contents ?? (await ItemContents.read(reader, item, verified, memory)));
     const half = item.parts.length >> 1;
     await writeItem({ ...item, parts: item.parts.slice(0, half) }, bytes, toWrite, disk, seen);
     crashPoint('replica:writing');
     await writeItem({ ...item, parts: item.parts.slice(half) }, bytes, toWrite, disk, seen);
   }
+  if (!waited) await context.ask(sourced); // the others wait for this lane
   return digests;
 }

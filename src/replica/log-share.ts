@@ -1,6 +1,7 @@
 /**
  * How the work of applying one log is divided: into items of neighbouring frames, which lanes take from a counter that
- * they share. No byte of a disk belongs to two items, so that they may be worked on in any order.
+ * they share. No byte of a disk belongs to two items, so that they may be worked on in any order; but for those of references, which
+ * come last: what they copy must be in the disks.
  */
 import type { FrameEntry } from '../deltalog/reader.ts';
 import { FrameKind } from '../deltalog/frame.ts';
@@ -28,6 +29,8 @@ export interface Share {
 export type Arrival =
   /** Its part of the undo log is in the file; answered when the whole is durable and published. */
   | { readonly at: 'undone'; readonly segments: readonly WrittenSegment[] }
+  /** What the log's data frames have is written, as far as it is this lane's; answered when that is true of all. Only of a log with references. */
+  | { readonly at: 'sourced' }
   /** What it had to write is written; answered when that is true of all. */
   | { readonly at: 'written' };
 
@@ -40,7 +43,7 @@ export interface SentRun {
 /** Digests of blocks that a lane has written, by disk. */
 export type ShareDigests = readonly (readonly SentRun[])[];
 
-/** Bytes of a disk, and the frame that has what they become. */
+/** Bytes of a disk, and the frame that says what they become. */
 export interface Part extends Extent {
   readonly frame: FrameEntry;
 }
@@ -55,19 +58,31 @@ export function isZero({ frame }: Part): boolean {
   return frame.kind === FrameKind.zero;
 }
 
-/** The items of a log by its frames. Where frames cover the same byte, only the part of the later one is in it. */
+/** Of an item, whose parts are all of references or none is: whether they are. */
+export function isCopied({ parts }: Item): boolean {
+  return parts[0]?.frame.kind === FrameKind.reference;
+}
+
+/** The items of a log by its frames, those of references last. Where frames cover the same byte, only the part of the later one is in it. */
 export function itemsOf(frames: readonly FrameEntry[]): Item[] {
   const partsOf = owners(frames);
+  const [references, others] = [true, false].map((is) =>
+    frames.filter(({ kind }) => (kind === FrameKind.reference) === is),
+  );
+  return [...gathered(others!, partsOf), ...gathered(references!, partsOf)];
+}
+
+function gathered(frames: readonly FrameEntry[], partsOf: (frame: FrameEntry) => Part[]): Item[] {
   const items: Item[] = [];
-  let gathered: Part[] = [];
+  let parts: Part[] = [];
   let bytes = 0;
   for (const [i, frame] of frames.entries()) {
-    gathered.push(...partsOf(frame));
+    parts.push(...partsOf(frame));
     bytes += frame.length;
     const next = frames[i + 1];
     if (next?.disk === frame.disk && bytes + next.length <= ITEM_BYTES) continue;
-    items.push({ disk: frame.disk, parts: gathered.toSorted((a, b) => a.offset - b.offset) });
-    gathered = [];
+    items.push({ disk: frame.disk, parts: parts.toSorted((a, b) => a.offset - b.offset) });
+    parts = [];
     bytes = 0;
   }
   return items;

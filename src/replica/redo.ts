@@ -3,9 +3,13 @@
  */
 import { clip, type Extent } from '../model/extent.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
-import type { ItemContents } from './contents.ts';
-import { isZero, type Item } from './log-share.ts';
+import { isZero, type Item, type Part } from './log-share.ts';
 import type { LogDigests } from './log-digests.ts';
+
+/** Has the bytes of all parts of an item that aren't zeros. */
+export interface Contents {
+  of(part: Part): Buffer;
+}
 
 /** Writes under way at once. */
 const IN_FLIGHT = 4;
@@ -16,7 +20,7 @@ const IN_FLIGHT = 4;
  */
 export async function writeItem(
   item: Item,
-  contents: ItemContents,
+  contents: Contents,
   toWrite: readonly Extent[] | undefined,
   client: NbdClient,
   digests: LogDigests,

@@ -13,6 +13,7 @@ export const IN_RECEIVING_AND_APPLYING = [
   'replica:undo-final',
   'replica:published',
   'replica:writing',
+  'replica:sourced',
   'replica:written',
   'replica:digesting',
   'replica:flushed',

@@ -87,11 +87,11 @@ void test('a crash at any step of receiving and applying loses nothing that was 
     for (const crash of IN_RECEIVING_AND_APPLYING) {
       // A storage daemon that dies alone is started again, and the log applied.
       if (ALL || primary.between(0, 3) === 0) {
-        const applied = await primary.log({ changes: 8 });
+        const applied = await primary.log({ changes: 8, refers: true });
         assert.equal(await runReplica(place, applied, { crash, dies: 'engine' }), null);
         assert.equal(await checkAll(place, primary), 6, `${crash}, of the storage daemon alone`);
       }
-      const log = await primary.log({ changes: 8 });
+      const log = await primary.log({ changes: 8, refers: true });
       const dies = primary.between(0, 1) === 0 ? 'daemon' : 'both';
       assert.equal(await runReplica(place, log, { crash, dies }), 'SIGKILL', `${crash} was never reached`);
       assert.equal(await checkAll(place, primary), 6, crash);

@@ -7,9 +7,11 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { WRITER } from '../../src/deltalog/header.ts';
+import { REFERENCE_BLOCK } from '../../src/deltalog/frame.ts';
 import { LogWriter } from '../../src/deltalog/writer.ts';
 import type { Position, RecoveryPoint, ReplicatedDisk } from '../../src/model/relationship.ts';
 import type { LogName } from '../../src/protocol/endpoint.ts';
+import { type Extent, totalLength, union } from '../../src/model/extent.ts';
 import { NbdClient } from '../../src/qemu/nbd/client.ts';
 
 /** Sizes that are no multiple of a block, and small: the tests read them whole, many times. */
@@ -44,6 +46,22 @@ export interface MadeLog extends LogName {
 
 export const START: Position = { epoch: 1, sequence: 0, state: '0'.repeat(32) };
 
+/** A run of a disk that a log's references have to do with: nothing else may be in it. */
+interface Reserved extends Extent {
+  readonly disk: number;
+}
+
+/** Blocks in one. */
+const RESERVED = 4;
+
+export interface LogOptions {
+  readonly point?: boolean;
+  readonly changes?: number;
+  /** Whether some blocks are the same as others and the log says so; left out: now and then. */
+  readonly refers?: boolean;
+  readonly header?: Record<string, unknown>;
+}
+
 export class TestPrimary {
   readonly id: string;
   readonly disks: readonly ReplicatedDisk[];
@@ -52,12 +70,15 @@ export class TestPrimary {
   readonly states = new Map<number, readonly Buffer[]>();
   position: Position = START;
   readonly #random: () => number;
+  /** For references, so that a seed makes the same of the rest as without. */
+  readonly #chance: () => number;
   #clock = 1_700_000_000_000;
 
   constructor(seed: number, id = '11111111-2222-4333-8444-555555555555', disks = TEST_DISKS) {
     this.id = id;
     this.disks = disks;
     this.#random = seeded(seed);
+    this.#chance = seeded(seed + 1);
     this.bytes = disks.map(({ size }) => Buffer.alloc(size));
     this.#keep();
   }
@@ -67,8 +88,8 @@ export class TestPrimary {
   }
 
   /** Changes the disks at random and gives the log of it. */
-  async log(options: { point?: boolean; changes?: number; header?: Record<string, unknown> } = {}): Promise<MadeLog> {
-    const { point: isPoint = true, changes = this.between(1, 12) } = options;
+  async log(options: LogOptions = {}): Promise<MadeLog> {
+    const { point: isPoint = true, changes = this.between(1, 12), refers = this.#chance() < 0.5 } = options;
     const directory = await mkdtemp(join(tmpdir(), 'understudy-log-'));
     const sequence = this.position.sequence + 1;
     const { epoch } = this.position;
@@ -93,7 +114,11 @@ export class TestPrimary {
     try {
       const path = join(directory, 'log');
       const writer = await LogWriter.create(path, header, { compression: this.#random() < 0.7 ? 1 : 0 });
-      for (let i = 0; i < changes; i++) await this.#change(writer);
+      const reserved = refers ? this.#reserve() : [];
+      const first = reserved.length > 0 && this.#chance() < 0.5;
+      if (first) await this.#refer(writer, reserved);
+      for (let i = 0; i < changes; i++) await this.#change(writer, reserved);
+      if (!first) await this.#refer(writer, reserved);
       const { makes } = await writer.finish({ durable: false });
       this.position = makes;
       this.#keep();
@@ -110,12 +135,43 @@ export class TestPrimary {
     );
   }
 
-  async #change(writer: LogWriter): Promise<void> {
+  /** Two or three places of the disks. */
+  #reserve(): Reserved[] {
+    const length = RESERVED * REFERENCE_BLOCK;
+    const slots = this.disks.flatMap(({ size }, disk) =>
+      Array.from({ length: Math.floor(size / length) }, (_, i) => ({ disk, offset: i * length, length })),
+    );
+    const mixed = slots.map((slot) => ({ slot, by: this.#chance() })).toSorted((a, b) => a.by - b.by);
+    const [source, ...targets] = mixed.slice(0, this.#chance() < 0.5 ? 2 : 3).map(({ slot }) => slot);
+    return targets.length === 0 ? [] : [source!, ...targets];
+  }
+
+  /** New data at the first of the places, and some of its blocks at the others; in any order. */
+  async #refer(writer: LogWriter, [source, ...targets]: readonly Reserved[]): Promise<void> {
+    if (source === undefined) return;
+    const data = this.#chance() < 0.5 ? randomBytes(source.length) : Buffer.alloc(source.length, randomBytes(3000));
+    data.copy(this.bytes[source.disk]!, source.offset);
+    const writes = [() => writer.data(source.disk, source.offset, data)];
+    for (const target of targets) {
+      const skipped = Math.floor(this.#chance() * RESERVED) * REFERENCE_BLOCK;
+      const length = (1 + Math.floor(this.#chance() * (RESERVED - skipped / REFERENCE_BLOCK))) * REFERENCE_BLOCK;
+      data.copy(this.bytes[target.disk]!, target.offset, skipped, skipped + length);
+      const from = { disk: source.disk, offset: source.offset + skipped };
+      writes.push(() => writer.reference(target.disk, target.offset, length, from));
+    }
+    for (const write of this.#chance() < 0.5 ? writes : writes.toReversed()) await write();
+  }
+
+  async #change(writer: LogWriter, reserved: readonly Reserved[]): Promise<void> {
     const disk = this.between(0, this.disks.length - 1);
     const bytes = this.bytes[disk]!;
     const unit = this.between(0, 2) === 0 ? 1 : 65_536; // guests' clusters, as a rule; any byte, to be mean
     const offset = Math.floor(this.between(0, bytes.length - 1) / unit) * unit;
     const length = Math.min(this.between(1, 4) * (unit === 1 ? 4321 : unit), bytes.length - offset);
+    const isReserved = reserved.some(
+      (run) => run.disk === disk && totalLength(union([run, { offset, length }])) < run.length + length,
+    );
+    if (isReserved) return;
     if (this.#random() < 0.25) {
       bytes.fill(0, offset, offset + length);
       await writer.zero(disk, offset, length);

@@ -57,7 +57,7 @@ void test('what is received and not applied is the newest; a daemon that ended i
   for (let i = 0; i < 3; i++) await send(replica, await primary.log());
   await replica.drained();
   await replica.freeze();
-  for (let i = 0; i < 2; i++) await send(replica, await primary.log());
+  for (let i = 0; i < 2; i++) await send(replica, await primary.log({ refers: true }));
   assert.deepEqual(await listed(), [5, 4, 3, 2, 1]);
   for (const point of [5, 4, 3, 1]) await assertReads(point, point);
 

@@ -1,12 +1,14 @@
 /** Delta logs for tests: what is in them, and how they are made. `node delta-logs.ts` writes the golden files anew. */
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Place } from '../../src/deltalog/frame.ts';
 import type { LogHeader } from '../../src/deltalog/header.ts';
 import { LogWriter } from '../../src/deltalog/writer.ts';
 
 export type Change =
   | { readonly disk: number; readonly offset: number; readonly data: Buffer }
-  | { readonly disk: number; readonly offset: number; readonly zeros: number };
+  | { readonly disk: number; readonly offset: number; readonly zeros: number }
+  | { readonly disk: number; readonly offset: number; readonly same: Place; readonly length: number };
 
 export const HEADER: LogHeader = {
   writer: 'understudy/0.1.0',
@@ -34,7 +36,8 @@ export async function writeLog(
   const writer = await LogWriter.create(path, header, { compression });
   for (const change of changes) {
     if ('data' in change) await writer.data(change.disk, change.offset, change.data);
-    else await writer.zero(change.disk, change.offset, change.zeros);
+    else if ('zeros' in change) await writer.zero(change.disk, change.offset, change.zeros);
+    else await writer.reference(change.disk, change.offset, change.length, change.same);
   }
   await writer.finish({ durable: false });
   return await readFile(path);
@@ -51,14 +54,23 @@ export const GOLDEN: readonly Change[] = [
   { disk: 0, offset: 0, zeros: 65_536 },
 ];
 
+/** And one with references, before and behind what they name. */
+export const GOLDEN_REFERENCES: readonly Change[] = [
+  { disk: 0, offset: 1_048_576, same: { disk: 0, offset: 3_211_264 }, length: 131_072 },
+  { disk: 0, offset: 3_145_728, data: Buffer.alloc(196_608, 'more than once ') },
+  { disk: 1, offset: 0, same: { disk: 0, offset: 3_145_728 }, length: 65_536 },
+  { disk: 1, offset: 65_536, data: Buffer.alloc(1024, 'once ') },
+];
+
 export const GOLDEN_FILES = [
-  { path: join(import.meta.dirname, 'delta-log-0.plain'), compression: 0 },
-  { path: join(import.meta.dirname, 'delta-log-0.zstd'), compression: 3 },
+  { path: join(import.meta.dirname, 'delta-log-0.plain'), changes: GOLDEN, compression: 0 },
+  { path: join(import.meta.dirname, 'delta-log-0.zstd'), changes: GOLDEN, compression: 3 },
+  { path: join(import.meta.dirname, 'delta-log-0.references'), changes: GOLDEN_REFERENCES, compression: 3 },
 ] as const;
 
 if (import.meta.main) {
-  for (const { path, compression } of GOLDEN_FILES) {
+  for (const { path, changes, compression } of GOLDEN_FILES) {
     await rm(path, { force: true });
-    await writeLog(path, HEADER, GOLDEN, compression);
+    await writeLog(path, HEADER, changes, compression);
   }
 }

@@ -6,7 +6,9 @@ import { readFileSync } from 'node:fs';
 import { zstdDecompressSync } from 'node:zlib';
 import { blake3 } from './blake3.js';
 
-const KINDS = { 1: 'data', 2: 'zero', 254: 'index', 255: 'end' };
+const KINDS = { 1: 'data', 2: 'zero', 3: 'reference', 254: 'index', 255: 'end' };
+/** Bytes of a block that a reference may name. */
+const BLOCK = 65_536;
 const hash = (...parts) => blake3(Buffer.concat(parts)).subarray(0, 16);
 
 function demand(holds, what) {
@@ -35,7 +37,12 @@ export function readDeltaLog(log) {
     frame.length = Number(head.readBigUInt64LE(16));
     if (kind === 'data') frame.data = head[1] === 1 ? zstdDecompressSync(stored) : stored;
     if (kind === 'data') demand(frame.data.length === frame.length, `length of the frame at ${at}`);
-    if (kind === 'data' || kind === 'zero') entries.push(Buffer.concat([head.subarray(0, 32), u64(at)]));
+    if (kind === 'reference') {
+      frame.source = { disk: head.readUInt16LE(30), offset: head.readUIntLE(24, 6) * BLOCK };
+      demand(frame.offset % BLOCK === 0 && frame.length % BLOCK === 0, `blocks of the reference at ${at}`);
+    }
+    if (kind === 'data' || kind === 'zero' || kind === 'reference')
+      entries.push(Buffer.concat([head.subarray(0, 32), u64(at)]));
     if (kind !== 'end') digests.push(head.subarray(32));
     frames.push(frame);
     at += 48 + stored.length;
@@ -50,13 +57,36 @@ export function readDeltaLog(log) {
     const state = hash(Buffer.from(header.follows.state, 'hex'), Buffer.from(footer.logDigest, 'hex'));
     demand(footer.makes.state === state.toString('hex'), 'state that it makes');
   }
+  for (const frame of frames) if (frame.kind === 'reference') frame.data = referred(frame, frames);
   demand(Number(log.readBigUInt64LE(at)) === end.at, 'trailer');
   demand(log.toString('latin1', at + 8) === 'GLDTSDNU', 'end of the trailer');
   return {
     header,
-    frames: frames.map(({ kind, disk, offset, length, data }) => ({ kind, disk, offset, length, data })),
+    frames: frames.map(({ kind, disk, offset, length, data, source }) => ({
+      kind,
+      disk,
+      offset,
+      length,
+      data,
+      source,
+    })),
     footer,
   };
+}
+
+/** What a reference makes: block by block out of the one data frame that holds it. */
+function referred({ length, source, at }, frames) {
+  const blocks = [];
+  for (let offset = source.offset; offset < source.offset + length; offset += BLOCK) {
+    const having = frames.filter(
+      (frame) => frame.disk === source.disk && frame.offset < offset + BLOCK && offset < frame.offset + frame.length,
+    );
+    const [frame] = having;
+    demand(having.length === 1 && frame.kind === 'data', `source of the reference at ${at}`);
+    demand(frame.offset <= offset && offset + BLOCK <= frame.offset + frame.length, `source of the reference at ${at}`);
+    blocks.push(frame.data.subarray(offset - frame.offset, offset - frame.offset + BLOCK));
+  }
+  return Buffer.concat(blocks);
 }
 
 function u64(value) {
