@@ -166,7 +166,10 @@ export class ModelReplica {
     });
   }
 
-  async digests({ from, count }: BlockQuestion): Promise<Uint8Array> {
+  /** As the real one has it. */
+  readonly questions = { digests: (question: BlockQuestion) => this.#digests(question) };
+
+  async #digests({ from, count }: BlockQuestion): Promise<Uint8Array> {
     await this.drained();
     const blocks = this.#life.here.images[this.#state.path]!;
     const bytes = Buffer.alloc(16 * count);
