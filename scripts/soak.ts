@@ -6,12 +6,13 @@ import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { append, commit } from '../test/soak/ledger.ts';
 import type { Campaign } from '../test/soak/campaign.ts';
+import { corruptions } from '../test/soak/corruptions.ts';
 import { kills } from '../test/soak/kills.ts';
 import { points } from '../test/soak/points.ts';
 import { powerLoss } from '../test/soak/power-loss.ts';
 import { thousandPoints } from '../test/soak/thousand-points.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [points, powerLoss, kills, thousandPoints];
+const CAMPAIGNS: readonly Campaign[] = [points, powerLoss, kills, thousandPoints, corruptions];
 
 function usage(problem: string): never {
   console.error(`${problem}\nUsage: npm run test:soak -- [CAMPAIGN…] [--seed S] [--minutes N]\nCampaigns:`);

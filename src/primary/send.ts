@@ -30,11 +30,15 @@ export interface SendOptions {
   readonly onSent?: (sent: Sent) => void;
 }
 
+/** Tries that a log may arrive damaged. */
+const MOST_DAMAGED = 3;
+
 /** Resolves with the acknowledgement. Throws a Failure that trying again can't heal, or the signal's reason. */
 export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options: SendOptions): Promise<ReplicaStatus> {
   const { progress, signal } = options;
   const retries = new Retries();
   let highest = 0;
+  let damaged = 0;
   for (let fresh = options.fresh; ; fresh = false) {
     let moved = false;
     try {
@@ -87,6 +91,8 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
       // A full replica takes some bytes at each try, too: that is no way forward.
       if (moved && failure.retry === 'backoff') retries.reset();
       const delay = retries.after(failure.retry, options.intervalSeconds);
+      // What is damaged wherever it comes from is damaged here: it is captured anew.
+      if (failure.code === 'bad-log' && ++damaged >= MOST_DAMAGED) throw failure;
       if (delay === undefined) throw failure;
       progress.breaks++;
       options.onTrouble(failure);

@@ -26,6 +26,8 @@ export class FaultyLink {
   bytesPerSecond = 0;
   /** How often the replica was asked for pages. */
   questions = 0;
+  /** A bit of the first bytes of the next log is flipped on its way. */
+  flipsNext = false;
   /** Most logs that were on their way at the same time. */
   mostPuts = 0;
   #puts = 0;
@@ -102,6 +104,13 @@ export class FaultyLink {
     for await (const chunk of body) {
       if (this.cut) throw new Failure('interrupted', 'the link was cut');
       if (this.bytesPerSecond > 0) await sleep((chunk.length * 1000) / this.bytesPerSecond);
+      if (this.flipsNext) {
+        this.flipsNext = false;
+        const damaged = Buffer.from(chunk);
+        damaged[damaged.length >> 1]! ^= 4;
+        yield damaged;
+        continue;
+      }
       if (left <= chunk.length) {
         if (left > 0) yield chunk.subarray(0, left);
         throw this.#fail(fault!);

@@ -1,0 +1,295 @@
+/**
+ * Bits flipped behind everybody's back, one after the other, on a relationship of two hosts whose guest goes on writing: at rest in the
+ * disks, undo logs, received logs and digest files of the replica, in the disk, the digests and the outbox of the primary, and on the
+ * way. Each is found, and mended, or what it spoils is refused; after each, every recovery point reads as what it was, or is refused.
+ */
+import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Failure } from '../../src/model/failure.ts';
+import { blocksOf } from '../../src/digests/digest-file.ts';
+import type { Replica } from '../../src/replica/replica.ts';
+import { flipAnywhere, flipStored } from './corruption.ts';
+import { digestsOf } from './replica-host.ts';
+import { difference } from './replica-primary.ts';
+import { ReplicatedVm } from './replicated-vm.ts';
+import { TwoHosts } from './two-hosts.ts';
+import { DISKS, VM, VmHosts } from './vm-hosts.ts';
+
+export const KINDS = [
+  'replica disk, scrub',
+  'replica disk, comparison',
+  'primary disk',
+  'undo log',
+  'undo log, restart',
+  'received log',
+  'replica digests',
+  'primary digests',
+  'outbox',
+  'on the way',
+] as const;
+export type Kind = (typeof KINDS)[number];
+/** `mended`: all is as it was; `refused`: what it spoilt is said, and not used. */
+type Outcome = 'mended' | 'refused';
+
+export interface CampaignOptions {
+  /** Numbers in [0, 1). */
+  readonly random: () => number;
+  /** One injection each. */
+  readonly kinds: readonly Kind[];
+  readonly progress: (text: string) => void;
+}
+
+export interface CampaignReport {
+  readonly injected: number;
+  readonly mended: number;
+  readonly refused: number;
+  /** Reads of recovery points that were compared, and that were refused. */
+  readonly compared: number;
+  readonly turnedDown: number;
+}
+
+export async function corruptionCampaign(options: CampaignOptions): Promise<CampaignReport> {
+  const vms = await VmHosts.make(options.random);
+  const hosts = await TwoHosts.open(vms.directory, vms.hypervisors);
+  let campaign: Corruptions | undefined;
+  try {
+    await hosts.begin();
+    await vms.hypervisors.a.start(VM);
+    await vms.change('a', 40);
+    campaign = new Corruptions(await ReplicatedVm.enable(hosts, vms, { history: 4 }), options.random);
+    for (const [i, kind] of options.kinds.entries()) {
+      options.progress(`${i + 1} of ${options.kinds.length}: ${kind}`);
+      await campaign.inject(kind);
+    }
+    return campaign.report;
+  } finally {
+    await (campaign?.vm.hosts ?? hosts).close();
+    await vms.dispose();
+  }
+}
+
+class Corruptions {
+  readonly vm: ReplicatedVm;
+  readonly #random: () => number;
+  readonly #outcomes: Outcome[] = [];
+  #compared = 0;
+  #turnedDown = 0;
+
+  constructor(vm: ReplicatedVm, random: () => number) {
+    this.vm = vm;
+    this.#random = random;
+  }
+
+  get report(): CampaignReport {
+    const count = (wanted: Outcome) => this.#outcomes.filter((outcome) => outcome === wanted).length;
+    return {
+      injected: this.#outcomes.length,
+      mended: count('mended'),
+      refused: count('refused'),
+      compared: this.#compared,
+      turnedDown: this.#turnedDown,
+    };
+  }
+
+  async inject(kind: Kind): Promise<void> {
+    for (let i = 0; i < 2; i++) {
+      await this.vm.vms.change('a', 3);
+      await this.#replicated();
+    }
+    const outcome = await this.#kinds[kind]();
+    this.#outcomes.push(outcome);
+    await this.#neverUnsaid();
+    if (outcome === 'mended') assert.equal(this.#replica.unsound.size, 0, `${kind}: all points are whole again`);
+  }
+
+  readonly #kinds: Record<Kind, () => Promise<Outcome>> = {
+    'replica disk, scrub': async () => {
+      const { a } = this.vm.hosts;
+      a.link.cut = true;
+      await flipStored(this.#image('b'), this.#random(), this.#bit());
+      await this.#scrubFinds();
+      // With the primary out of reach it can't be mended: the points that hold it are refused.
+      assert.ok(this.#replica.unsound.size > 0);
+      await this.#neverUnsaid();
+      a.link.cut = false;
+      await this.#mended();
+      return 'mended';
+    },
+
+    'replica disk, comparison': async () => {
+      await flipStored(this.#image('b'), this.#random(), this.#bit());
+      await this.#comparisonFinds();
+      await this.#mended();
+      return 'mended';
+    },
+
+    'primary disk': async () => {
+      const disk = this.#disk();
+      const bit = this.#bit();
+      const at = await flipStored(this.#image('a', disk), this.#random(), bit);
+      this.vm.vms.guest.bytes[disk]![at]! ^= 1 << bit; // what the guest reads from now on
+      await this.#comparisonFinds();
+      await this.#mended();
+      await this.#replicated();
+      return 'mended';
+    },
+
+    'undo log': async () => {
+      await flipAnywhere(await this.#undoLog(), this.#random(), this.#bit());
+      await this.#scrubFinds();
+      assert.ok([...this.#replica.unsound.values()].some(({ readable }) => !readable));
+      await this.#neverUnsaid();
+      await this.#replica.forgetPoints();
+      return 'refused';
+    },
+
+    'undo log, restart': async () => {
+      const path = await this.#undoLog();
+      const before = this.#replica.points().length;
+      const told = this.vm.count('b', 'replica-damaged');
+      await this.vm.hosts.stop('b');
+      await flipAnywhere(path, this.#random(), this.#bit());
+      await this.vm.hosts.takeBack('b');
+      if (this.vm.count('b', 'replica-damaged') === told) await this.#scrubFinds();
+      assert.ok(this.#replica.points().length < before || this.#replica.unsound.size > 0);
+      await this.#neverUnsaid();
+      await this.#replica.forgetPoints();
+      return 'refused';
+    },
+
+    'received log': async () => {
+      const pid = (await this.#replica.enginePid())!;
+      const told = this.vm.count('b', 'replica-damaged');
+      process.kill(pid, 'SIGSTOP');
+      try {
+        for (const waiting of [1, 2]) {
+          await this.vm.vms.change('a', 3);
+          await this.vm.wait(`${waiting} logs wait`, () => {
+            this.vm.hosts.a.services.primaries.loop(this.vm.id).wake();
+            return this.#replica.waiting >= waiting;
+          });
+        }
+        const inbox = join(this.#replica.directory, 'inbox');
+        const last = (await readdir(inbox)).filter((name) => name.endsWith('.log')).toSorted()[1]!;
+        await flipAnywhere(join(inbox, last), this.#random(), this.#bit());
+      } finally {
+        process.kill(pid, 'SIGCONT');
+      }
+      await this.vm.wait('it was found', () => this.vm.count('b', 'replica-damaged') > told);
+      await this.#replicated();
+      return 'mended';
+    },
+
+    'replica digests': async () => {
+      const disk = this.#disk();
+      const { target, size } = DISKS[disk]!;
+      const path = join(this.#replica.directory, 'digests', `${target}.digests`);
+      await flipAnywhere(path, this.#random(), this.#bit());
+      const got = Buffer.from(await this.#replica.questions.digests({ target, from: 0, count: blocksOf(size) }));
+      assert.ok(got.equals(digestsOf(this.vm.vms.guest.bytes[disk]!)), 'what does not check out is not believed');
+      return 'mended';
+    },
+
+    'primary digests': async () => {
+      const path = join(this.vm.vms.directory, 'a', 'digests', this.vm.id, `${DISKS[this.#disk()]!.target}.digests`);
+      await flipAnywhere(path, this.#random(), this.#bit());
+      await this.vm.vms.rewrite('a');
+      await this.vm.vms.change('a', 3);
+      await this.#replicated();
+      return 'mended';
+    },
+
+    outbox: async () => {
+      const { link } = this.vm.hosts.a;
+      link.cut = true;
+      await this.vm.vms.change('a', 4);
+      await this.vm.wait('a log waits in the outbox', () => {
+        this.vm.hosts.a.services.primaries.loop(this.vm.id).wake();
+        return (this.vm.record('a').inFlight?.makes ?? null) !== null;
+      });
+      const outbox = join(this.vm.vms.directory, 'a', 'outbox', this.vm.id);
+      const [name] = await readdir(outbox);
+      await flipAnywhere(join(outbox, name!), this.#random(), this.#bit());
+      link.cut = false;
+      await this.#replicated();
+      return 'mended';
+    },
+
+    'on the way': async () => {
+      const { link } = this.vm.hosts.a;
+      link.flipsNext = true;
+      await this.vm.vms.change('a', 4);
+      await this.#replicated();
+      assert.ok(!link.flipsNext);
+      return 'mended';
+    },
+  };
+
+  get #replica(): Replica {
+    return this.vm.hosts.b.services.replicas.get(this.vm.id);
+  }
+
+  #bit(): number {
+    return Math.floor(this.#random() * 8);
+  }
+
+  #disk(): number {
+    return Math.floor(this.#random() * DISKS.length);
+  }
+
+  #image(host: 'a' | 'b', disk = this.#disk()): string {
+    return this.vm.record(host).disks[disk]!.path;
+  }
+
+  async #undoLog(): Promise<string> {
+    const directory = join(this.#replica.directory, 'undo');
+    await this.#replica.merged();
+    const names = (await readdir(directory)).filter((name) => name.endsWith('.undo'));
+    return join(directory, names[Math.floor(this.#random() * names.length)]!);
+  }
+
+  async #replicated(): Promise<void> {
+    await this.vm.replicated('a');
+    const there = new Set(this.#replica.points().map(({ sequence }) => sequence));
+    for (const sequence of this.vm.states.keys()) if (!there.has(sequence)) this.vm.states.delete(sequence);
+  }
+
+  async #scrubFinds(): Promise<void> {
+    const { found } = this.#replica.scrub.state;
+    await this.vm.hosts.b.ask('replicationScrub', { ref: this.vm.id });
+    await this.vm.wait('the scrub is at its end', () => this.#replica.scrub.state.pass === null);
+    assert.equal(this.#replica.scrub.state.found, found + 1, 'the scrub has found it');
+  }
+
+  async #comparisonFinds(): Promise<void> {
+    const before = this.vm.record('a').verification?.different ?? 0;
+    const passes = this.vm.count('a', 'verified');
+    await this.vm.hosts.a.ask('replicationVerify', { ref: this.vm.id });
+    await this.vm.wait('all is compared', () => this.vm.count('a', 'verified') > passes);
+    assert.equal(this.vm.record('a').verification!.different, before + 1, 'the comparison has found it');
+  }
+
+  async #mended(): Promise<void> {
+    await this.vm.wait('it is mended', () => {
+      this.vm.hosts.a.services.primaries.loop(this.vm.id).wake();
+      const { repairs } = this.vm.record('a').verification ?? { repairs: [] };
+      return repairs.length === 0 && this.#replica.unsound.size === 0 && this.#replica.status().damage === undefined;
+    });
+  }
+
+  /** Every point of which it is known what it held reads as that, or is refused. */
+  async #neverUnsaid(): Promise<void> {
+    for (const { sequence } of this.#replica.points()) {
+      const wanted = this.vm.states.get(sequence);
+      if (wanted === undefined) continue;
+      try {
+        assert.equal(difference(await this.vm.readPoint('b', sequence), wanted), undefined, `point ${sequence}`);
+        this.#compared++;
+      } catch (error) {
+        if (!(error instanceof Failure) || error.code !== 'point-damaged') throw error;
+        this.#turnedDown++;
+      }
+    }
+  }
+}
