@@ -117,6 +117,8 @@ export const takeOver: PlanDefinition<FailoverServices> = {
       name: 'remove recovery points',
       onFailure: 'stay',
       run: async (services, plan) => {
+        // Done, and not noted by a daemon that died then: by now this host may have become the Replica server again.
+        if (recordOf(services, plan.relationship).role === 'replica') return;
         await services.replicas.remove(plan.relationship, { keepDisks: true });
         const { vmName, peer } = recordOf(services, plan.relationship);
         services.event(

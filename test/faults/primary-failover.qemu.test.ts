@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { takeOver } from '../../src/failover/take-over.ts';
 import { NOT_FOLLOWING } from '../../src/model/not-following.ts';
 import { compareImages } from '../../src/qemu/image.ts';
 import { checkRuns, startReplication } from './primary-world.ts';
@@ -70,6 +71,20 @@ void test('a replica that lacks the last state takes no role over, and says what
   const { cure } = NOT_FOLLOWING['not the last state'];
   const refused = { code: 'not-following', hint: cure, message: /the primary stopped at/ };
   await assert.rejects(vm.hosts.b.endpoint.takeOver(vm.id, { ...request, position }), refused);
+  assert.equal(vm.record('b').role, 'replica');
+});
+
+void test('a take-over that had ended but was not noted leaves the replica alone that this host has become since', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  await carryOut(vm.hosts, vm.id, { kind: 'planned-failover', on: 'a' });
+  const { services } = vm.hosts.b;
+  const plan = services.actions.journal.plans().find(({ kind }) => kind === 'take-over')!;
+  await carryOut(vm.hosts, vm.id, { kind: 'planned-failover', on: 'b' });
+  await vm.replicated('a');
+  await takeOver.steps.at(-1)!.run(services, plan, new AbortController().signal);
+  await vm.vms.change('a', 3);
+  await vm.replicated('a');
   assert.equal(vm.record('b').role, 'replica');
 });
 
