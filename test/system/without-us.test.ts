@@ -101,6 +101,21 @@ stage('a replica with a few points; then both daemons end', async () => {
   assert.ok(last > 0);
 });
 
+stage('the page names everything that is in a replica, and nothing else', async () => {
+  const page = readFileSync(join(DOCS, 'without-us.md'), 'utf8');
+  const named = [...page.matchAll(/^\| `([a-z.]+)/gm)].map(([, name]) => name!);
+  const names = await hosts.b.host.succeed(['sh', '-eu', '-c', `${commands.get('names')!}\nls "$REPLICA"`]);
+  const there = names.trim().split('\n');
+  assert.deepEqual(
+    there.filter((name) => !named.includes(name)),
+    [],
+  );
+  assert.deepEqual(
+    named.filter((name) => name !== 'views' && !there.includes(name)),
+    [],
+  );
+});
+
 stage('the newest state starts on overlays, with its records', async () => {
   const { host } = hosts.b;
   await follow(host, 'save');
@@ -110,6 +125,7 @@ stage('the newest state starts on overlays, with its records', async () => {
   assert.ok((await lastRecord(onB)) >= last, 'everything that was acknowledged is there');
   await assertRecordsGood(onB);
   await follow(host, 'newest-back');
+  await follow(host, 'digests');
   assert.equal(await onB.state(), 'shut off');
   await assert.rejects(host.virsh('start', VM), /this-VM-is-a-replica/);
 });
