@@ -228,10 +228,12 @@ export async function perform(activity: Activity, run: Run): Promise<void> {
 function write(run: Run, host: HostName): void {
   const here = run.world.hosts[host];
   const n = run.world.nextWrite++;
-  const block = n % 2;
+  const block = run.world.budget.known === 0 ? n % 2 : 0;
   const { live } = here.vm!;
   run.world.budget.writes--;
-  const written = (blocks: readonly number[]) => blocks.map((value, index) => (index === block ? n : value));
+  // What was there before, and is known: that is what could be left out wrongly.
+  const value = run.world.budget.known === 0 ? n : here.truth[0] === 0 ? 1 : 0;
+  const written = (blocks: readonly number[]) => blocks.map((before, index) => (index === block ? value : before));
   here.images[live!] = written(here.images[live!]!) as [number, number];
   here.truth = written(here.truth) as [number, number];
   for (const bitmap of here.bitmaps) if (bitmap.path === live) bitmap.dirty[block] = true;

@@ -30,6 +30,10 @@ const BUDGETS: readonly Partial<Budget>[] = [
   { planned: 1, interruptions: 1 },
   { writes: 2, crashes: 1, messages: 1 },
   { writes: 2, crashes: 1, powerLosses: 1 },
+  { planned: 1, writes: 2, known: 1 },
+  { writes: 2, messages: 1, known: 1 },
+  { writes: 2, crashes: 1, known: 1 },
+  { writes: 2, powerLosses: 1, known: 1 },
   { failovers: 1, lease: 1 },
   { planned: 1, cuts: 1, lease: 1 },
   { resyncs: 2, powerLosses: 1, crashes: 1 },
@@ -39,6 +43,9 @@ const BUDGETS: readonly Partial<Budget>[] = [
 
 /** `UNDERSTUDY_EXPLORE=long`: an hour or so, each up to so many states. */
 const LONG: readonly Partial<Budget>[] = [
+  { failovers: 1, writes: 2, known: 1 },
+  { writes: 3, crashes: 1, powerLosses: 1, known: 1 },
+  { writes: 2, crashes: 1, resyncs: 1, known: 1 },
   { planned: 1, failovers: 1, crashes: 1 },
   { planned: 1, failovers: 1, powerLosses: 1 },
   { failovers: 1, cuts: 1, lease: 1 },

@@ -22,6 +22,7 @@ import type { ReplicaEndpoint } from '../../src/protocol/endpoint.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../../src/store/store.ts';
 import { ModelHypervisor } from './hypervisor.ts';
 import { ModelJournal } from './journal.ts';
+import { knownOf } from './known.ts';
 import { linkFrom } from './link.ts';
 import { ModelOutbox } from './outbox.ts';
 import { ModelReplicas } from './replica.ts';
@@ -35,16 +36,6 @@ const PLANS = new Map(
   ),
 );
 const LOG = silentLog();
-/** Every block that changed is sent. */
-const NOTHING_KNOWN = {
-  at: async () => [],
-  expect: async () => undefined,
-  instead: async () => undefined,
-  reached: async () => undefined,
-  note: async () => undefined,
-  close: async () => undefined,
-  forget: async () => undefined,
-};
 /** A wait whose end is up to the explorer lasts as long as it likes. */
 export const PATIENCE_MINUTES = 5;
 
@@ -88,7 +79,7 @@ export class ModelHost {
       endpoint,
       store,
       outbox,
-      known: NOTHING_KNOWN,
+      known: knownOf(run.world, name),
       log: LOG,
       now: () => 0,
       compression: 'none',
@@ -136,6 +127,14 @@ export class ModelHost {
 
   get replication(): Replication {
     return (this.services.primaries as ModelPrimaries).replication;
+  }
+
+  /** The loop ends in order, and with it the file that an activity before this one has left open. */
+  async endKnowing(): Promise<void> {
+    const { here } = this.life;
+    if (here.known === null || here.known.about.boot === null) return;
+    this.life.effect('close what it knows of the replica');
+    here.known = { about: { ...here.known.about, boot: null }, blocks: here.known.blocks, synced: here.known.blocks };
   }
 
   /** Carries a plan on, to its next step or its end. */
@@ -225,6 +224,7 @@ export class ModelPrimaries extends Primaries {
     // It would wait for the loop, which goes on after us: the same as if we came after it.
     if (life.run.under.some(({ host, what }) => host === life.host && what === 'loop')) life.run.prune();
     life.here.memory.loop = 'off';
+    await this.#host.endKnowing();
   }
 }
 

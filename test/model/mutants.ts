@@ -115,4 +115,25 @@ export const MUTANTS: readonly (Mutant & { readonly budget: Partial<Budget> })[]
     to: 'makes !== null && makes !== undefined',
     budget: { writes: 1, messages: 1, crashes: 1 },
   },
+  {
+    breaks: 'what is known of the replica is known at one position, and believed at no other',
+    file: 'primary/known-blocks.ts',
+    from: '(isAbout(found, { epoch, position }) ||',
+    to: '(found.epoch > 0 ||',
+    budget: { writes: 2, crashes: 1, known: 1 },
+  },
+  {
+    breaks: 'what a log changes is not known any more before the log may be at the replica',
+    file: 'primary/known-blocks.ts',
+    from: 'for (const one of learned[disk] ?? []) await file.forget(rangesOf(one));',
+    to: 'void rangesOf;',
+    budget: { writes: 2, crashes: 1, known: 1 },
+  },
+  {
+    breaks: 'what a log changes is forgotten before it is said where the log leads',
+    file: 'primary/known-blocks.ts',
+    from: 'await file.forget(rangesOf(one));\n      crashPoint(',
+    to: 'await file.describe({ ...file.about, next: makes }), await file.forget(rangesOf(one));\n      crashPoint(',
+    budget: { writes: 2, crashes: 1, known: 1 },
+  },
 ];

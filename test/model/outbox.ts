@@ -69,11 +69,11 @@ export class ModelOutbox {
     this.#life.live();
     const log = this.#life.here.outbox;
     if (log?.logId !== logId) return undefined;
-    const { sequence, makes, point } = log;
+    const { sequence, makes, point, epoch } = log;
     return {
       log: { logId, sequence, from: () => bytes(Promise.resolve(log)) },
       footer: { makes },
-      header: { point },
+      header: { point, epoch },
     };
   }
 

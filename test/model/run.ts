@@ -131,6 +131,11 @@ export function powerOff(world: World, host: HostName): void {
   const here = world.hosts[host];
   here.started = false;
   here.outbox = null;
+  // The header may have got to the disk, and pages not.
+  if (here.known !== null) {
+    const { about, synced } = here.known;
+    here.known = { about: { ...about, boot: about.boot === null ? null : 'another boot' }, blocks: synced, synced };
+  }
   here.lease = null;
   here.stopped = false;
   loseVm(here);

@@ -61,6 +61,20 @@ export interface ReplicaWorld {
   older: { readonly point: RecoveryPoint; readonly blocks: Blocks }[];
 }
 
+/** What a primary keeps of what it knows of the replica (`primary/known-blocks.ts`). */
+export interface KnownWorld {
+  readonly about: {
+    readonly boot: string | null;
+    readonly epoch: number;
+    readonly position: Position;
+    readonly next: Position | null;
+  };
+  /** What the replica has; null: not known. */
+  blocks: [number | null, number | null];
+  /** The same as it was synced last. */
+  synced: [number | null, number | null];
+}
+
 /** What a daemon knows only while it runs. */
 export interface Memory {
   /** Plans of a former run have had their try, and loops have begun. */
@@ -96,6 +110,7 @@ export interface HostWorld {
   bitmaps: Bitmap[];
   replica: ReplicaWorld | null;
   outbox: WorldLog | null;
+  known: KnownWorld | null;
   /** The note of a lease: outlives the daemon, not the boot. */
   lease: { -readonly [key in keyof LeaseNote]: LeaseNote[key] } | null;
   /** The guard's mark. */
@@ -124,6 +139,8 @@ export interface Budget {
   interruptions: number;
   /** Not used up: 1 for a relationship with `fence: lease`. */
   lease: number;
+  /** Not used up: 1 for a primary that keeps what it knows of the replica. Then guests write again what was there before, too. */
+  known: number;
   /** Comparisons that a person begins or cancels; with any, none begins by itself. */
   resyncs: number;
 }
@@ -174,6 +191,8 @@ export function noMemory(): Memory {
   return { ...tasks, tried: [], patient: true, answered: 0, granted: null, since: 0 };
 }
 
+const ALL_KNOWN: Pick<KnownWorld, 'blocks' | 'synced'> = { blocks: [0, 0], synced: [0, 0] };
+
 /** Where an enabled relationship stands after its initial copy: VM running on A, replica on B at the same position. */
 export function initialWorld(budget: Partial<Budget>): World {
   const leaseSeconds = budget.lease === 1 ? LEASE_SECONDS : 0;
@@ -218,6 +237,7 @@ export function initialWorld(budget: Partial<Budget>): World {
     bitmaps: [],
     replica: null,
     outbox: null,
+    known: null,
     lease: null,
     stopped: false,
     memory: { ...noMemory(), begun: true },
@@ -227,6 +247,7 @@ export function initialWorld(budget: Partial<Budget>): World {
   const a: HostWorld = {
     ...host('a'),
     vm: { state: 'running', defined: '/a/disk', live: '/a/disk', pointOpen: false },
+    known: budget.known === 1 ? { about: { boot: 'this boot', epoch: 1, position, next: null }, ...ALL_KNOWN } : null,
     bitmaps: [{ name: bitmap, path: '/a/disk', usable: true, dirty: [false, false] }],
     lease: leaseSeconds === 0 ? null : { vmId: VM_ID, vmName: 'vm', sentAt: 0, seconds: leaseSeconds },
     memory: { ...noMemory(), begun: true, loop: 'agreed' },
@@ -256,6 +277,7 @@ export function initialWorld(budget: Partial<Budget>): World {
     errors: 0,
     interruptions: 0,
     lease: 0,
+    known: 0,
     resyncs: 0,
   };
   return {
