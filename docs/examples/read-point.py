@@ -56,7 +56,7 @@ class Log:
             prelude = file.read(16)
             magic, version, _, length = struct.unpack("<8sHHI", prelude)
             demand(magic == b"UNDSTDLG", f"{path} is no delta log")
-            demand(version == 0, f"{path} has format version {version}; this script reads 0")
+            demand(version == 1, f"{path} has format version {version}; this script reads 1")
             text = file.read(length)
             check_digest(prelude + text, file.read(16), f"the header of {path}")
             self.header = json.loads(text)
@@ -111,7 +111,7 @@ class Replica:
     def __init__(self, directory):
         self.directory = Path(directory)
         self.record = json.loads((self.directory / "replica.json").read_text())
-        demand(self.record["format"] == 0, f"replica.json has format {self.record['format']}; this script reads 0")
+        demand(self.record["format"] == 1, f"replica.json has format {self.record['format']}; this script reads 1")
         applied = self.record["applied"]
         # Logs that are received and not yet applied lead forward from `applied`,
         self.waiting = []

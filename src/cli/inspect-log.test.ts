@@ -132,7 +132,7 @@ void describe('a log that is not good', () => {
     later.writeUInt16LE(7, 8);
     const version = await inspectBytes(later);
     assert.deepEqual([version.verdict, version.problem?.code], ['unknown', 'format-unknown']);
-    assert.match(version.problem!.message, /format version 7; this version reads 0/);
+    assert.match(version.problem!.message, /format version 7; this version reads 1/);
 
     const head = { kind: 4, codec: 0, disk: 0, stored: 4, offset: 0, length: 4 } as unknown as FrameHead;
     const payload = Buffer.alloc(4);

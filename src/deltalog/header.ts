@@ -6,8 +6,11 @@ import { digest, digestOf, DIGEST_SIZE } from '../lib/digest.ts';
 import { VERSION } from '../lib/version.ts';
 import { Failure } from '../model/failure.ts';
 
-/** 0 while the format may still change; see FORMAT.md. */
-export const FORMAT_VERSION = 0;
+/** See FORMAT.md. */
+export const FORMAT_VERSION = 1;
+/** What to do about what was written before version 1, here and in a replica's record. */
+export const CURE_OF_VERSION_0 =
+  'It is of a release before the formats were settled. Remove the replication and enable it again; disks that --keep-disks leaves can be its seed: see `understudy replica seed`.';
 export const WRITER = `understudy/${VERSION}`;
 const MAGIC = Buffer.from('UNDSTDLG', 'latin1');
 export const PRELUDE_SIZE = 16;
@@ -97,7 +100,8 @@ export function headerSize(prelude: Buffer): number {
   if (!prelude.subarray(0, 8).equals(MAGIC)) throw new Failure('bad-log', 'not a delta log: magic number missing');
   const version = prelude.readUInt16LE(8);
   if (version !== FORMAT_VERSION) {
-    throw new Failure('format-unknown', `delta log of format version ${version}; this version reads ${FORMAT_VERSION}`);
+    const message = `delta log of format version ${version}; this version reads ${FORMAT_VERSION}`;
+    throw new Failure('format-unknown', message, version < FORMAT_VERSION ? { hint: CURE_OF_VERSION_0 } : {});
   }
   const length = prelude.readUInt32LE(12);
   if (length > MAX_HEADER) throw new Failure('bad-log', `delta log claims a header of ${length} bytes`);
@@ -109,6 +113,9 @@ export function decodeHeader(bytes: Buffer): { header: LogHeader; digest: Buffer
   const body = bytes.subarray(0, bytes.length - DIGEST_SIZE);
   const sum = Buffer.from(bytes.subarray(bytes.length - DIGEST_SIZE));
   if (!digest(body).equals(sum)) throw new Failure('bad-log', 'the header of the delta log does not match its digest');
+  const reserved = body.readUInt16LE(10);
+  if (reserved !== 0)
+    throw new Failure('format-unknown', `delta log with ${reserved} at byte 10, unknown to this version`);
   const header = parseJson(body.subarray(PRELUDE_SIZE), headerSchema, 'header');
   return { header, digest: sum };
 }

@@ -168,8 +168,15 @@ describe('a delta log whose digests are right', () => {
 describe('what a later version wrote', () => {
   test('is refused by its version', () => {
     const log = forge({});
-    log.writeUInt16LE(1, 8);
-    refused(log, 'format-unknown', /version 1; this version reads 0/);
+    log.writeUInt16LE(2, 8);
+    refused(log, 'format-unknown', /version 2; this version reads 1/);
+  });
+
+  test('is refused by its version, and what an earlier one wrote with another cure', () => {
+    const log = forge({});
+    log.writeUInt16LE(0, 8);
+    refused(log, 'format-unknown', /version 0; this version reads 1/);
+    assert.throws(() => new LogParser().push(log), { hint: /--keep-disks/ });
   });
 
   for (const kind of [0, 4, 5, 253]) {
@@ -177,6 +184,13 @@ describe('what a later version wrote', () => {
       refused(forge({ frame: { kind } }), 'format-unknown', new RegExp(`kind ${kind} `));
     });
   }
+
+  test('is refused by what it has where this version has zeros', () => {
+    const { bytes } = encodeHeader(HEADER);
+    bytes.writeUInt16LE(5, 10);
+    digest(bytes.subarray(0, -16)).copy(bytes, bytes.length - 16);
+    refused(bytes, 'format-unknown', /5 at byte 10/);
+  });
 
   test('is refused by its codec', () => {
     refused(forge({ frame: { codec: 2 } }), 'format-unknown', /codec 2 /);

@@ -168,11 +168,15 @@ void describe('disks that are there already', () => {
     await replicas.create(newReplica(bad));
     await replicas.close();
     const record = join(options().directory, bad.id, 'replica.json');
-    await writeFile(record, (await readFile(record, 'utf8')).replace('"format": 0', '"format": 7'));
+    await writeFile(record, (await readFile(record, 'utf8')).replace('"format": 1', '"format": 7'));
     replicas = await Replicas.open(options());
     assert.equal(replicas.get(good.id).status().received.sequence, 0);
     assert.throws(() => replicas.get(bad.id), { code: 'format-unknown', message: /format 7/ });
     await assert.rejects(replicas.create(newReplica(bad)), { code: 'format-unknown' });
+    await writeFile(record, (await readFile(record, 'utf8')).replace('"format": 7', '"format": 0'));
+    await replicas.close();
+    replicas = await Replicas.open(options());
+    assert.throws(() => replicas.get(bad.id), { code: 'format-unknown', hint: /--keep-disks/ });
     await writeFile(record, '{');
     await replicas.close();
     replicas = await Replicas.open(options());

@@ -4,7 +4,7 @@
 import { readFile } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import { z } from 'zod';
-import { diskSchema, pointSchema, positionSchema } from '../deltalog/header.ts';
+import { CURE_OF_VERSION_0, diskSchema, pointSchema, positionSchema } from '../deltalog/header.ts';
 import { writeAtomic } from '../lib/atomic-file.ts';
 import { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
@@ -12,8 +12,7 @@ import type { Store } from '../store/store.ts';
 import { damageSchema, NO_DAMAGE } from './damage.ts';
 import { NO_SCRUB, scrubSchema } from './scrub-record.ts';
 
-/** 0 while it may still change. */
-const FORMAT = 0;
+const FORMAT = 1;
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 
@@ -113,7 +112,8 @@ export class RecordFile {
     }
     const format = (json as { format?: unknown } | null)?.format;
     if (format !== FORMAT) {
-      throw new Failure('format-unknown', `${path} has format ${String(format)}; this version reads ${FORMAT}`);
+      const message = `${path} has format ${String(format)}; this version reads ${FORMAT}`;
+      throw new Failure('format-unknown', message, format === 0 ? { hint: CURE_OF_VERSION_0 } : {});
     }
     const parsed = recordSchema.safeParse(json);
     if (!parsed.success) {

@@ -48,7 +48,7 @@ const fails = (code: string, act: () => unknown): void =>
 
 test('a token says where to go and whom to expect, in one line', () => {
   const { token, expires } = enrolment.issue();
-  assert.match(token, /^understudy0\.[A-Za-z0-9_-]{100,400}$/);
+  assert.match(token, /^understudy1\.[A-Za-z0-9_-]{100,400}$/);
   const read = readToken(`  ${token}\n`);
   assert.deepEqual([read.name, read.address, read.caFingerprint], ['host-b', 'b:7443', b.caFingerprint]);
   assert.equal(read.secret.length, 16);
@@ -139,7 +139,7 @@ test('every token that can be printed is read back, and no damage goes unnoticed
   fc.assert(fc.property(tokens, (token) => assert.deepEqual(readToken(printToken(token)), token)));
   fc.assert(
     fc.property(fc.string(), (text) => {
-      assert.throws(() => readToken(`understudy0.${text}`), Failure);
+      assert.throws(() => readToken(`understudy1.${text}`), Failure);
       assert.throws(() => readToken(text), Failure);
     }),
   );

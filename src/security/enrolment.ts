@@ -187,7 +187,7 @@ function fingerprintOf(introduced: Introduction): string {
 
 /** What is kept of a secret: enough to check a proof, not enough to print the token again. */
 function keyOf(secret: Buffer): Buffer {
-  return createHash('sha256').update('understudy enrolment 0\0').update(secret).digest();
+  return createHash('sha256').update('understudy enrolment 1\0').update(secret).digest();
 }
 
 function introduce(authority: Authority, address: string, direction: Direction, key: Buffer): Introduction {

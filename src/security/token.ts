@@ -18,7 +18,7 @@ export interface EnrolmentToken {
   readonly expires: number;
 }
 
-const PREFIX = 'understudy0.';
+const PREFIX = 'understudy1.';
 const hex = (bytes: number): z.ZodString => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
 const Shape = z.tuple([
   z.string().regex(HOST_NAME),
@@ -42,7 +42,7 @@ export function readToken(text: string): EnrolmentToken {
   if (/^understudy\d+\./.test(trimmed) && !trimmed.startsWith(PREFIX)) {
     throw new Failure(
       'format-unknown',
-      `The token is of version ${trimmed.slice(10, trimmed.indexOf('.'))}, known is 0`,
+      `The token is of version ${trimmed.slice(10, trimmed.indexOf('.'))}, known is 1`,
     );
   }
   const fields = Shape.safeParse(trimmed.startsWith(PREFIX) ? decode(trimmed.slice(PREFIX.length)) : undefined);

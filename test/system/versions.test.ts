@@ -10,8 +10,8 @@ import { TestPrimary } from '../faults/replica-primary.ts';
 import { stages } from './stages.ts';
 import { TwoHosts, VM, look, protectedNow } from './two-hosts.ts';
 
-const PROGRAM = join(import.meta.dirname, 'peer-of-wire-1.ts');
-const WORDS = /^a \(understudy [\d.]+, wire version 0\) and b \(understudy 2\.0\.0, wire version 1\) have no version/;
+const PROGRAM = join(import.meta.dirname, 'peer-of-wire-2.ts');
+const WORDS = /^a \(understudy [\d.]+, wire version 1\) and b \(understudy 2\.0\.0, wire version 2\) have no version/;
 
 const stage = stages();
 let hosts: TwoHosts;
@@ -34,14 +34,14 @@ stage('a peer of the next version of the wire is refused in words that people se
     assert.match(failure!.hint, /Upgrade understudy on a;/);
     const { health, healthReasons } = await look(a);
     assert.equal(health, 'critical', 'only a person can heal it');
-    assert.match(healthReasons.join('\n'), /wire version 1/);
+    assert.match(healthReasons.join('\n'), /wire version 2/);
 
     const [understudy = '', ...options] = a.cliCommand.split(' ');
     const { stdout } = await run(understudy, [...options, 'replication', 'show', VM]);
-    assert.match(stdout, /^in the way: +a \(.*wire version 1\)[^]*Upgrade understudy on a;/m);
+    assert.match(stdout, /^in the way: +a \(.*wire version 2\)[^]*Upgrade understudy on a;/m);
     const check = await run(understudy, [...options, 'peer', 'check', 'b']);
     assert.equal(check.code, 1);
-    assert.match(check.stderr, /wire version 1/);
+    assert.match(check.stderr, /wire version 2/);
   } finally {
     await next.signal('SIGTERM');
     await next.ended;
@@ -63,10 +63,10 @@ test('a log of the next version of the format is refused by name, before anythin
     const replica = await Replica.create(place.options, newReplica(primary));
     const log = await primary.log();
     const next = Buffer.from(log.bytes);
-    next.writeUInt16LE(1, 8);
+    next.writeUInt16LE(2, 8);
     await assert.rejects(send(replica, { ...log, bytes: next }), {
       code: 'format-unknown',
-      message: /format version 1; this version reads 0/,
+      message: /format version 2; this version reads 1/,
     });
     assert.equal(await replica.durableOffset(log), 0);
     await send(replica, log);

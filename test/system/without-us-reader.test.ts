@@ -99,9 +99,9 @@ void test('a log of another format version is named, not guessed at', async () =
   await replica.close();
   const undo = join(directory, 'undo', readdirSync(join(directory, 'undo'))[0]!);
   const bytes = readFileSync(undo);
-  bytes.writeUInt16LE(1, 8);
+  bytes.writeUInt16LE(2, 8);
   writeFileSync(undo, bytes);
   const { code, stderr } = await readPoint(directory);
   assert.equal(code, 1);
-  assert.match(stderr, /^error: .*\.undo has format version 1; this script reads 0\n$/);
+  assert.match(stderr, /^error: .*\.undo has format version 2; this script reads 1\n$/);
 });

@@ -63,9 +63,9 @@ export const GOLDEN_REFERENCES: readonly Change[] = [
 ];
 
 export const GOLDEN_FILES = [
-  { path: join(import.meta.dirname, 'delta-log-0.plain'), changes: GOLDEN, compression: 0 },
-  { path: join(import.meta.dirname, 'delta-log-0.zstd'), changes: GOLDEN, compression: 3 },
-  { path: join(import.meta.dirname, 'delta-log-0.references'), changes: GOLDEN_REFERENCES, compression: 3 },
+  { path: join(import.meta.dirname, 'delta-log-1.plain'), changes: GOLDEN, compression: 0 },
+  { path: join(import.meta.dirname, 'delta-log-1.zstd'), changes: GOLDEN, compression: 3 },
+  { path: join(import.meta.dirname, 'delta-log-1.references'), changes: GOLDEN_REFERENCES, compression: 3 },
 ] as const;
 
 if (import.meta.main) {

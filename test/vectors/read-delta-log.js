@@ -18,7 +18,7 @@ function demand(holds, what) {
 /** Everything that a whole log holds, checked. */
 export function readDeltaLog(log) {
   demand(log.toString('latin1', 0, 8) === 'UNDSTDLG', 'magic number');
-  demand(log.readUInt16LE(8) === 0, 'version');
+  demand(log.readUInt16LE(8) === 1, 'version');
   const jsonEnd = 16 + log.readUInt32LE(12);
   const headerDigest = log.subarray(jsonEnd, jsonEnd + 16);
   demand(hash(log.subarray(0, jsonEnd)).equals(headerDigest), 'digest of the header');

@@ -71,7 +71,7 @@ test('hello tells names, versions and the clocks apart', async () => {
   const [a, b] = await loopback.pair();
   const hello = await a.to(b).hello();
   assert.equal(hello.name, 'host-b');
-  assert.deepEqual(hello.wires, [0]);
+  assert.deepEqual(hello.wires, [1]);
   assert.ok(Math.abs(hello.skewMs) <= hello.roundTripMs);
 });
 
@@ -253,11 +253,11 @@ test('a request of another wire version is refused, naming both', async () => {
   try {
     const answer = await client.request({
       method: 'GET',
-      path: '/v0/replicas/r1',
+      path: '/v1/replicas/r1',
       headers: { 'understudy-wire': '7' },
     });
     assert.equal(answer.statusCode, 422);
-    assert.match(((await answer.body.json()) as { message: string }).message, /wire version 7, this host 0/);
+    assert.match(((await answer.body.json()) as { message: string }).message, /wire version 7, this host 1/);
   } finally {
     await client.destroy();
   }

@@ -100,7 +100,7 @@ test('a host does not pair with itself, nor with a host of its own name', async 
 test('nobody at the address: `unreachable`; rubbish for a token: `token-invalid`', async () => {
   const token = readToken(b.enrolment.issue().token);
   await assert.rejects(join(joining(a, printToken({ ...token, address: '127.0.0.1:1' }))), isFailure('unreachable'));
-  for (const rubbish of ['', 'hello', 'understudy0.', 'understudy0.e30', printToken(token).slice(0, -9)]) {
+  for (const rubbish of ['', 'hello', 'understudy1.', 'understudy1.e30', printToken(token).slice(0, -9)]) {
     await assert.rejects(join(joining(a, rubbish)), isFailure('token-invalid'));
   }
   await assert.rejects(join(joining(a, 'understudy9.abc')), (error) => (error as Failure).code === 'format-unknown');

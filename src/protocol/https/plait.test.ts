@@ -9,7 +9,7 @@ import { encodeChunkHead } from './chunk.ts';
 import type { HttpsEndpoint } from './client.ts';
 import { isFailure, LOG, Loopback, type TestHost } from './loopback.fixture.ts';
 import { Pace } from './pace.ts';
-import { WIRE_HEADER } from './wire.ts';
+import { WIRE_HEADER, WIRES } from './wire.ts';
 
 const MIB = 1024 * 1024;
 let loopback: Loopback;
@@ -38,7 +38,7 @@ async function ask(from: TestHost, to: TestHost, path: string, chunks: readonly 
   const tls = { ca: to.authority.caCertificate, cert: chain, key, servername: to.name };
   const client = new Client(`https://${to.address}`, { connect: { ...tls, checkServerIdentity: () => undefined } });
   try {
-    const headers = { [WIRE_HEADER]: '0' };
+    const headers = { [WIRE_HEADER]: String(WIRES[0]) };
     const answer = await client.request({ method: 'PUT', path, headers, body: Buffer.concat(chunks) });
     return (await answer.body.json()) as { code?: string };
   } finally {
@@ -167,17 +167,17 @@ test('a strand that never comes, one that nobody waits for, one of a foreign pee
   b.peers.add(c.asPeer());
   c.peers.add(b.asPeer());
   const chunk = (at: number, text: string) => Buffer.concat([encodeChunkHead(at, text.length), Buffer.from(text)]);
-  const first = ask(a, b, `/v0/replicas/r1/logs/8/${LOG.logId}?offset=0&upload=${name}`, [
+  const first = ask(a, b, `/v1/replicas/r1/logs/8/${LOG.logId}?offset=0&upload=${name}`, [
     chunk(0, 'begin '),
     chunk(16, ''),
   ]);
   await until(() => b.replica.size === 6, { timeoutMs: 5000, onTimeout: () => new Error('nothing arrived') });
   const began = performance.now();
   const [foreign, unknown, wrong, own] = await Promise.all([
-    ask(c, b, `/v0/replicas/r1/strands/${name}`, [chunk(6, 'his bytes.')]),
-    ask(a, b, `/v0/replicas/r1/strands/${'cd'.repeat(16)}`, [chunk(6, 'no upload.')]),
-    ask(a, b, `/v0/replicas/r1/strands/short`, [chunk(6, 'no upload.')]),
-    ask(a, b, `/v0/replicas/r1/logs/9/${LOG.logId}?offset=0&upload=${name}`, [chunk(0, 'same name')]),
+    ask(c, b, `/v1/replicas/r1/strands/${name}`, [chunk(6, 'his bytes.')]),
+    ask(a, b, `/v1/replicas/r1/strands/${'cd'.repeat(16)}`, [chunk(6, 'no upload.')]),
+    ask(a, b, `/v1/replicas/r1/strands/short`, [chunk(6, 'no upload.')]),
+    ask(a, b, `/v1/replicas/r1/logs/9/${LOG.logId}?offset=0&upload=${name}`, [chunk(0, 'same name')]),
   ]);
   assert.deepEqual(
     [foreign, unknown, wrong, own].map(({ code }) => code),

@@ -49,7 +49,7 @@ function peer(name: string, authority: KeyAndCertificate): Peer {
 }
 
 /** Shakes hands, asks for `path`, and gives every byte of HTTP that comes back until the server hangs up. */
-function knock(identity: ConnectionOptions, ask = 'GET /v0/hello'): Promise<string> {
+function knock(identity: ConnectionOptions, ask = 'GET /v1/hello'): Promise<string> {
   return new Promise((resolve, reject) => {
     let heard = '';
     let isThrough = false;
@@ -66,7 +66,7 @@ function knock(identity: ConnectionOptions, ask = 'GET /v0/hello'): Promise<stri
     }, 5000);
     socket.on('secureConnect', () => {
       isThrough = true;
-      socket.write(`${ask} HTTP/1.1\r\nhost: b\r\nunderstudy-wire: 0\r\nconnection: close\r\n\r\n`);
+      socket.write(`${ask} HTTP/1.1\r\nhost: b\r\nunderstudy-wire: 1\r\nconnection: close\r\n\r\n`);
     });
     socket.on('data', (data) => (heard += data.toString('latin1')));
     socket.on('error', (error) => (isThrough ? undefined : reject(error))); // a reset is a way to hang up
@@ -89,6 +89,12 @@ async function identity(
 test('a paired peer gets its answer', async () => {
   assert.match(await knock(await identity(ca, 'host-a')), /^HTTP\/1\.1 200 OK/);
   assert.deepEqual(refusals, []);
+});
+
+test('a host of wire version 0 is told what is spoken here, and nothing else', async () => {
+  const own = await identity(ca, 'host-a');
+  assert.match(await knock(own, 'GET /v0/hello'), /^HTTP\/1\.1 200 OK[^]*"wires":\[1\]/);
+  assert.match(await knock(own, 'GET /v0/replicas/r1'), /^HTTP\/1\.1 404/);
 });
 
 const strangers: [string, string, () => Promise<ConnectionOptions>][] = [
@@ -154,7 +160,7 @@ test('TLS 1.2 is not spoken', async () => {
 test('with a token out, a stranger may knock at the enrolment name and do nothing else there', async () => {
   host.enrolment.issue();
   assert.equal(await knock({}), '', 'other names stay shut');
-  const answer = await knock({ servername: ENROLMENT_NAME }, 'GET /v0/replicas/r1');
+  const answer = await knock({ servername: ENROLMENT_NAME }, 'GET /v1/replicas/r1');
   assert.match(answer, /^HTTP\/1\.1 403 /);
   assert.match(answer, /"peer-refused"/);
   assert.deepEqual(host.replica.asked, []);

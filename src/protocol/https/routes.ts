@@ -21,7 +21,7 @@ import type { FirstStrand } from './remote-request.ts';
 /** A peer's request to the replica, as far as it has been taken apart. Everything in it is still unchecked. */
 export interface PeerRequest {
   readonly method: string;
-  /** Decoded parts of the path after `/v0/replicas/`. */
+  /** Decoded parts of the path after `/v1/replicas/`. */
   readonly path: readonly string[];
   readonly query: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
@@ -35,7 +35,7 @@ export interface PeerRequest {
 /** A document, or bytes as they are, or nothing to say. */
 export type Answer = object | Uint8Array | undefined;
 
-/** Does what a request on `/v0/replicas/…` asks for. Checks every part of it first; see PROTOCOL.md for the table. */
+/** Does what a request on `/v1/replicas/…` asks for. Checks every part of it first; see PROTOCOL.md for the table. */
 export async function serve(request: PeerRequest, endpoint: ReplicaEndpoint): Promise<Answer> {
   const { method, path, query } = request;
   const id = read(IdShape, path[0], 'relationship id');

@@ -14,7 +14,7 @@ import { serve, type Answer } from './routes.ts';
 import type { Answered, Arrived, Guests, Listening, NewGuests, Question, Told } from './threads.ts';
 import { Uploads } from './uploads.ts';
 import { requireWire } from './wire-version.ts';
-import { ENROL, HELLO, SILENCE_MS, WIRES } from './wire.ts';
+import { ENROL, FORMER_HELLO, HELLO, SILENCE_MS, WIRES } from './wire.ts';
 
 /** When the thread that serves died, another takes its place after this time, ms. */
 const RESTART_MS = 1000;
@@ -182,10 +182,10 @@ export class PeerServer {
       return this.#enrol(await request.json());
     }
     if (!isWelcome(visitor, this.#guests())) throw new Failure('peer-refused', `${visitor.name} is no peer any more`);
-    if (`${method} ${pathname}` === `GET ${HELLO}`) return this.#hello();
+    if (method === 'GET' && (pathname === HELLO || pathname === FORMER_HELLO)) return this.#hello();
     requireWire(wire, this.#wires);
     const [, root, collection, ...path] = pathname.split('/');
-    if (root !== 'v0' || collection !== 'replicas' || path.length === 0) {
+    if (root !== 'v1' || collection !== 'replicas' || path.length === 0) {
       throw new Failure('not-found', `There is nothing at ${pathname.slice(0, 200)}`);
     }
     return serve(

@@ -48,18 +48,18 @@ void test('without a common one both are named, and who is to be upgraded', () =
 });
 
 void test('a newer host that still speaks ours is spoken to in ours', async () => {
-  const [a, b] = await pair([1, 0]);
+  const [a, b] = await pair([2, 1]);
   const endpoint = a.to(b);
   assert.equal((await endpoint.status('r1')).state, 'Replicating');
-  assert.deepEqual((await endpoint.hello()).wires, [1, 0]);
-  // and where both know the newer one, that is what goes over the wire: a server of 1 alone takes it
-  const [c, d] = await pair([1]);
-  assert.equal((await c.to(d, { wires: [0, 1] }).status('r1')).state, 'Replicating');
+  assert.deepEqual((await endpoint.hello()).wires, [2, 1]);
+  // and where both know the newer one, that is what goes over the wire: a server of 2 alone takes it
+  const [c, d] = await pair([2]);
+  assert.equal((await c.to(d, { wires: [1, 2] }).status('r1')).state, 'Replicating');
 });
 
 void test('a host of the next version is refused in words, before anything is asked of it', async () => {
-  const [a, b] = await pair([1]);
-  const words = /host-a \(understudy .*, wire version 0\) and host-b \(understudy .*, wire version 1\) have no version/;
+  const [a, b] = await pair([2]);
+  const words = /host-a \(understudy .*, wire version 1\) and host-b \(understudy .*, wire version 2\) have no version/;
   const endpoint = a.to(b);
   const body = async function* () {
     yield await Promise.resolve(Buffer.from('log'));
@@ -72,7 +72,7 @@ void test('a host of the next version is refused in words, before anything is as
 });
 
 void test('a peer that is upgraded meanwhile is asked again', async () => {
-  const [a, b] = await pair([1]);
+  const [a, b] = await pair([2]);
   const endpoint = a.to(b);
   await assert.rejects(endpoint.status('r1'), isFailure('format-unknown'));
   await b.server.close();
@@ -88,7 +88,7 @@ void test('a peer that is upgraded meanwhile is asked again', async () => {
 });
 
 void test('who gives up does not wait for the other side to say its version', async () => {
-  const [a, b] = await pair([0]);
+  const [a, b] = await pair([1]);
   const mute = createServer().listen(0, '127.0.0.1');
   await once(mute, 'listening');
   const { port } = mute.address() as AddressInfo;

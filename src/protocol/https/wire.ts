@@ -1,7 +1,7 @@
 import type { LogName } from '../endpoint.ts';
 
-/** Versions of the wire that this build speaks, the newest first. Version 0 promises no compatibility yet. */
-export const WIRES: readonly number[] = [0];
+/** Versions of the wire that this build speaks, the newest first. */
+export const WIRES: readonly number[] = [1];
 /** Request header with the wire's version; every request but `hello` must carry it. */
 export const WIRE_HEADER = 'understudy-wire';
 /** Name that a host without a pairing asks for by SNI: the only way in for strangers, and only while a token is out. */
@@ -27,12 +27,14 @@ export const MAX_JSON = 4 * 1024 * 1024;
 /** Most digests asked for at once: 1 MiB of answer, 4 GiB of disk. */
 export const MAX_DIGESTS = 65536;
 
-export const HELLO = '/v0/hello';
-export const ENROL = '/v0/enrol';
+export const HELLO = '/v1/hello';
+/** Where hosts of wire version 0 say hello: they are told that there is nothing in common. */
+export const FORMER_HELLO = '/v0/hello';
+export const ENROL = '/v1/enrol';
 
 /** Paths of one relationship. Every part is checked against its pattern by the server before anything is done with it. */
 export const paths = {
-  replica: (id: string): string => `/v0/replicas/${encodeURIComponent(id)}`,
+  replica: (id: string): string => `/v1/replicas/${encodeURIComponent(id)}`,
   log: (id: string, log: LogName): string =>
     `${paths.replica(id)}/logs/${log.sequence}/${encodeURIComponent(log.logId)}`,
   strand: (id: string, upload: string): string => `${paths.replica(id)}/strands/${upload}`,

@@ -1,6 +1,6 @@
 /**
  * A host of the next version of the wire, as its peers meet it: the identity and the address of an understudyd that is
- * stopped, and a server that speaks wire 1 only. Usage: peer-of-wire-1.ts STATE-DIRECTORY HOST-NAME PORT; says `ready`.
+ * stopped, and a server that speaks wire 2 only. Usage: peer-of-wire-2.ts STATE-DIRECTORY HOST-NAME PORT; says `ready`.
  */
 import { join } from 'node:path';
 import { peerBook } from '../../src/daemon/peers.ts';
@@ -16,8 +16,8 @@ const authority = await openAuthority(join(stateDirectory, 'identity'), { hostNa
 const peers = peerBook(SqliteStore.open(join(stateDirectory, 'understudy.sqlite')));
 const enrolment = new Enrolment({ authority, address: `${hostName}:${port}`, peers });
 const endpoint = (): never => {
-  throw new Failure('internal', 'a request of wire 0 came through');
+  throw new Failure('internal', 'a request of wire 1 came through');
 };
-const options = { authority, peers, enrolment, endpoint, log: silentLog(), version: '2.0.0', wires: [1] };
+const options = { authority, peers, enrolment, endpoint, log: silentLog(), version: '2.0.0', wires: [2] };
 await PeerServer.listen({ host: '::', port: Number(port), ...options });
 console.log('ready');
