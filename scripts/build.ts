@@ -50,6 +50,9 @@ if (!process.argv.includes('--if-changed') || built !== now) {
     outdir: DIST,
     outExtension: { '.js': '.mjs' },
     bundle: true,
+    // A lane and its tasks are one program: what they share is there once. Two classes of one name would know nothing of each other.
+    splitting: true,
+    chunkNames: '[name]-[hash]',
     format: 'esm',
     platform: 'node',
     target: 'node24',

@@ -13,8 +13,9 @@ const HEALTH_STYLE = { normal: 'green', warning: 'yellow', critical: 'red' } as 
 export const health = (output: Output, { health: level }: Replication): string =>
   output.paint(HEALTH_STYLE[level], level);
 
-/** State, with progress where there is some. */
-export function stateText({ state, copy }: Replication): string {
+/** State, with progress where there is some, and said where it waits for space. */
+export function stateText({ state, copy, failure }: Replication): string {
+  if (failure?.code === 'no-space') return `${state}, waiting for space`;
   return copy === null || copy.bytesTotal === 0
     ? state
     : `${state} ${Math.floor((100 * copy.bytesDone) / copy.bytesTotal)} %`;

@@ -1,18 +1,9 @@
 /** Numbers as people read them. */
+import { bytesText } from '../lib/bytes-text.ts';
 
-const BYTE_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
-
-/** `1.5 GiB`; three digits are enough for a person. */
+/** `1.5 GiB`, or `-`. */
 export function bytes(value: number | null): string {
-  if (value === null) return '-';
-  let amount = value;
-  let unit = 0;
-  while (amount >= 1024 && unit < BYTE_UNITS.length - 1) {
-    amount /= 1024;
-    unit++;
-  }
-  const digits = unit === 0 || amount >= 100 || Number.isInteger(amount) ? 0 : 1;
-  return `${amount.toFixed(digits)} ${BYTE_UNITS[unit]}`;
+  return value === null ? '-' : bytesText(value);
 }
 
 /** `850 ms`, `3.2 s`, `4 min 5 s`, `2 h 3 min`, `3 d 4 h`. */

@@ -27,15 +27,17 @@ async function contact(
   own: RelationshipRecord,
   answers: (() => Promise<ReplicaStatus>)[],
   options: { inAction?: boolean; rounds?: number } = {},
-): Promise<{ lost: string[]; asked: number }> {
+): Promise<{ lost: string[]; roomy: string[]; asked: number }> {
   const { rounds = answers.length, inAction = false } = options;
   const lost: string[] = [];
+  const roomy: string[] = [];
   let asked = 0;
   const tested = new Contact({
     store: { relationships: () => [own], relationship: () => own },
     peer: () => ({ status: () => answers[Math.min(asked++, answers.length - 1)]!() }),
     inAction: () => inAction,
     onRoleLost: (id) => lost.push(id),
+    onRoom: (id) => roomy.push(id),
     log: silentLog(),
     everyMs: 5,
     patienceMs: 50,
@@ -44,7 +46,7 @@ async function contact(
   if (rounds > 0) await until(() => asked >= rounds, { timeoutMs: 5000, onTimeout: () => new Error('nobody asks') });
   else await sleep(50);
   await tested.close();
-  return { lost, asked };
+  return { lost, roomy, asked };
 }
 
 test('a peer that took over is heard, whatever replication waits for', async () => {
@@ -52,6 +54,15 @@ test('a peer that took over is heard, whatever replication waits for', async () 
     const { lost } = await contact(own, [async () => status(), async () => TAKEN_OVER, async () => TAKEN_OVER]);
     assert.equal(lost[0], 'r');
   }
+});
+
+test('a replica that lacked room and has some again is heard', async () => {
+  const waits = record({ failure: new Failure('no-space', 'full').toJSON() });
+  const lacking = await contact(waits, [async () => status(), async () => ({ ...status(), missingBytes: 1 })]);
+  assert.deepEqual(lacking.roomy, []);
+  const roomy = async () => ({ ...status(), missingBytes: 0 });
+  assert.equal((await contact(waits, [roomy, roomy])).roomy[0], 'r');
+  assert.deepEqual((await contact(record(), [roomy, roomy])).roomy, []);
 });
 
 test('a question that is never answered does not keep the next one from being asked', async () => {

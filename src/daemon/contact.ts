@@ -17,6 +17,8 @@ export interface ContactOptions {
   /** Whether an action is about to change who holds the role: then its own steps ask. */
   readonly inAction: (id: string) => boolean;
   readonly onRoleLost: (id: string) => void;
+  /** The replica, which had refused a log for want of room, has room again. */
+  readonly onRoom: (id: string) => void;
   readonly log: Log;
   /** Pause between two rounds of questions, ms; 4 s unless told. Together with `patienceMs` well below 10 s. */
   readonly everyMs?: number;
@@ -54,7 +56,7 @@ export class Contact {
   }
 
   async #look({ id }: RelationshipRecord, signal: AbortSignal): Promise<void> {
-    const { store, onRoleLost } = this.#options;
+    const { store, onRoleLost, onRoom } = this.#options;
     const mine = () => {
       const record = store.relationship(id);
       return record?.role === 'primary' && !this.#options.inAction(id) ? record : undefined;
@@ -64,7 +66,9 @@ export class Contact {
     if (before.state === 'SteppedDown') return onRoleLost(id); // by a plan: its return is to be waited for
     const status = await this.#ask(before, signal);
     const record = mine(); // much may have happened meanwhile
-    if (record !== undefined && status !== undefined && judgePeer(record, status) === 'lost') onRoleLost(id);
+    if (record === undefined || status === undefined) return;
+    if (judgePeer(record, status) === 'lost') onRoleLost(id);
+    else if (record.failure?.code === 'no-space' && status.missingBytes === 0) onRoom(id);
   }
 
   /** Undefined when the peer can't be asked now. */

@@ -104,6 +104,9 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     runDirectory: join(config.runDirectory, 'replicas'),
     lanes,
     ...(config.compression === 'none' ? { undoLevel: LEVELS.plain } : {}),
+    room: { reserveBytes: config.replica.reserve, whenFull: config.replica.whenFull },
+    onGivenUp: (id, sequence) =>
+      events.add(id, 'warning', 'point-given-up', `recovery point ${sequence} was given up: the file system is full`),
     log,
     onDamage: (id, text) => events.add(id, 'critical', 'replica-damaged', text),
   });
@@ -170,6 +173,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     peer: services.peer,
     inAction,
     onRoleLost: (id) => roles.roleLost(id),
+    onRoom: (id) => services.primaries.loop(id).wake(),
     log,
   });
   const begun = takenUp.then(async () => {

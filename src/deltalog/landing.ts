@@ -2,11 +2,15 @@
  * How a log comes from the network into a file of the inbox: verified as it arrives, whole and on the disk at the end. It
  * runs where the bytes arrive, in a thread of their own; who may send what is decided elsewhere (`admit`).
  */
+import { statfs } from 'node:fs/promises';
 import { abortable } from '../lib/abortable.ts';
 import { Failure } from '../model/failure.ts';
 import type { LogFooter, LogHeader } from './header.ts';
 import { Part } from './part.ts';
 import { checkReferences } from './reader.ts';
+
+/** Free room is looked at after so many bytes. */
+const LOOK_EVERY = 16 * 1024 * 1024;
 
 export interface Landing {
   readonly path: string;
@@ -16,6 +20,8 @@ export interface Landing {
   readonly offset: number;
   /** One number, readable from all threads: how many bytes of the log are verified and written; -1 before that is known. */
   readonly progress: BigInt64Array<SharedArrayBuffer>;
+  /** Bytes of the file system that stay free. */
+  readonly floor: number;
 }
 
 export interface Landed {
@@ -33,7 +39,7 @@ export function newProgress(): Landing['progress'] {
 
 /**
  * Resolves when the log is whole and durable in the file. `admit` is asked before a byte of it is written. What was good
- * stays in the file, whatever happens. Failures: `bad-log`, `format-unknown`, `interrupted` (the body ended, or began too far on).
+ * stays in the file, whatever happens. Failures: `bad-log`, `format-unknown`, `interrupted` (the body ended, or began too far on), `no-space`.
  * @param body the log's bytes from `offset` on, as they arrive: each time all that have come, in memory that may be used again when
  * the next are asked for.
  */
@@ -74,6 +80,7 @@ async function fill(
   let known = part.good - landing.offset;
   let admitted = parser.header !== undefined;
   let held: Buffer[] = [];
+  let looked = part.good;
   if (parser.complete) return;
   for await (const chunks of abortable(body, signal)) {
     const fresh: Buffer[] = held;
@@ -98,10 +105,19 @@ async function fill(
     held = admitted ? [] : [Buffer.concat(fresh)];
     if (admitted) await part.write(fresh);
     note(landing, part);
+    if (part.good - looked >= LOOK_EVERY) {
+      looked = part.good;
+      await requireRoom(landing);
+    }
     if (broken !== undefined) throw broken.error;
     if (parser.complete) return;
   }
   throw new Failure('interrupted', `log ${landing.sequence} ended after ${part.good} bytes, before its end`);
+}
+
+async function requireRoom({ path, floor }: Landing): Promise<void> {
+  const { bavail, bsize } = await statfs(path);
+  if (bavail * bsize < floor) throw new Failure('no-space', `${path}: the file system is nearly full`);
 }
 
 function note({ progress }: Landing, part: Part): void {

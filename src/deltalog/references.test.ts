@@ -21,7 +21,7 @@ async function landed(changes: readonly Change[], header: LogHeader = HEADER): P
   const body = async function* () {
     for (let at = 0; at < log.length; at += 10_000) yield [await Promise.resolve(log.subarray(at, at + 10_000))];
   };
-  const landing = { path, sequence: 7, offset: 0, progress: newProgress() };
+  const landing = { path, sequence: 7, offset: 0, progress: newProgress(), floor: 0 };
   return await land(landing, body(), () => undefined, new AbortController().signal);
 }
 
@@ -100,7 +100,7 @@ void describe('a log is refused', () => {
     await assert.rejects(landed([same(1, 1)]), { code: 'bad-log' });
     const path = join(directory, 'part');
     const kept = await readFile(path);
-    const landing = { path, sequence: 7, offset: kept.length, progress: newProgress() };
+    const landing = { path, sequence: 7, offset: kept.length, progress: newProgress(), floor: 0 };
     const nothing = async function* (): AsyncGenerator<Uint8Array[]> {};
     const again = land(landing, nothing(), () => undefined, new AbortController().signal);
     await assert.rejects(again, { code: 'bad-log', message: /is a reference itself/ });

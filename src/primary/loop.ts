@@ -38,7 +38,6 @@ export class ReplicationLoop {
   #agreed = false;
   /** The VM was off at the last cycle and nothing had changed: while its images have this stamp, nothing has. */
   #quiet: string | undefined;
-  #nudge: PromiseWithResolvers<void> = Promise.withResolvers();
 
   constructor(replication: Replication, hooks: LoopHooks) {
     this.replication = replication;
@@ -65,8 +64,7 @@ export class ReplicationLoop {
 
   /** Ends a wait: the peer is back, the VM has started, settings have changed. */
   wake(): void {
-    this.#nudge.resolve();
-    this.#nudge = Promise.withResolvers();
+    this.replication.wake();
   }
 
   /**
@@ -158,7 +156,7 @@ export class ReplicationLoop {
     const { replication } = this;
     const { now } = replication.services;
     let wanted = false;
-    void this.#nudge.promise.then(() => (wanted = true));
+    void this.replication.woken.then(() => (wanted = true));
     while (!wanted && !signal.aborted && isAsked(replication) && !hasRepairs(replication) && now() < due) {
       const went = await verifyAlone(replication, signal);
       if (!went) await sleep(NOTHING_CAME_MS, signal);
@@ -222,7 +220,7 @@ export class ReplicationLoop {
     if (left <= 0) return;
     const waiting = new AbortController();
     const timer = sleep(left, AbortSignal.any([signal, waiting.signal])).catch(() => undefined);
-    await Promise.race([timer, this.#nudge.promise]);
+    await Promise.race([timer, this.replication.woken]);
     waiting.abort();
     await timer;
   }

@@ -89,6 +89,7 @@ async function sendFound(
       intervalSeconds: replication.record.intervalSeconds,
       signal: AbortSignal.any([signal, damaged.signal]),
       progress,
+      woken: () => replication.woken,
       onTrouble,
       onSent: (sent) => (replication.lastSent = sent),
     });

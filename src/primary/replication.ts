@@ -90,6 +90,8 @@ export class Replication {
   /** The log that was acknowledged last. */
   lastSent: Sent | undefined;
 
+  #wake = Promise.withResolvers<void>();
+
   /** Part of the configured size that a slice of a copy has now: halved when one had to be given up. */
   slicePart = 1;
 
@@ -231,6 +233,17 @@ export class Replication {
     crashPoint('cycle:unchanged');
     if (bitmap !== null) await hypervisor.dropBitmap(vmId, bitmap);
     await outbox.clear();
+  }
+
+  /** Resolves at the next `wake`. */
+  get woken(): Promise<void> {
+    return this.#wake.promise;
+  }
+
+  /** Something that was waited for may be there: whoever waits to try again does it now. */
+  wake(): void {
+    this.#wake.resolve();
+    this.#wake = Promise.withResolvers();
   }
 
   /** For one sending at a time: aborts when another takes its place, or `signal` does. */

@@ -24,6 +24,8 @@ export interface SendOptions {
   readonly intervalSeconds: number;
   readonly signal: AbortSignal;
   readonly progress: SendProgress;
+  /** Resolves when it had better be tried again now. Asked anew for each pause. */
+  readonly woken?: () => Promise<void>;
   /** Told of each break, and with undefined when sending goes on. */
   readonly onTrouble: (failure: Failure | undefined) => void;
   /** Told of the try that was acknowledged: its bytes, and how long it took, ms. */
@@ -96,17 +98,22 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
       if (delay === undefined) throw failure;
       progress.breaks++;
       options.onTrouble(failure);
-      await rest(delay, endpoint, signal);
+      await rest(delay, endpoint, signal, options.woken?.());
     }
   }
 }
 
-/** Waits, but not when the peer answers somebody else meanwhile. */
-export async function rest(ms: number, endpoint: ReplicaEndpoint, signal: AbortSignal): Promise<void> {
+/** Waits, but not when the peer answers somebody else meanwhile, or for longer than `woken`. */
+export async function rest(
+  ms: number,
+  endpoint: ReplicaEndpoint,
+  signal: AbortSignal,
+  woken?: Promise<void>,
+): Promise<void> {
   const over = new AbortController();
   const timer = sleep(ms, AbortSignal.any([signal, over.signal])).catch(() => undefined);
   const back = endpoint.back?.();
-  await (back === undefined ? timer : Promise.race([timer, back]));
+  await Promise.race([timer, ...(back === undefined ? [] : [back]), ...(woken === undefined ? [] : [woken])]);
   over.abort();
   signal.throwIfAborted();
 }

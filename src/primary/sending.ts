@@ -21,6 +21,7 @@ export function startSending(
     intervalSeconds: replication.record.intervalSeconds,
     signal: replication.sendingSignal(signal),
     progress,
+    woken: () => replication.woken,
     onTrouble: (failure) => replication.trouble(failure),
     onSent: (sent) => (replication.lastSent = sent),
   });

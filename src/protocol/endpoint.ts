@@ -55,6 +55,8 @@ export interface ReplicaStatus {
   readonly vmRunning: boolean;
   /** An administrator of that host has paused replication there: it takes no logs (`suspended`). Left out: no. */
   readonly suspended?: boolean;
+  /** Bytes that its file system lacks for one more log, since one was refused for that. Left out: none was. */
+  readonly missingBytes?: number;
   /** Of an answer to `lease`: what that host holds to from now on, s. */
   readonly leaseSeconds?: number;
   /** What is known to be damaged on the replica's disks, whole blocks, at most MAX_DAMAGE: to be sent again. */

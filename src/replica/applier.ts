@@ -50,7 +50,7 @@ export interface ApplierParts {
   /** The recovery point that a log makes, as it is to be recorded. */
   readonly pointOf: (received: ReceivedLog) => RecoveryPoint | null;
   readonly log: Log;
-  /** Told when applying has failed (it is tried again by the failure's class), and null when it goes on. */
+  /** Told each time that applying has failed (it is tried again by the failure's class), and null when it goes on. */
   readonly onFailure: (failure: Failure | null) => void;
   /** Told of damage that was met, in words. */
   readonly onDamage: (text: string) => void;
@@ -153,7 +153,7 @@ export class Applier {
   }
 
   #report(failure: Failure | null): void {
-    const changed = failure?.code !== this.#failure?.code;
+    const changed = failure !== null || this.#failure !== null;
     this.#failure = failure;
     if (failure !== null) this.#parts.log.error({ err: failure }, 'a received log could not be applied');
     if (changed) this.#parts.onFailure(failure);

@@ -207,7 +207,15 @@ export class LocalEndpoint implements ReplicaEndpoint {
   async #statusOf(replica: Replica): Promise<ReplicaStatus> {
     const { id } = replica;
     const state = this.#host.stateOf(id);
-    return { id, role: 'replica', state, ...replica.status(), vmRunning: await this.#host.vmRunning(id) };
+    const missingBytes = await replica.missingBytes();
+    const status = {
+      id,
+      role: 'replica',
+      state,
+      ...replica.status(),
+      vmRunning: await this.#host.vmRunning(id),
+    } as const;
+    return missingBytes === undefined ? status : { ...status, missingBytes };
   }
 }
 

@@ -35,6 +35,14 @@ export interface AppliedState {
   readonly appliedLog: { readonly logId: string; readonly bytes: number } | null;
 }
 
+/** What a log has to fit. */
+export interface Admission {
+  /** Asked again whenever it matters, since the epoch may be raised meanwhile. */
+  readonly expected: () => Expected;
+  /** Bytes of the file system that stay free. */
+  readonly floor: number;
+}
+
 interface Upload {
   readonly abort: AbortController;
   readonly ended: Promise<void>;
@@ -154,15 +162,12 @@ export class Inbox {
     }
   }
 
-  /**
-   * Receives a log from `offset` to its end. `expected` is asked again whenever it matters, since the epoch may be raised
-   * meanwhile. Resolves when the log is acknowledged.
-   */
+  /** Receives a log from `offset` to its end. Resolves when the log is acknowledged. */
   async receive(
     log: LogName,
     offset: number,
     body: AsyncIterable<Uint8Array>,
-    expected: () => Expected,
+    { expected, floor }: Admission,
     signal?: AbortSignal,
   ): Promise<void> {
     const before = this.#upload;
@@ -176,7 +181,7 @@ export class Inbox {
       stop.throwIfAborted();
       if (this.#isLast(log)) return;
       admitName(log, this.received);
-      await this.#take(log, offset, body, expected, stop);
+      await this.#take(log, offset, body, { expected, floor }, stop);
     } catch (error) {
       if (signal?.aborted === true) throw new Failure('interrupted', `log ${log.sequence}: aborted`, { cause: error });
       throw asFailure(error, 'io');
@@ -221,12 +226,12 @@ export class Inbox {
     log: LogName,
     offset: number,
     body: AsyncIterable<Uint8Array>,
-    expected: () => Expected,
+    { expected, floor }: Admission,
     signal: AbortSignal,
   ): Promise<void> {
     await this.#discardOthers(log);
     const { sequence, logId } = log;
-    const landing = { path: this.#layout.part(sequence, logId), sequence, offset, progress: newProgress() };
+    const landing = { path: this.#layout.part(sequence, logId), sequence, offset, progress: newProgress(), floor };
     const check: Admit = (header) => admit(header, log, expected());
     this.#unfinished = landing;
     let landed: Landed;

@@ -1,6 +1,7 @@
 import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import type { Failure } from '../model/failure.ts';
+import type { RoomPolicy } from './room.ts';
 
 export interface ReplicaOptions {
   /** `<replicas>/<relationship id>` */
@@ -11,7 +12,11 @@ export interface ReplicaOptions {
   readonly lanes: Lanes;
   /** zstd level of undo logs, 0: as they are; 1 unless told. */
   readonly undoLevel?: number;
+  /** What is done about a file system without room; see `Room`. */
+  readonly room?: RoomPolicy;
   readonly log: Log;
+  /** Told of a recovery point that was given up for want of room. */
+  readonly onGivenUp?: (sequence: number) => void;
   /** Told when applying fails, and null when it goes on. */
   readonly onFailure?: (failure: Failure | null) => void;
   /** Told of damage that was found, in words. */

@@ -4,34 +4,34 @@
  * crash are in inbox.ts and applier.ts.
  */
 import { chmod, mkdir, rm } from 'node:fs/promises';
-import { Gate } from '../lib/gate.ts';
+import type { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import type { DiskExtent, LogName } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
 import { orAborted } from '../lib/abortable.ts';
-import { Applier } from './applier.ts';
+import type { Applier } from './applier.ts';
+import { assemble } from './assemble.ts';
 import { atRest } from './at-rest.ts';
-import { Damage, type Unsound } from './damage.ts';
+import type { Damage, Unsound } from './damage.ts';
 import { Confirmations } from './confirmations.ts';
 import { createReplica, removeReplica, type NewReplica } from './create.ts';
-import { Digests } from './digests.ts';
-import { DiskEngine } from './engine.ts';
+import type { Digests } from './digests.ts';
+import type { DiskEngine } from './engine.ts';
 import { HeldPoints } from './held-points.ts';
 import { Inbox } from './inbox.ts';
 import { ReplicaLayout } from './layout.ts';
 import { withoutPoints } from './lost-points.ts';
 import { materialise } from './materialise.ts';
-import { Merger } from './merger.ts';
-import { Questions } from './questions.ts';
+import type { Merger } from './merger.ts';
+import type { Questions } from './questions.ts';
 import { RecordFile, type ReplicaRecord } from './record.ts';
 import { rebase } from './rebase.ts';
-import { roomFor } from './room.ts';
+import type { Room } from './room.ts';
 import type { ReplicaOptions } from './options.ts';
-import { Scrub } from './scrub.ts';
+import type { Scrub } from './scrub.ts';
 import { UndoChain } from './undo-chain.ts';
-import { COMPRESSION } from './undo.ts';
-import { Views, type SocketOwner, type View } from './views.ts';
+import type { SocketOwner, View, Views } from './views.ts';
 
 export type ReplicaSettings = Pick<
   ReplicaRecord,
@@ -50,10 +50,11 @@ export class Replica {
   readonly #views: Views;
   readonly #merger: Merger;
   readonly #applier: Applier;
-  readonly #standstill = new Gate();
-  readonly #publishing = new Gate();
+  readonly #standstill: Gate;
+  readonly #publishing: Gate;
   readonly #confirmations: Confirmations;
   readonly #damage: Damage;
+  readonly #room: Room;
   readonly held: HeldPoints;
   /** What a primary may ask about the disks. */
   readonly questions: Questions;
@@ -65,68 +66,29 @@ export class Replica {
   private constructor(options: ReplicaOptions, record: RecordFile, inbox: Inbox, chain: UndoChain) {
     this.directory = options.directory;
     this.#options = options;
-    this.#layout = new ReplicaLayout(options.directory);
     this.#record = record;
     this.#inbox = inbox;
     this.#chain = chain;
     this.#confirmations = new Confirmations(record, inbox);
-    const { runDirectory, lanes, log, undoLevel = COMPRESSION } = options;
-    this.#engine = new DiskEngine({ runDirectory, name: 'disks', disks: record.value.disks, log });
-    if (record.value.frozen) this.#engine.forbid();
-    this.#digests = new Digests({ layout: this.#layout, disks: record.value.disks, log });
-    this.#damage = new Damage(record, chain);
-    this.questions = new Questions({
+    const parts = assemble(options, {
       record,
-      engine: this.#engine,
-      digests: this.#digests,
-      damage: this.#damage,
-      lanes,
+      inbox,
+      chain,
+      confirmations: this.#confirmations,
       atRest: (read) => atRest(this, this.#standstill, read),
     });
-    this.#views = new Views({
-      directory: this.#layout.views,
-      runDirectory,
-      disks: record.value.disks,
-      lanes,
-      flatDisks: () => this.#engine.addresses(),
-      log,
-    });
-    this.#merger = new Merger({
-      layout: this.#layout,
-      chain,
-      publishing: this.#publishing,
-      busy: () => inbox.waiting.length > 0,
-      log,
-    });
-    this.#applier = new Applier({
-      layout: this.#layout,
-      record,
-      inbox,
-      chain,
-      engine: this.#engine,
-      lanes,
-      undoLevel,
-      digests: this.#digests,
-      damage: this.#damage,
-      views: this.#views,
-      merger: this.#merger,
-      standstill: this.#standstill,
-      publishing: this.#publishing,
-      pointOf: (received) => this.#confirmations.pointOf(received),
-      log,
-      onFailure: (failure) => options.onFailure?.(failure),
-      onDamage: (text) => options.onDamage?.(text),
-    });
-    this.scrub = new Scrub({
-      record,
-      questions: this.questions,
-      damage: this.#damage,
-      chain,
-      inbox,
-      applier: this.#applier,
-      lanes,
-      onDamage: (text) => options.onDamage?.(text),
-    });
+    this.#layout = parts.layout;
+    this.#engine = parts.engine;
+    this.#digests = parts.digests;
+    this.#damage = parts.damage;
+    this.questions = parts.questions;
+    this.#views = parts.views;
+    this.#merger = parts.merger;
+    this.#applier = parts.applier;
+    this.#room = parts.room;
+    this.scrub = parts.scrub;
+    this.#standstill = parts.standstill;
+    this.#publishing = parts.publishing;
     const retire = async (): Promise<void> => (this.waiting > 0 || this.frozen ? undefined : this.#applier.retire());
     this.held = new HeldPoints(record, this.#publishing, this.#standstill, () => this.points(), retire);
     this.#whole = inbox.waiting.length === 0 && inbox.lost === undefined;
@@ -189,6 +151,11 @@ export class Replica {
     return { epoch, received: this.#inbox.received, applied, ...(damage.length === 0 ? {} : { damage }) };
   }
 
+  /** Bytes that are lacking on its file system since a log was refused for that; undefined where none was. */
+  async missingBytes(): Promise<number | undefined> {
+    return await this.#room.missing();
+  }
+
   /** Recovery points that aren't whole, by sequence. */
   get unsound(): ReadonlyMap<number, Unsound> {
     return this.#damage.unsound;
@@ -215,12 +182,17 @@ export class Replica {
   /** See `ReplicaEndpoint.put`. */
   async receive(log: LogName, offset: number, body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<void> {
     if (this.#closed) throw new Failure('interrupted', 'the replica is being closed');
-    await roomFor(this.#inbox, this.#applier, signal);
+    const floor = await this.#room.forOneMore(signal);
     const expected = () => {
       const { id, epoch, disks } = this.#record.value;
       return { relationship: id, epoch, received: this.#inbox.received, disks };
     };
-    await this.#inbox.receive(log, offset, body, expected, signal);
+    try {
+      await this.#inbox.receive(log, offset, body, { expected, floor }, signal);
+    } catch (error) {
+      throw error instanceof Failure && error.code === 'no-space' ? await this.#room.met(error) : error;
+    }
+    this.#room.taken();
     this.#applier.wake();
   }
 

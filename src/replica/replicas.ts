@@ -8,6 +8,7 @@ import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import { removeReplica, type NewReplica } from './create.ts';
 import { Replica } from './replica.ts';
+import type { RoomPolicy } from './room.ts';
 
 export interface ReplicasOptions {
   readonly directory: string;
@@ -17,7 +18,11 @@ export interface ReplicasOptions {
   readonly lanes: Lanes;
   /** zstd level of undo logs, 0: as they are; 1 unless told. */
   readonly undoLevel?: number;
+  /** What is done about a file system without room; see `Room`. */
+  readonly room?: RoomPolicy;
   readonly log: Log;
+  /** Told of a recovery point that was given up for want of room. */
+  readonly onGivenUp?: (id: string, sequence: number) => void;
   /** Told when a replica can't apply what it has received, and null when it goes on. */
   readonly onFailure?: (id: string, failure: Failure | null) => void;
   /** Told of damage that was found in a replica, in words. */
@@ -106,12 +111,14 @@ export class Replicas {
   }
 
   #replicaOptions(id: string) {
-    const { directory, runDirectory, lanes, undoLevel, log, onFailure, onDamage } = this.#options;
+    const { directory, runDirectory, lanes, undoLevel, room, log, onGivenUp, onFailure, onDamage } = this.#options;
     return {
       directory: join(directory, id),
       runDirectory: join(runDirectory, id),
       lanes,
       ...(undoLevel === undefined ? {} : { undoLevel }),
+      ...(room === undefined ? {} : { room }),
+      onGivenUp: (sequence: number) => onGivenUp?.(id, sequence),
       log: log.child({ replica: id }),
       onFailure: (failure: Failure | null) => onFailure?.(id, failure),
       onDamage: (text: string) => onDamage?.(id, text),

@@ -98,6 +98,23 @@ export const options = z.strictObject({
     })
     .prefault({})
     .describe('What waits for the network.'),
+  replica: z
+    .strictObject({
+      reserve: size(0, '0')
+        .optional()
+        .describe(
+          'Room on the file system of `replicaDirectory` that receiving leaves free, for what has been received. ' +
+            'Default: a twentieth of the file system, 1 GiB at most.',
+        ),
+      whenFull: z
+        .enum(['wait', 'oldest-points'])
+        .default('wait')
+        .describe(
+          'What happens when there is no more: replication waits until there is, or the oldest recovery points are given up first.',
+        ),
+    })
+    .prefault({})
+    .describe('The room of replicas.'),
   slice: z
     .strictObject({
       bytes: size(KIB ** 2, '1 MiB')

@@ -28,7 +28,7 @@ function landAt(host: TestHost, path: string, admit: Admit) {
   host.replica.put = async (_id, { sequence }, offset, body, signal) => {
     assert.ok(isArrival(body));
     const never = new AbortController().signal;
-    seen.landed = await body.land({ path, sequence, offset, progress }, admit, signal ?? never);
+    seen.landed = await body.land({ path, sequence, offset, progress, floor: 0 }, admit, signal ?? never);
     return host.replica.answer;
   };
   return { seen, good: () => Number(Atomics.load(progress, 0)) };

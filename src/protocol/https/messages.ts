@@ -194,6 +194,7 @@ export const StatusShape: z.ZodType<ReplicaStatus> = z.object({
   applied: PositionShape,
   vmRunning: z.boolean(),
   suspended: z.boolean().exactOptional(),
+  missingBytes: bytes.exactOptional(),
   leaseSeconds: leaseSeconds.exactOptional(),
   damage: z
     .array(z.object({ target, offset: bytes, length: bytes.min(1) }))

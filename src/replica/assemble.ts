@@ -1,0 +1,98 @@
+/** Puts the parts of a replica's engine together. */
+import { Gate } from '../lib/gate.ts';
+import { asFailure } from '../model/failure.ts';
+import { Applier } from './applier.ts';
+import type { Confirmations } from './confirmations.ts';
+import { Damage } from './damage.ts';
+import { Digests } from './digests.ts';
+import { DiskEngine } from './engine.ts';
+import type { Inbox } from './inbox.ts';
+import { ReplicaLayout } from './layout.ts';
+import { Merger } from './merger.ts';
+import type { ReplicaOptions } from './options.ts';
+import { Questions, type QuestionParts } from './questions.ts';
+import type { RecordFile } from './record.ts';
+import { Room } from './room.ts';
+import { Scrub } from './scrub.ts';
+import type { UndoChain } from './undo-chain.ts';
+import { COMPRESSION } from './undo.ts';
+import { Views } from './views.ts';
+
+/** What is read from its directory. */
+export interface Opened {
+  readonly record: RecordFile;
+  readonly inbox: Inbox;
+  readonly chain: UndoChain;
+  readonly confirmations: Confirmations;
+  readonly atRest: QuestionParts['atRest'];
+}
+
+export interface Parts {
+  readonly layout: ReplicaLayout;
+  readonly engine: DiskEngine;
+  readonly digests: Digests;
+  readonly damage: Damage;
+  readonly questions: Questions;
+  readonly views: Views;
+  readonly merger: Merger;
+  readonly applier: Applier;
+  readonly room: Room;
+  readonly scrub: Scrub;
+  /** Held while a log is applied. */
+  readonly standstill: Gate;
+  /** Held while undo logs come and go. */
+  readonly publishing: Gate;
+}
+
+export function assemble(options: ReplicaOptions, { record, inbox, chain, confirmations, atRest }: Opened): Parts {
+  const { directory, runDirectory, lanes, log, undoLevel = COMPRESSION } = options;
+  const { disks, frozen } = record.value;
+  const layout = new ReplicaLayout(directory);
+  const standstill = new Gate();
+  const publishing = new Gate();
+  const engine = new DiskEngine({ runDirectory, name: 'disks', disks, log });
+  if (frozen) engine.forbid();
+  const digests = new Digests({ layout, disks, log });
+  const damage = new Damage(record, chain);
+  const questions = new Questions({ record, engine, digests, damage, lanes, atRest });
+  const onDamage = (text: string): void => options.onDamage?.(text);
+  const flatDisks = () => engine.addresses();
+  const views = new Views({ directory: layout.views, runDirectory, disks, lanes, flatDisks, log });
+  const merger = new Merger({ layout, chain, publishing, busy: () => inbox.waiting.length > 0, log });
+  const applier = new Applier({
+    layout,
+    record,
+    inbox,
+    chain,
+    engine,
+    lanes,
+    undoLevel,
+    digests,
+    damage,
+    views,
+    merger,
+    standstill,
+    publishing,
+    pointOf: (received) => confirmations.pointOf(received),
+    log,
+    onFailure: (failure) => {
+      options.onFailure?.(failure);
+      if (failure?.code !== 'no-space') return;
+      room.make().catch((error: unknown) => log.error({ err: asFailure(error) }, 'no room could be made'));
+    },
+    onDamage,
+  });
+  const room = new Room({
+    directory,
+    inbox,
+    applier,
+    chain,
+    held: () => record.value.held,
+    standstill,
+    publishing,
+    policy: options.room,
+    onGivenUp: (sequence) => options.onGivenUp?.(sequence),
+  });
+  const scrub = new Scrub({ record, questions, damage, chain, inbox, applier, lanes, onDamage });
+  return { layout, engine, digests, damage, questions, views, merger, applier, room, scrub, standstill, publishing };
+}
