@@ -7,12 +7,13 @@ import { parseArgs } from 'node:util';
 import { append, commit } from '../test/soak/ledger.ts';
 import type { Campaign } from '../test/soak/campaign.ts';
 import { corruptions } from '../test/soak/corruptions.ts';
+import { faults } from '../test/soak/faults.ts';
 import { kills } from '../test/soak/kills.ts';
 import { points } from '../test/soak/points.ts';
 import { powerLoss } from '../test/soak/power-loss.ts';
 import { thousandPoints } from '../test/soak/thousand-points.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [points, powerLoss, kills, thousandPoints, corruptions];
+const CAMPAIGNS: readonly Campaign[] = [points, powerLoss, kills, thousandPoints, corruptions, faults];
 
 function usage(problem: string): never {
   console.error(`${problem}\nUsage: npm run test:soak -- [CAMPAIGN…] [--seed S] [--minutes N]\nCampaigns:`);
@@ -38,14 +39,18 @@ async function soak({ name, round }: Campaign, first: number, at: string, millis
   const started = performance.now();
   const elapsed = () => performance.now() - started;
   let found = '';
+  let trials = 0;
   let rounds = 0;
   let violations = 0;
   do {
-    const seed = (first + rounds++) >>> 0;
-    console.log(`── ${name}, round ${rounds}, seed ${seed}`);
+    const seed = (first + trials++) >>> 0;
+    console.log(`── ${name}, trial ${trials}, seed ${seed}`);
     const progress = (text: string) => console.log(`${(elapsed() / 1000).toFixed(0).padStart(6)} s  ${text}`);
     try {
-      found = await round({ seed, progress });
+      const outcome = await round({ seed, progress });
+      found = typeof outcome === 'string' ? outcome : outcome.found;
+      rounds += typeof outcome === 'string' ? 1 : outcome.rounds;
+      if (typeof outcome === 'object' && outcome.violation !== undefined) throw new Error(outcome.violation);
       console.log(`✓ ${name}, seed ${seed}: ${found}`);
     } catch (error) {
       violations++;

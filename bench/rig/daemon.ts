@@ -62,27 +62,47 @@ export class BenchDaemon {
     return this.#child.pid;
   }
 
-  async start(): Promise<void> {
+  get running(): boolean {
+    const child = this.#child;
+    return child !== undefined && child.exitCode === null && child.signalCode === null;
+  }
+
+  /** @param environment besides this process's own. */
+  async start(environment: Readonly<Record<string, string>> = {}): Promise<void> {
     const log = openSync(this.#logFile, 'a');
     const child = spawn(
       process.execPath,
       ['--enable-source-maps', this.place.program, '--config', join(this.place.data, 'understudyd.yaml')],
       {
         stdio: ['ignore', log, log],
+        env: { ...process.env, ...environment },
       },
     );
     closeSync(log);
     await once(child, 'spawn'); // or its error
     this.#child = child;
-    const words = () => readFileSync(this.#logFile, 'utf8').trimEnd().split('\n').slice(-10).join('\n');
-    await until(() => child.exitCode !== null || this.#answers(), {
+    await until(() => !this.running || this.#answers(), {
       timeoutMs: START_TIMEOUT_MS,
       everyMs: 20,
-      onTimeout: () => new Failure('timeout', `understudyd ${this.place.name} does not answer:\n${words()}`),
+      onTimeout: () => new Failure('timeout', `understudyd ${this.place.name} does not answer:\n${this.lastWords(10)}`),
     });
-    if (child.exitCode !== null) {
-      throw new Failure('internal', `understudyd ${this.place.name} ended at its start:\n${words()}`);
+    if (!this.running) {
+      throw new Failure('internal', `understudyd ${this.place.name} ended at its start:\n${this.lastWords(10)}`);
     }
+  }
+
+  /** The last lines of its log. */
+  lastWords(lines: number): string {
+    return readFileSync(this.#logFile, 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
+  }
+
+  /** kill -9; nothing if it has ended already. */
+  async kill(): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || !this.running) return;
+    const ended = once(child, 'exit');
+    child.kill('SIGKILL');
+    await ended;
   }
 
   async stop(): Promise<void> {

@@ -6,10 +6,18 @@ export interface Round {
   readonly progress: (text: string) => void;
 }
 
+export interface Outcome {
+  /** For campaigns whose round is many. */
+  readonly rounds: number;
+  readonly found: string;
+  /** What was wrong: told so instead of thrown where rounds before it count. */
+  readonly violation?: string;
+}
+
 export interface Campaign {
   readonly name: string;
   /** For the list of campaigns. */
   readonly about: string;
   /** One round with one seed: what it has looked at, in numbers. Throws at the first thing that is wrong. */
-  readonly round: (round: Round) => Promise<string>;
+  readonly round: (round: Round) => Promise<string | Outcome>;
 }

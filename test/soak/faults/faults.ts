@@ -1,0 +1,175 @@
+/** What may happen: to everything at once, or to one relationship. What it has broken is mended by `World.heal`. */
+import { sleep } from '../../../src/lib/clock.ts';
+import {
+  IN_A_COPY,
+  IN_A_CYCLE,
+  IN_AN_UNCHANGED_CYCLE,
+  IN_MATERIALISING,
+  IN_MERGING,
+  IN_RECEIVING_AND_APPLYING,
+  IN_THINNING,
+} from '../../faults/crash-points.ts';
+import { FAILOVERS } from './failovers.ts';
+import type { Host } from './host.ts';
+import type { Relation } from './relation.ts';
+import { WEATHERS } from './wire.ts';
+import type { World } from './world.ts';
+
+export interface Happening {
+  readonly world: World;
+  /** The one that it is about, if it is about one. */
+  readonly relation: Relation;
+  /** Tells what exactly it is. */
+  readonly tell: (text: string) => void;
+}
+
+export interface Fault {
+  readonly name: string;
+  /** Relationships that it hits: each is a round. */
+  readonly hits: 'all' | 'one';
+  /** How often it is chosen beside the others. */
+  readonly weight: number;
+  /** Resolves when it has happened; what it has begun and goes on is `under way`. */
+  readonly happen: (happening: Happening) => Promise<{ readonly underWay: Promise<unknown> } | void>;
+}
+
+const CRASH_POINTS = [
+  ...IN_RECEIVING_AND_APPLYING,
+  ...IN_MERGING,
+  ...IN_MATERIALISING,
+  ...IN_A_CYCLE,
+  ...IN_THINNING,
+  ...IN_AN_UNCHANGED_CYCLE,
+  ...IN_A_COPY,
+];
+/** For so long a daemon may come to its crash point, ms. */
+const CRASH_MS = 6000;
+const PAUSE_MS = 3000;
+
+const either = ({ hosts, random }: World): Host => hosts[random(2)]!;
+
+const PROCESSES: readonly Fault[] = [
+  {
+    name: 'kill -9 of a daemon',
+    hits: 'all',
+    weight: 4,
+    happen: async ({ world, tell }) => {
+      const host = either(world);
+      tell(host.name);
+      await host.daemon.kill();
+    },
+  },
+  {
+    name: 'kill -9 of both daemons',
+    hits: 'all',
+    weight: 2,
+    happen: async ({ world }) => {
+      await Promise.all(world.hosts.map((host) => host.daemon.kill()));
+    },
+  },
+  {
+    name: 'kill -9 of a storage daemon',
+    hits: 'one',
+    weight: 3,
+    happen: async ({ world, tell }) => {
+      const host = either(world);
+      const of = world.random(2) === 0 ? 'vms' : 'replicas';
+      const all = host.storageDaemons(of);
+      if (all.length === 0) return;
+      tell(`${host.name}, one of its ${of}'`);
+      // A guest that has crashed: who looks after it starts it again, here with the whole host.
+      if (of === 'vms') host.crashed = true;
+      kill(all[world.random(all.length)]!);
+    },
+  },
+  {
+    name: 'death at a crash point',
+    hits: 'all',
+    weight: 6,
+    happen: async ({ world, tell }) => {
+      const host = either(world);
+      const point = CRASH_POINTS[world.random(CRASH_POINTS.length)]!;
+      await host.reboot(point);
+      const died = await host.dies(CRASH_MS);
+      tell(`${host.name} at ${point}${died ? '' : ', not reached'}`);
+    },
+  },
+  {
+    name: 'SIGSTOP of a daemon',
+    hits: 'all',
+    weight: 2,
+    happen: async ({ world, tell }) => {
+      const host = either(world);
+      tell(host.name);
+      host.signal('SIGSTOP');
+      await sleep(world.random(PAUSE_MS));
+      host.signal('SIGCONT');
+    },
+  },
+  {
+    name: 'restart of a host',
+    hits: 'all',
+    weight: 2,
+    happen: async ({ world, tell }) => {
+      const host = either(world);
+      tell(host.name);
+      await host.shutDown();
+    },
+  },
+];
+
+const NETWORK: readonly Fault[] = WEATHERS.map((weather) => ({
+  name: `link ${weather}`,
+  hits: 'all',
+  weight: 1,
+  happen: async ({ world }) => {
+    for (const { wire } of world.hosts) wire.weather = weather;
+    await sleep(world.random(PAUSE_MS));
+  },
+}));
+
+const STORAGE: readonly Fault[] = [
+  {
+    name: "the replicas' storage full",
+    hits: 'all',
+    weight: 2,
+    happen: async ({ world, tell }) => {
+      const left = world.random(256) * 1024;
+      tell(`${left} bytes left`);
+      await world.small.fill(left);
+      await sleep(world.random(PAUSE_MS));
+    },
+  },
+];
+
+const PEOPLE: readonly Fault[] = [
+  {
+    name: 'another retention',
+    hits: 'one',
+    weight: 2,
+    happen: async ({ world, relation, tell }) => {
+      const retention = world.someRetention();
+      tell(JSON.stringify(retention));
+      await world.asked(relation.home.client.call('replicationSet', { ref: relation.id, ...retention }));
+      relation.retention = retention;
+    },
+  },
+  {
+    name: 'a resynchronization',
+    hits: 'one',
+    weight: 3,
+    happen: async ({ world, relation }) => {
+      await world.asked(relation.home.client.call('replicationResync', { ref: relation.id }));
+    },
+  },
+];
+
+export const FAULTS: readonly Fault[] = [...PROCESSES, ...NETWORK, ...STORAGE, ...PEOPLE, ...FAILOVERS];
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error; // it has ended meanwhile
+  }
+}

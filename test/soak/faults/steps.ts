@@ -1,0 +1,102 @@
+/**
+ * A step: every guest works, replication goes on, something happens, it is mended; then every relationship gets well again by
+ * itself, every point is compared, and nothing is left over.
+ */
+import { sleep } from '../../../src/lib/clock.ts';
+import { asFailure } from '../../../src/model/failure.ts';
+import { checkDisks, checkPoints, checkRunners } from './checks.ts';
+import { FAULTS, type Fault } from './faults.ts';
+import { checkTidy } from './left-overs.ts';
+import { lookAfter, type Decision } from './person.ts';
+import type { Relation } from './relation.ts';
+import type { World } from './world.ts';
+
+/** Most changes of a guest in a step, twice. */
+const CHANGES = 24;
+/** From the beginning of a cycle until something happens, at most; ms. */
+const SOON_MS = 400;
+
+export interface StepReport {
+  /** Faults, by how many relationships they hit. */
+  readonly rounds: number;
+  readonly points: number;
+  readonly what: string;
+}
+
+interface Chosen {
+  readonly fault: Fault;
+  readonly relation: Relation;
+}
+
+export async function step(world: World, began: (what: string) => void): Promise<StepReport> {
+  const { random, relations } = world;
+  const faults = chooseFaults(world);
+  const [{ fault: first }] = faults as [Chosen, ...Chosen[]];
+  // A fault of the whole world may come while the guests write; a person does nothing then.
+  const whileWriting = faults.length === 1 && first.hits === 'all' && random(4) === 0;
+  const words = faults.map(
+    ({ fault, relation }) => `${fault.name}${fault.hits === 'one' ? ` (${relation.vmName})` : ''}`,
+  );
+  const what = `${words.join(' and ')}${whileWriting ? ', while guests write' : ''}`;
+  began(what);
+  const works = relations.map((relation) => work(relation, 1 + random(CHANGES)));
+  if (!whileWriting) await Promise.all(works);
+  await sleep(random(SOON_MS));
+  const happenings = await Promise.all(faults.map((chosen) => happen(world, chosen)));
+  await sleep(random(SOON_MS));
+  await world.heal();
+  await Promise.all(works);
+  await Promise.all(happenings.map(async (happening) => await happening?.underWay));
+  const decision: Decision = random(2) === 0 ? 'cancel' : 'reverse';
+  await Promise.all(relations.map((relation) => getWell(relation, decision, 1 + random(CHANGES))));
+  const points = await check(world);
+  const rounds = faults.reduce((sum, { fault }) => sum + (fault.hits === 'all' ? relations.length : 1), 0);
+  return { rounds, points, what };
+}
+
+function chooseFaults(world: World): Chosen[] {
+  const { random, relations } = world;
+  const count = random(4) === 0 ? 2 : 1;
+  return Array.from({ length: count }, () => {
+    let left = random(FAULTS.reduce((sum, { weight }) => sum + weight, 0));
+    const fault = FAULTS.find(({ weight }) => (left -= weight) < 0)!;
+    return { fault, relation: relations[random(relations.length)]! };
+  });
+}
+
+async function happen(world: World, { fault, relation }: Chosen): Promise<{ underWay: Promise<unknown> } | void> {
+  const tell = (text: string) => world.say(`  ${fault.name}: ${text}`);
+  return await fault.happen({ world, relation, tell });
+}
+
+/** Lets the guest work and replication go on. Where its disks die meanwhile, it is looked after later. */
+async function work(relation: Relation, changes: number): Promise<void> {
+  try {
+    await relation.work(changes);
+    await relation.goOn();
+  } catch (error) {
+    if (relation.guest.torn === null) throw asFailure(error);
+  }
+}
+
+/** Heals, by itself but for what only a person decides; then the guest goes on. */
+async function getWell(relation: Relation, decision: Decision, changes: number): Promise<void> {
+  await lookAfter(relation, decision);
+  await relation.protectedNow();
+  await relation.work(changes);
+  await relation.goOn();
+  await relation.protectedNow();
+  await relation.hold();
+}
+
+async function check(world: World): Promise<number> {
+  let points = 0;
+  for (const relation of world.relations) {
+    await relation.applied();
+    await checkRunners(relation);
+    await checkDisks(relation);
+  }
+  for (const count of await Promise.all(world.relations.map((one) => checkPoints(one, world.scratch)))) points += count;
+  for (const host of world.hosts) await checkTidy(host, world.relations);
+  return points;
+}
