@@ -5,10 +5,11 @@
  */
 import { stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { sleep, until } from '../lib/clock.ts';
+import { sleep } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
 import type { OpenPointRequest, Point } from '../hypervisor/hypervisor.ts';
 import type { Replication } from './replication.ts';
+import { rescueGuest } from './rescue.ts';
 
 export interface PointLimits {
   /** Most that the scratch files of one point may take, bytes. */
@@ -24,8 +25,6 @@ export const POINT_LIMITS: PointLimits = { scratchBytes: 16 * 2 ** 30, reserveBy
 /** An event tells of a point that is open so long, ms. */
 const ALARM_MS = 10_000;
 const LOOK_EVERY_MS = 500;
-/** A resume right after the job's end may fall back into the pause: it is tried until the guest runs, so long, ms. */
-const RESCUE_MS = 30_000;
 
 /** Failure `too-much-at-once`: the point was given up. */
 function givenUp(why: string): Failure {
@@ -131,29 +130,4 @@ async function usageOf(files: readonly string[]): Promise<{ scratchBytes: number
   }
   const { bavail, bsize } = await statfs(dirname(files[0]!));
   return { scratchBytes, freeBytes: bavail * bsize };
-}
-
-/** A guest that a full scratch paused all the same goes on, now that the job is gone. */
-async function rescueGuest(replication: Replication): Promise<void> {
-  const { hypervisor, event } = replication.services;
-  const { vmId, vmName } = replication.record;
-  if (!(await hypervisor.vmStatus(vmId)).pausedByIoError) return;
-  event(
-    'critical',
-    'guest-paused',
-    `${vmName} was paused because a write of it failed during a backup job; it is resumed`,
-  );
-  await until(
-    async () => {
-      await hypervisor.resume(vmId).catch((error: unknown) => {
-        replication.services.log.warn({ err: error, vm: vmName }, 'resuming the guest: trying again');
-      });
-      await sleep(LOOK_EVERY_MS);
-      return (await hypervisor.vmStatus(vmId)).state === 'running';
-    },
-    {
-      timeoutMs: RESCUE_MS,
-      onTimeout: () => new Failure('no-space', `${vmName} stays paused: a write of it fails`),
-    },
-  );
 }

@@ -10,6 +10,7 @@ import type { BitmapStatus } from '../hypervisor/hypervisor.ts';
 import { beginCopy } from './copy.ts';
 import { prepareOf } from './prepare-of.ts';
 import type { Replication } from './replication.ts';
+import { rescueGuest } from './rescue.ts';
 import { compareWhenAllowed } from './resync.ts';
 import { changedBytesOf, type LogFooter } from '../deltalog/header.ts';
 import type { Statistics } from '../store/store.ts';
@@ -24,6 +25,7 @@ export async function reconcile(replication: Replication, signal: AbortSignal): 
   // A cycle that failed although its log was whole has left it being sent.
   replication.endSending();
   await hypervisor.closePoint(vmId);
+  if (replication.record.inFlight !== null) await rescueGuest(replication);
   const status = await endpoint.status(replication.id, signal);
   const judged = judgePeer(replication.record, status);
   if (judged === 'lost') {
