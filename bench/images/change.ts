@@ -20,6 +20,11 @@ export function realistic(corpus: Corpus): Content {
 export const incompressible: Content = (target, position, round) =>
   fillRandom(target, position + (round + 2) * 2 ** 40);
 
+/** A change of `bytes` whose second half is the same as its first. */
+export function twice(content: Content, bytes: number): Content {
+  return (target, position, round) => content(target, position % (bytes / 2), round);
+}
+
 /** `bytes` in `count` runs of equal length, on whole clusters, spread over a disk; the same for the same arguments. */
 export function scattered(diskBytes: number, bytes: number, count: number): Run[] {
   const cluster = 64 * KIB;

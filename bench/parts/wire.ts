@@ -1,10 +1,19 @@
 /** What goes over the wire for what a guest has changed: files of a system, and a database's pages. */
 import { zstdCompressSync, constants } from 'node:zlib';
 import { Corpus, GIB, KIB, MIB } from '../images/corpus.ts';
-import { pages, realistic, scattered, totalOf, type Run } from '../images/change.ts';
+import {
+  incompressible,
+  pages,
+  realistic,
+  scattered,
+  totalOf,
+  twice,
+  type Content,
+  type Run,
+} from '../images/change.ts';
 import { mbit, NO_LIMIT, type LinkOptions } from '../link/link.ts';
 import { alternate, type Contestant } from '../measure/samples.ts';
-import { atMost, type Bench, type Part } from '../part.ts';
+import { atMost, type Part } from '../part.ts';
 import { Pair } from '../rig/pair.ts';
 import { amount } from '../rows.ts';
 
@@ -20,7 +29,7 @@ export const wire: Part = {
     const small = await Corpus.open(images, GIB, 0.4 * GIB);
     const { size: diskBytes, path: source } = small;
     const places = pages(diskBytes, full ? 2000 : 400);
-    const files = scattered(diskBytes, full ? 128 * MIB : 16 * MIB, 32);
+    const extents = scattered(diskBytes, full ? 128 * MIB : 16 * MIB, 32);
     const opening = Pair.open(place, {
       name: 'wire',
       vms: { [VM]: { history: 2 } },
@@ -31,11 +40,15 @@ export const wire: Part = {
     try {
       return await place.with(opening, async (pair) => {
         await pair.establish();
-        const go = (name: string, runs: readonly Run[], link: LinkOptions) => ours(bench, pair, { name, runs, link });
+        const files = realistic(bench.corpus);
+        const go = (name: string, runs: readonly Run[], link: LinkOptions, content = files) =>
+          ours(pair, { name, runs, link, content });
         const contestants = [
-          go('files', files, NO_LIMIT),
+          go('files', extents, NO_LIMIT),
           go('pages', places, NO_LIMIT),
           go('pages scarce', places, SCARCE),
+          go('once', extents, NO_LIMIT, incompressible),
+          go('twice', extents, NO_LIMIT, twice(incompressible, totalOf(extents))),
         ];
         const samples = await alternate(contestants, rounds, say);
         const of = (name: string) => samples.get(name)!.map(({ figures }) => figures['bytes']!);
@@ -47,13 +60,17 @@ export const wire: Part = {
         });
         const mib = (name: string) => of(name).map((bytes) => bytes / MIB);
         return [
-          amount('files: per byte changed', 'B', perByte('files', files)),
+          amount('files: per byte changed', 'B', perByte('files', extents)),
           amount('4K pages: per byte changed', 'B', perByte('pages', places)),
           amount('4K pages, 20 Mbit/s: per byte changed', 'B', perByte('pages scarce', places)),
           amount('4K pages', 'MiB', mib('pages'), { peer: clusters('pages') }),
           amount('4K pages, 20 Mbit/s', 'MiB', mib('pages scarce'), {
             peer: clusters('pages scarce'),
             target: atMost('ratio', 0.2),
+          }),
+          amount('half the blocks the same, none to be packed', 'MiB', mib('twice'), {
+            peer: { name: 'none the same', values: mib('once') },
+            target: atMost('ratio', 0.55),
           }),
         ];
       });
@@ -63,23 +80,26 @@ export const wire: Part = {
   },
 };
 
-function ours(
-  bench: Bench,
-  pair: Pair,
-  { name, runs, link }: { name: string; runs: readonly Run[]; link: LinkOptions },
-): Contestant {
+interface Contest {
+  readonly name: string;
+  readonly runs: readonly Run[];
+  readonly link: LinkOptions;
+  readonly content: Content;
+}
+
+function ours(pair: Pair, { name, runs, link, content }: Contest): Contestant {
   const salt = name.length / 16; // other bytes in each contest
   return {
     name,
     prepare: async (round) => {
       if (link !== NO_LIMIT) {
         // That a link is scarce shows in a log that has gone over it: one that isn't measured.
-        await pair.change(VM, runs, realistic(bench.corpus), round + salt / 2);
+        await pair.change(VM, runs, content, round + salt / 2);
         await pair.link.set(link);
         await pair.advance(VM);
         await pair.link.set(NO_LIMIT);
       }
-      await pair.change(VM, runs, realistic(bench.corpus), round + salt);
+      await pair.change(VM, runs, content, round + salt);
     },
     go: async () => {
       const whole = await wholeClusters(pair, runs);
