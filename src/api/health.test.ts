@@ -16,6 +16,12 @@ const healthy: HealthFacts = {
 const judge = (change: Partial<HealthFacts>) => judgeHealth({ ...healthy, ...change });
 const failure = (code: FailureCode) => new Failure(code, `it is ${code}`).toJSON();
 
+void test('clocks that are apart are a warning', () => {
+  assert.equal(judge({ skewMs: 4000 }).health, 'normal');
+  assert.equal(judge({ skewMs: null }).health, 'normal');
+  assert.deepEqual(judge({ skewMs: -3_600_000 }).reasons, ['the clocks of both hosts are 3600 s apart']);
+});
+
 void test('why both sides have to be compared is said', () => {
   const waiting = judge({ state: 'WaitingForStartResynchronize', resyncReason: 'vda has lost its bitmap' });
   assert.equal(waiting.health, 'critical');

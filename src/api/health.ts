@@ -1,4 +1,5 @@
 /** Health: a verdict on a relationship, with its reasons. The rules are Hyper-V Replica's, scaled to any interval. */
+import { SKEW_LIMIT_MS } from '../model/lag.ts';
 import type { FailureJson } from '../model/failure.ts';
 import type { ReplicationState, Role } from '../model/relationship.ts';
 
@@ -15,6 +16,8 @@ export interface HealthFacts {
   readonly cycles: number;
   readonly missedCycles: number;
   readonly stoppedByLease?: boolean;
+  /** The peer's clock minus this host's, ms; null or left out: not known. */
+  readonly skewMs?: number | null;
   /** Why both sides have to be compared. */
   readonly resyncReason?: string;
   /** Known to differ between both sides, or to be damaged on the replica's disks, bytes. */
@@ -84,6 +87,11 @@ export function judgeHealth(facts: HealthFacts): { health: Health; reasons: stri
   const due = facts.cycles + facts.missedCycles;
   if (due >= ENOUGH_CYCLES && facts.missedCycles > due * MISSED_SHARE) {
     warning.push(`${facts.missedCycles} of ${due} cycles were missed`);
+  }
+
+  const skewMs = facts.skewMs ?? 0;
+  if (Math.abs(skewMs) > SKEW_LIMIT_MS) {
+    warning.push(`the clocks of both hosts are ${Math.round(Math.abs(skewMs) / 1000)} s apart`);
   }
 
   const health = critical.length > 0 ? 'critical' : warning.length > 0 ? 'warning' : 'normal';

@@ -247,8 +247,12 @@ export const ReplicationView = z
     position: position.describe('primary: last acknowledged; replica: last applied'),
     protectedUntil: time
       .nullable()
-      .describe('everything the guest had done by then is at the replica; null: nothing yet'),
-    lagMs: z.number().nullable().describe('now − protectedUntil: what a disaster now would lose'),
+      .describe("the primary's clock: everything the guest had done by then is at the replica; null: nothing yet"),
+    lagMs: z
+      .number()
+      .nullable()
+      .describe('what a disaster now would lose, whatever is done to the clocks: by those that nobody sets'),
+    clockSkewMs: z.number().nullable().describe("the peer's clock minus this host's, ms; null: not measured yet"),
     pendingBytes: bytes.nullable().describe('changed and not yet in a log; null when not known'),
     inFlight: z
       .object({
@@ -299,22 +303,6 @@ export const ReplicationView = z
     createdAt: time,
   })
   .meta({ id: 'Replication', description: 'A replication relationship of one VM, as this host sees it.' });
-
-export const RescannedView = z
-  .object({
-    id: z.string().describe('of the relationship'),
-    vmName: z.string().nullable(),
-    peer: z.string().nullable().describe("the primary's host"),
-    outcome: z
-      .enum(['unchanged', 'rebuilt', 'vm-defined', 'failed'])
-      .describe('rebuilt: the relationship is known again; vm-defined: its Replica VM was gone'),
-    failure: FailureView.nullable().describe('why it could not be rebuilt, or not be opened'),
-  })
-  .meta({ id: 'Rescanned', description: 'What came of looking at a replica directory.' });
-
-export const SeedView = z
-  .object({ id: z.string(), name: z.string(), peer: z.string().nullable() })
-  .meta({ id: 'Seed', description: 'A VM of a Replica server, and the peer that may begin a replica with its disks.' });
 
 /** What kinds of recovery points there are. */
 export const POINT_KINDS: Record<RecoveryPoint['kind'], string> = {

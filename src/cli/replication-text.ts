@@ -81,6 +81,7 @@ export function replicationSheet(output: Output, one: Replication): string {
     ],
     ['test VMs', one.testVms.length === 0 ? undefined : one.testVms.map(({ name }) => name).join(', ')],
     ['action', one.action ?? undefined],
+    ['clock there', one.clockSkewMs === null ? undefined : skewText(one.clockSkewMs)],
     ['other side', peerStatus === null ? 'not heard of yet' : peerText(peerStatus)],
     [
       'cycles',
@@ -128,6 +129,11 @@ function fenceText({ leaseSeconds, stoppedByLease, leaseLeftMs, peer }: Replicat
   return leaseLeftMs === 0
     ? `${lease}: surely over`
     : `${lease}: a failover waits ${duration(leaseLeftMs)} before it starts the VM`;
+}
+
+function skewText(ms: number): string {
+  if (Math.abs(ms) < 1000) return 'the same as here, within a second';
+  return `${duration(Math.abs(ms))} ${ms > 0 ? 'ahead of' : 'behind'} this host's`;
 }
 
 function peerText(peer: NonNullable<Replication['peerStatus']>): string {

@@ -20,6 +20,7 @@ import { TestViews } from '../failover/test-views.ts';
 import { unplannedFailover } from '../failover/unplanned.ts';
 import { Journal } from '../journal/journal.ts';
 import { Lanes } from '../lanes/lanes.ts';
+import { HOST_CLOCKS } from '../lib/boot-clock.ts';
 import type { Log } from '../lib/log.ts';
 import { LEVELS } from '../model/compression.ts';
 import { runsHere } from '../model/role.ts';
@@ -49,6 +50,7 @@ import { streamOperations } from './operations/streams.ts';
 import { keepGuard } from './lease-guard.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import { openStore } from './open-store.ts';
+import { PeerClocks, type PeerClocksOptions } from './peer-clocks.ts';
 import { peerBook, PeerEndpoints } from './peers.ts';
 import { endpointFor } from './replica-host.ts';
 import { rescanIfForgotten } from './rescan.ts';
@@ -57,7 +59,7 @@ import { Roles } from './roles.ts';
 import type { DaemonServices } from './services.ts';
 
 const DAY_SECONDS = 24 * 60 * 60;
-const RENEWAL_CHECK_MS = 24 * 60 * 60 * 1000;
+const RENEWAL_CHECK_MS = 60 * 60 * 1000;
 
 const PLANS = [
   testFailoverStart,
@@ -120,7 +122,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     replicaDirectory: (id) => join(config.replicaDirectory, id),
     lockDirectory: join(config.stateDirectory, LOCK_NAME),
     leases: newLeases(join(config.runDirectory, 'leases')),
-    now: Date.now,
+    ...HOST_CLOCKS,
     event: (relationship, severity, kind, message) => events.add(relationship, severity, kind, message),
   };
   const { runDirectory, startPolicy, startPolicyMinutes } = config;
@@ -131,6 +133,10 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   const actions = new Actions({ journal, definitions: PLANS, context: services, log, event: services.event });
 
   const scrubbing = new Scrubbing({ replicas, passSeconds: config.scrub.passDays * DAY_SECONDS, now: Date.now, log });
+  const measure = (name: string) => endpoints.hello(name);
+  const event: PeerClocksOptions['event'] = (severity, kind, message) => events.add(null, severity, kind, message);
+  const peerClocks = new PeerClocks({ clocks: HOST_CLOCKS, store, measure, event, log });
+
   let peerServer: PeerServer | undefined;
   const all: DaemonServices = {
     ...services,
@@ -140,6 +146,8 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     enrolment,
     peers,
     endpoints,
+    peerClocks,
+    arrivals: new Map(),
     actions,
     events,
     peerServer: () => peerServer!,
@@ -180,6 +188,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     scrubbing.begin();
     await roles.begin();
     contact.begin();
+    peerClocks.begin();
   });
   begun.catch((error: unknown) => log.error({ err: error }, 'relationships could not be taken up'));
   const renewal = setInterval(
@@ -196,6 +205,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       clearInterval(renewal);
       await scrubbing.close();
       await contact.close();
+      await peerClocks.close();
       await leaseKeeper.close();
       await roles.close();
       // Before the loops: what an action does last may be to begin one.
@@ -225,7 +235,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       known: new KnownBlocks(join(config.stateDirectory, 'digests', id), log),
       lanes,
       log,
-      now: Date.now,
+      ...HOST_CLOCKS,
       compression: config.compression,
       verifySeconds: config.verify.passDays * DAY_SECONDS,
       sliceBytes: config.slice.bytes,

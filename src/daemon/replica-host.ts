@@ -13,6 +13,7 @@ import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol
 import { LocalEndpoint, type ReplicaHost } from '../replica/endpoint.ts';
 import { rememberPeer } from '../replica/record.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
+import { lagFrom } from './lag.ts';
 import { forgetSeed, giveSeed, seedFor } from './seeds.ts';
 import type { DaemonServices } from './services.ts';
 
@@ -85,7 +86,9 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
 
 /** A copy is complete once a point that it made is in the disks: regular replication has begun. */
 function noteReplicating(services: DaemonServices, id: string): void {
-  const { state } = recordOf(services, id);
+  const record = recordOf(services, id);
+  lagFrom(services, record);
+  const { state } = record;
   if (state !== 'InitialReplicationInProgress' && state !== 'Resynchronizing') return;
   const { latest } = services.replicas.get(id).record;
   if (latest !== null && latest.kind !== 'found') move(services, id, 'point-made');

@@ -150,12 +150,12 @@ export class Roles {
 
   async #startByPolicy(id: string, signal: AbortSignal): Promise<void> {
     const { services, startPolicy, startPolicyMinutes } = this.#options;
-    const asked = services.now();
+    const asked = services.steady();
     for (let told = false; ; told = true) {
       const judged = await markStarting(services, id, async () => {
         const record = recordOf(services, id);
         const status = await this.#ask(record, signal);
-        const waitedMs = services.now() - asked;
+        const waitedMs = services.steady() - asked;
         const policy = (record.leaseSeconds ?? 0) > 0 ? 'never-alone' : startPolicy;
         const judgement = judgeStart(record, status, { policy, waitedMs, patienceMs: startPolicyMinutes * 60_000 });
         if (judgement === 'start' && !(await mayRun(services, record))) return 'wait';

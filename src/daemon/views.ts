@@ -9,6 +9,7 @@ import { shownState } from '../model/state.ts';
 import type { Replica } from '../replica/replica.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { FailoverRecord, RelationshipRecord } from '../store/store.ts';
+import { lagFrom } from './lag.ts';
 import { scrubView, verificationView } from './proof-views.ts';
 import { replicaFailure } from './replica-failure.ts';
 import type { DaemonServices } from './services.ts';
@@ -26,8 +27,8 @@ export function replicationView(
   answer: PeerAnswer | undefined,
 ): ReplicationView {
   const now = services.now();
-  const protectedUntil = record.role === 'primary' ? record.protectedUntil : latestConfirmed(services, record.id);
-  const lagMs = protectedUntil === null ? null : Math.max(0, now - protectedUntil);
+  const { instant: protectedUntil, lagMs } = lagFrom(services, record) ?? { instant: null, lagMs: null };
+  const skewMs = services.peerClocks.skewMs(record.peer);
   const { statistics, copy, inFlight, disks } = record;
   const cycles = statistics.cycles + statistics.idleCycles;
   const failure = record.failure ?? replicaFailure(services, record)?.toJSON() ?? null;
@@ -40,6 +41,7 @@ export function replicationView(
     lagMs,
     cycles,
     missedCycles: statistics.missedCycles,
+    skewMs,
     ...(need === undefined ? {} : { resyncReason: need.reason }),
     unrepairedBytes: (verification ?? scrub)?.unrepairedBytes ?? 0,
     damagedPoints: scrub?.damagedPoints ?? 0,
@@ -73,6 +75,7 @@ export function replicationView(
     position: replica?.applied ?? record.position,
     protectedUntil,
     lagMs,
+    clockSkewMs: skewMs,
     pendingBytes: null,
     inFlight:
       inFlight === null || activity === undefined
@@ -107,10 +110,6 @@ export function replicationView(
 
 function failoverView({ sequence, instant, started }: FailoverRecord): NonNullable<ReplicationView['failover']> {
   return { point: sequence, instant, startedAt: started };
-}
-
-function latestConfirmed(services: DaemonServices, id: string): number | null {
-  return services.replicas.find(id)?.points()[0]?.confirmed ?? null;
 }
 
 function peerStatusView({ checkedAt, status }: PeerAnswer): NonNullable<ReplicationView['peerStatus']> {

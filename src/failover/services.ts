@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import type { Hypervisor } from '../hypervisor/hypervisor.ts';
+import type { Clocks } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
 import { after, type StateEvent } from '../model/state.ts';
 import type { Primaries } from '../primary/primaries.ts';
@@ -14,7 +15,7 @@ import type { RelationshipRecord, Severity, Store } from '../store/store.ts';
 import type { Leases } from './lease.ts';
 import type { TestViews } from './test-views.ts';
 
-export interface FailoverServices {
+export interface FailoverServices extends Clocks {
   readonly hypervisor: Hypervisor;
   readonly store: Store;
   readonly replicas: Replicas;
@@ -26,7 +27,6 @@ export interface FailoverServices {
   /** A path that never exists: see `definition.ts`. */
   readonly lockDirectory: string;
   readonly leases: Leases;
-  readonly now: () => number;
   readonly event: (relationship: string, severity: Severity, kind: string, message: string) => void;
 }
 

@@ -3,6 +3,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 /** Milliseconds since the epoch, by this host's clock. */
 export type Now = () => number;
 
+/** The clocks of a host, ms. */
+export interface Clocks {
+  /** What people read: somebody may set it, forth and back, at any time. */
+  readonly now: Now;
+  /** Goes on evenly; stands still while the host is suspended, as timers do. From any moment on. */
+  readonly steady: Now;
+  /** The same with the time that the host was suspended: see boot-clock.ts. */
+  readonly boot: Now;
+}
+
 /** Waits `ms`, or throws the signal's reason when it aborts first. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   try {

@@ -79,3 +79,27 @@ void test('a policy in figures: 4 as they come, then 3 hours', () => {
   assert.deepEqual([...pointsToKeep(older, latest!, { last: 0, thin: [] })], [60]);
   assert.deepEqual([...pointsToKeep(points, null, { last: 0, thin: [] })], [60]);
 });
+
+void test('a clock that jumps a year ahead and back costs a place in each rule at most, not the points from before', () => {
+  const HOUR = HOUR_SECONDS * 1000;
+  const YEAR = 365 * 24 * HOUR;
+  const start = 1_795_000_000_000;
+  const at = (sequence: number, instant: number) => ({ sequence, instant });
+  // A point an hour for a day, three with the clock a year ahead, then on as before.
+  const points = Array.from({ length: 24 }, (_, i) => at(i + 1, start + i * HOUR));
+  for (let i = 0; i < 3; i++) points.push(at(25 + i, start + YEAR + 23 * HOUR + i * 60_000));
+  for (let i = 0; i < 3; i++) points.push(at(28 + i, start + (24 + i) * HOUR));
+  const policy = { last: 0, thin: [{ everySeconds: HOUR_SECONDS, count: 24 }] };
+  let kept: Point[] = [];
+  for (const latest of points) {
+    const keep = pointsToKeep(kept, latest, policy);
+    kept = [latest, ...kept].filter(({ sequence }) => keep.has(sequence));
+  }
+  assert.equal(kept.length, 24);
+  assert.equal(kept.filter(({ sequence }) => sequence <= 24).length, 20, 'of the day before');
+  assert.equal(
+    kept.filter(({ sequence }) => sequence >= 25 && sequence < 28).length,
+    1,
+    'of the hour that is a year ahead',
+  );
+});

@@ -14,8 +14,9 @@ export function phaseOf(id: string): number {
 }
 
 /**
- * When the next cycle is due, and how many fell due in vain since the last one began. All times in ms since the epoch. The first
- * is due at once, the others each at the relationship's phase of an interval.
+ * When the next cycle is due, and how many fell due in vain since the last one began. All times in ms of the steady clock: nobody sets it,
+ * and a host that was suspended has missed nothing, since its guests stood still as well. The first is due at once, the others each at
+ * the relationship's phase of an interval.
  * @returns due: in the past where it is late.
  */
 export function nextCycle(
@@ -26,8 +27,7 @@ export function nextCycle(
 ): { due: number; missed: number } {
   if (lastStart === null) return { due: now, missed: 0 };
   const interval = intervalSeconds * 1000;
-  // A clock that was set back must not hold replication up for as long.
-  const soonest = Math.min(lastStart, now) + interval * LEAST_GAP;
+  const soonest = lastStart + interval * LEAST_GAP;
   const due = (Math.ceil(soonest / interval - phase) + phase) * interval;
   return { due, missed: now <= due ? 0 : Math.floor((now - due) / interval) };
 }

@@ -75,7 +75,7 @@ async function runSlice(replication: Replication, copy: CopyProgress, signal: Ab
   let captured: { result: Slice; jobMs: number };
   try {
     // A copy always has a slice that is due: each goes to the end of the line.
-    const request = { since: copy.since, next: null, due: replication.services.now() };
+    const request = { since: copy.since, next: null, due: replication.services.steady() };
     captured = await withPoint(replication, request, signal, (point, held) => {
       crashPoint('slice:opened');
       return captureSlice(replication, { inFlight, point, known: pages, copy, to, theirs }, { held, signal });

@@ -47,9 +47,9 @@ export async function runCycle(
   kind: RecoveryPoint['kind'],
   signal: AbortSignal,
 ): Promise<CycleResult> {
-  const { now, endpoint, known } = replication.services;
+  const { steady, endpoint, known } = replication.services;
   const { bitmap, position, disks } = replication.record;
-  const started = now();
+  const started = steady();
   replication.enter('reading');
   const inFlight = replication.intend({ nextBitmap: nextBitmap(replication), copyAfter: null });
   const pages = await known.at(replication.record, disks);
@@ -83,7 +83,7 @@ export async function runCycle(
     replication.count({
       idleCycles: statistics.idleCycles + 1,
       unchangedBytes,
-      ...lastOf(0, 0, jobMs, now() - started),
+      ...lastOf(0, 0, jobMs, steady() - started),
     });
     replication.enter('waiting');
     const { instant, read } = result;
@@ -100,7 +100,7 @@ export async function runCycle(
     changedBytes: statistics.changedBytes + result.changedBytes,
     unchangedBytes,
     ...replication.sentBy(send),
-    ...lastOf(result.changedBytes, send.sent, jobMs, now() - started),
+    ...lastOf(result.changedBytes, send.sent, jobMs, steady() - started),
   });
   replication.enter('waiting');
   const { instant, changedBytes, read } = result;

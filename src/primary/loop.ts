@@ -23,6 +23,10 @@ const AGREEABLE: ReadonlySet<string> = new Set(['tracking-lost', 'not-following'
 
 /** Between two tries to compare, of which the first came to nothing, ms. */
 const NOTHING_CAME_MS = 500;
+/** While it waits, it looks whether the host was suspended, ms. */
+const LOOK_MS = 10_000;
+/** Two clocks that are read one after the other, and one of them in steps, differ by less, ms. */
+const SUSPENDED_MS = 100;
 
 export interface LoopHooks {
   /** The other side holds the role: called once, the loop has ended by itself. */
@@ -87,7 +91,7 @@ export class ReplicationLoop {
   async #run(signal: AbortSignal): Promise<void> {
     let lastStart: number | null = null;
     const retries = new Retries();
-    const { now } = this.replication.services;
+    const { now, steady } = this.replication.services;
     while (!signal.aborted) {
       try {
         lastStart = await this.#gate.run('replication', () => this.#step(lastStart, signal));
@@ -107,14 +111,15 @@ export class ReplicationLoop {
         const look = Math.max(10_000, 2000 * intervalSeconds);
         if (failure.code === 'suspended') this.replication.trouble(failure);
         if (failure.code === 'suspended' || failure.code === 'resync-required') {
-          await this.#wait(Math.min(now() + look, resyncFrom(this.replication.record, now()) ?? Infinity), signal);
+          const begins = resyncFrom(this.replication.record, now()) ?? Number.POSITIVE_INFINITY;
+          await this.#wait(steady() + Math.min(look, begins - now()), signal);
           continue;
         }
         this.replication.count({ failedCycles: statistics.failedCycles + 1 });
         this.replication.trouble(failure);
         const retry = AGREEABLE.has(failure.code) ? 'backoff' : failure.retry;
         const delay = retries.after(retry, intervalSeconds) ?? look;
-        await this.#wait(now() + delay, signal);
+        await this.#wait(steady() + delay, signal);
       }
     }
   }
@@ -127,18 +132,18 @@ export class ReplicationLoop {
       this.#agreed = true;
     }
     const { copy, intervalSeconds } = replication.record;
-    const { now } = replication.services;
-    replication.due = now();
+    const { now, steady } = replication.services;
+    replication.due = steady();
     if (copy === null) {
-      const { due, missed } = nextCycle(lastStart, intervalSeconds, phaseOf(replication.id), now());
+      const { due, missed } = nextCycle(lastStart, intervalSeconds, phaseOf(replication.id), steady());
       replication.due = due;
       if (missed > 0) replication.count({ missedCycles: replication.record.statistics.missedCycles + missed });
       if (!(await this.#verifyUntil(due, signal))) await this.#wait(due, signal);
       if (signal.aborted) return lastStart;
     }
-    const began = now();
+    const began = steady();
     if (this.#quiet !== undefined && !wantsPoint(replication) && (await this.#rest()) === this.#quiet) {
-      await this.#confirm(began, signal);
+      await this.#confirm(now(), signal);
       return began;
     }
     const had = hasRepairs(replication);
@@ -154,10 +159,10 @@ export class ReplicationLoop {
   /** Goes on with a pass that was asked for until a cycle is due, or wanted. @returns whether one is wanted now. */
   async #verifyUntil(due: number, signal: AbortSignal): Promise<boolean> {
     const { replication } = this;
-    const { now } = replication.services;
+    const { steady } = replication.services;
     let wanted = false;
     void this.replication.woken.then(() => (wanted = true));
-    while (!wanted && !signal.aborted && isAsked(replication) && !hasRepairs(replication) && now() < due) {
+    while (!wanted && !signal.aborted && isAsked(replication) && !hasRepairs(replication) && steady() < due) {
       const went = await verifyAlone(replication, signal);
       if (!went) await sleep(NOTHING_CAME_MS, signal);
     }
@@ -215,13 +220,24 @@ export class ReplicationLoop {
     addRepairs(this.replication, damage);
   }
 
+  /**
+   * Waits until a time of the steady clock. Timers stand still while the host is suspended: so it is looked at in between, and what fell due
+   * meanwhile is done as soon as the host is awake, once.
+   */
   async #wait(due: number, signal: AbortSignal): Promise<void> {
-    const left = due - this.replication.services.now();
-    if (left <= 0) return;
-    const waiting = new AbortController();
-    const timer = sleep(left, AbortSignal.any([signal, waiting.signal])).catch(() => undefined);
-    await Promise.race([timer, this.replication.woken]);
-    waiting.abort();
-    await timer;
+    const { steady, boot } = this.replication.services;
+    const awake = boot() - steady();
+    const nudge = this.replication.woken.then(() => true);
+    while (!signal.aborted) {
+      const left = due - steady() - Math.max(0, boot() - steady() - awake - SUSPENDED_MS);
+      if (left <= 0) return;
+      const waiting = new AbortController();
+      const piece = Math.min(left, LOOK_MS);
+      const timer = sleep(piece, AbortSignal.any([signal, waiting.signal])).catch(() => undefined);
+      const nudged = await Promise.race([timer, nudge]);
+      waiting.abort();
+      await timer;
+      if (nudged === true) return;
+    }
   }
 }

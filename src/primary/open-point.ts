@@ -32,7 +32,7 @@ function givenUp(why: string): Failure {
 }
 
 export interface PointRequest extends Pick<OpenPointRequest, 'since' | 'next'> {
-  /** Since when it is due, ms since the epoch: where many wait, the earliest is the next. */
+  /** Since when it is due, ms of the steady clock: where many wait, the earliest is the next. */
   readonly due: number;
 }
 

@@ -7,7 +7,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Log } from '../lib/log.ts';
-import type { Now } from '../lib/clock.ts';
+import type { Clocks } from '../lib/clock.ts';
 import type { Turns } from '../lib/turns.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
@@ -16,6 +16,7 @@ import type { Lanes } from '../lanes/lanes.ts';
 import { Asking } from '../model/asking.ts';
 import type { Compression } from '../model/compression.ts';
 import { Failure, type FailureJson } from '../model/failure.ts';
+import { provenNow, type Proven } from '../model/lag.ts';
 import { learnSpeed, type Sent } from '../model/link-speed.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import { readLimitOf, type ReadLimit } from '../model/read-limit.ts';
@@ -28,7 +29,7 @@ import type { Outbox } from './outbox.ts';
 import { Pace } from './pace.ts';
 import type { SendProgress } from './send.ts';
 
-export interface PrimaryServices {
+export interface PrimaryServices extends Clocks {
   readonly hypervisor: Hypervisor;
   readonly endpoint: ReplicaEndpoint;
   readonly store: Store;
@@ -36,7 +37,6 @@ export interface PrimaryServices {
   readonly known: KnownBlocks;
   readonly lanes: Lanes;
   readonly log: Log;
-  readonly now: Now;
   readonly compression: Compression;
   /** In so many seconds both sides are compared as a whole, along with cycles; 0: only when asked for. */
   readonly verifySeconds: number;
@@ -72,7 +72,7 @@ export class Replication {
   #endSending: (() => void) | undefined;
   activity: Activity = { phase: 'waiting', since: 0, logBytes: 0, send: { sent: 0, resent: 0, breaks: 0 } };
 
-  /** When the cycle that is next or under way was due, ms since the epoch. */
+  /** When the cycle that is next or under way was due, ms of the steady clock. */
   due = 0;
 
   /** Its VM is off and waits to start elsewhere: its points come before those of others. */
@@ -92,6 +92,9 @@ export class Replication {
 
   #wake = Promise.withResolvers<void>();
 
+  /** Of what the record is protected until: since when that is known. */
+  proven: Proven | undefined;
+
   /** Part of the configured size that a slice of a copy has now: halved when one had to be given up. */
   slicePart = 1;
 
@@ -109,7 +112,13 @@ export class Replication {
   update(change: Partial<RelationshipRecord>): RelationshipRecord {
     const record = { ...this.record, ...change };
     this.services.store.putRelationship(record);
+    if (typeof change.protectedUntil === 'number') this.#noteProven(change.protectedUntil);
     return record;
+  }
+
+  #noteProven(instant: number): void {
+    const { now, boot } = this.services;
+    this.proven = provenNow({ instant, offset: undefined, now: now(), boot: boot() });
   }
 
   count(change: Partial<Statistics>): void {
@@ -204,6 +213,7 @@ export class Replication {
       statistics: { ...before.statistics, ...counted },
       ...(closes && counts ? after(before, 'point-made') : {}),
     });
+    if (closes) this.#noteProven(inFlight.instant);
     crashPoint('acknowledged:stored');
     await known.reached(makes);
     if (closes) {

@@ -94,7 +94,7 @@ export function isAsked(replication: Replication): boolean {
  */
 export async function verifyAlone(replication: Replication, signal: AbortSignal): Promise<boolean> {
   const { bitmap, position } = replication.record;
-  const request = { since: bitmap, next: null, due: replication.services.now() };
+  const request = { since: bitmap, next: null, due: replication.services.steady() };
   const { result } = await withPoint(replication, request, signal, async (point, held) => {
     const limit = AbortSignal.any([held, AbortSignal.timeout(ALONE_MS)]);
     return await readNext(replication, point, { bytes: Number.POSITIVE_INFINITY, signal: limit, leaveOut: true });

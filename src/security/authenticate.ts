@@ -40,8 +40,9 @@ export function authenticate(certificate: X509Certificate | undefined, peers: It
   const { peer, authority } = issuer;
   const from = Math.max(certificate.validFromDate.getTime(), authority.validFromDate.getTime());
   const to = Math.min(certificate.validToDate.getTime(), authority.validToDate.getTime());
-  if (now < from) return refused('not-yet-valid', `${shown} is valid from ${new Date(from).toISOString()} only`);
-  if (now > to) return refused('expired', `${shown} expired at ${new Date(to).toISOString()}`);
+  const here = `, and this host's clock says ${new Date(now).toISOString()}: one of the two clocks may be wrong`;
+  if (now < from) return refused('not-yet-valid', `${shown} is valid from ${new Date(from).toISOString()} only${here}`);
+  if (now > to) return refused('expired', `${shown} expired at ${new Date(to).toISOString()}${here}`);
   if (certificate.ca || !(certificate.keyUsage ?? []).includes(CLIENT_AUTHENTICATION)) {
     return refused('wrong-purpose', `${shown} is not one of a host`);
   }
@@ -55,6 +56,10 @@ export function authenticate(certificate: X509Certificate | undefined, peers: It
   return { peer, validUntil: to };
 }
 
+/** A host renews its certificate by itself, also one that it made while its clock was wrong. */
+const CLOCKS =
+  'Set both clocks right (`timedatectl`). The other host renews its certificate by itself within the hour, or when understudyd is started again there.';
+
 function refused(refusal: Refusal, reason: string): Verdict {
   return { peer: undefined, refusal, reason };
 }
@@ -63,6 +68,8 @@ function refused(refusal: Refusal, reason: string): Verdict {
 export function requirePeer(certificate: X509Certificate | undefined, peer: Peer, now: number): void {
   const verdict = authenticate(certificate, [peer], now);
   if (verdict.peer === undefined) {
-    throw new Failure('peer-identity', `${peer.address} is not ${peer.name}: ${verdict.reason}`);
+    const text = `${peer.address} is not ${peer.name}: ${verdict.reason}`;
+    const isTime = verdict.refusal === 'not-yet-valid' || verdict.refusal === 'expired';
+    throw new Failure('peer-identity', text, isTime ? { hint: CLOCKS } : {});
   }
 }

@@ -85,3 +85,16 @@ test('a name that no certificate can carry is refused', async () => {
     await assert.rejects(open(name), (error) => error instanceof Failure && error.code === 'bad-config', name);
   }
 });
+
+test('a certificate that was made while the clock was a year ahead is made again when the clock is right', async () => {
+  await open();
+  clock += 365 * DAY;
+  const ahead = await open();
+  await ahead.renewIfDue();
+  const { chain } = ahead.credentials;
+  clock -= 365 * DAY;
+  assert.equal(await ahead.renewIfDue(), true);
+  assert.notEqual(ahead.credentials.chain, chain);
+  assert.ok(ahead.expires < clock + 400 * DAY);
+  assert.equal(await ahead.renewIfDue(), false);
+});

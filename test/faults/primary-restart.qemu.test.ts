@@ -82,3 +82,23 @@ void test('a replica that was restored from before a failover is told the epoch,
   assert.equal(vm.hosts.b.services.replicas.get(vm.id).status().epoch, vm.record('a').epoch);
   await vm.checkAllPoints('b');
 });
+
+void test('a clock that is set forward by a year is no waiting for the other side', async (t) => {
+  const vm = await begin(t);
+  vm.hosts.cut = true;
+  await reboot(vm);
+  await vm.wait('told', () => vm.count('a', 'start-held-back') === 1);
+  vm.hosts.a.clockSet = 365 * 86_400_000;
+  let asked = 0;
+  vm.hosts.a.link.chooser = (call) => {
+    if (call !== 'status') return undefined;
+    asked++;
+    return { call, when: 'before', code: 'unreachable' };
+  };
+  vm.hosts.cut = false;
+  await vm.wait('asked twice more', () => asked >= 2);
+  assert.equal((await vm.vms.hypervisors.a.getVm(VM)).state, 'off');
+  assert.equal(vm.count('a', 'vm-started'), 0);
+  vm.hosts.a.link.chooser = () => undefined;
+  await vm.wait('started', () => vm.count('a', 'vm-started') === 1);
+});

@@ -32,6 +32,7 @@ import type { Hypervisor } from '../../src/hypervisor/hypervisor.ts';
 import { Journal } from '../../src/journal/journal.ts';
 import type { PlanDefinition } from '../../src/journal/runner.ts';
 import { Lanes } from '../../src/lanes/lanes.ts';
+import type { Clocks } from '../../src/lib/clock.ts';
 import { Turns } from '../../src/lib/turns.ts';
 import { silentLog } from '../../src/lib/log.ts';
 import { Failure } from '../../src/model/failure.ts';
@@ -79,6 +80,11 @@ export class Host {
   verifySeconds = 0;
   /** The way from this host to the other. */
   readonly link = new FaultyLink();
+  /** How far this host's clock has been set, and for how long it was suspended, ms. */
+  clockSet = 0;
+  suspended = 0;
+  /** What it knows of the other's: that minus its boot clock. */
+  offset: number | undefined;
   readonly #roles: Roles;
   readonly #store: SqliteStore;
   readonly #lanes: Lanes;
@@ -101,9 +107,10 @@ export class Host {
   static async open(
     directory: string,
     name: HostName,
-    hypervisor: Hypervisor,
+    machine: Hypervisor,
     peer: () => ReplicaEndpoint,
   ): Promise<Host> {
+    const hypervisor = withClock(machine, () => made.clockSet);
     const at = (...path: string[]) => join(directory, name, ...path);
     await mkdir(at('run'), { recursive: true });
     const log = silentLog();
@@ -133,7 +140,7 @@ export class Host {
           known: new KnownBlocks(at('digests', id), log),
           lanes,
           log,
-          now: Date.now,
+          ...clocksOf(() => made),
           compression: 'auto',
           outboxLimit: async () => made.outboxLimit,
           pointLimits: POINT_LIMITS,
@@ -149,7 +156,7 @@ export class Host {
       replicaDirectory: (id) => at('replicas', id),
       lockDirectory: at(LOCK_NAME),
       leases: newLeases(at('run', 'leases')),
-      now: Date.now,
+      ...clocksOf(() => made),
       event: (relationship, severity, kind, message) => events.add(relationship, severity, kind, message),
     };
     await context.testViews.disconnect();
@@ -160,8 +167,9 @@ export class Host {
     const actions = new Actions({ journal, definitions: PLANS, context, log, event: context.event });
     // What is left out is the network's and libvirt's: nothing of it is asked for here.
     const scrubbing = new Scrubbing({ replicas, passSeconds: 0, now: Date.now, log });
-    const config = { name };
-    const services = { ...context, actions, events, scrubbing, log, config } as unknown as DaemonServices;
+    const clocks = { arrivals: new Map(), peerClocks: { offset: () => made.offset, skewMs: () => null } };
+    const told = { actions, events, scrubbing, log, config: { name } };
+    const services = { ...context, ...told, ...clocks } as unknown as DaemonServices;
     const made = new Host(name, services, roles, store, lanes);
     return made;
   }
@@ -281,6 +289,29 @@ export class TwoHosts {
     this.#closing ??= Promise.all([...this.#hosts.values()].map((host) => host.close()));
     await this.#closing;
   }
+}
+
+/** A point's instant is told by the host's clock. */
+function withClock(hypervisor: Hypervisor, set: () => number): Hypervisor {
+  const openPoint: Hypervisor['openPoint'] = async (request) => {
+    const point = await hypervisor.openPoint(request);
+    return { ...point, instant: point.instant + set(), instantEnd: point.instantEnd + set() };
+  };
+  return new Proxy(hypervisor, {
+    get: (target, name) => {
+      if (name === 'openPoint') return openPoint;
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+}
+
+function clocksOf(host: () => Host): Clocks {
+  return {
+    now: () => Date.now() + host().clockSet,
+    steady: () => performance.now(),
+    boot: () => performance.now() + host().suspended,
+  };
 }
 
 function following(now: () => ReplicaEndpoint): ReplicaEndpoint {

@@ -36,9 +36,8 @@ const BUDGETS: readonly Partial<Budget>[] = [
   { writes: 2, powerLosses: 1, known: 1 },
   { failovers: 1, lease: 1 },
   { planned: 1, cuts: 1, lease: 1 },
-  { resyncs: 2, powerLosses: 1, crashes: 1 },
+  { resyncs: 1, powerLosses: 1, crashes: 1 },
   { resyncs: 1, failovers: 1, writes: 1 },
-  { resyncs: 1, planned: 1, powerLosses: 1 },
 ];
 
 /** `UNDERSTUDY_EXPLORE=long`: an hour or so, each up to so many states. */

@@ -82,6 +82,8 @@ export class ModelHost {
       known: knownOf(run.world, name),
       log: LOG,
       now: () => 0,
+      steady: () => 0,
+      boot: () => 0,
       compression: 'none',
       lanes: { count: 1 },
       verifySeconds: 0,
@@ -108,7 +110,11 @@ export class ModelHost {
         since: life.here.memory.since,
         gates: new Map(),
       },
-      now: () => (this.elapsed += life.here.memory.patient ? 0 : PATIENCE_MINUTES * 60_000),
+      now: () => 0,
+      boot: () => 0,
+      arrivals: new Map(),
+      peerClocks: { offset: () => undefined, skewMs: () => null },
+      steady: () => (this.elapsed += life.here.memory.patient ? 0 : PATIENCE_MINUTES * 60_000),
       event: () => undefined,
     } as unknown as FailoverServices;
     const actions = new ModelActions(this.journal, life, context);

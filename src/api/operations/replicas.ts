@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { nothing } from '../input.ts';
 import { operation } from '../operation.ts';
-import { RescannedView, SeedView } from '../resources.ts';
+import { RescannedView, SeedView } from '../replica-resources.ts';
 
 export const replicaOperations = {
   replicaSeed: operation({

@@ -295,6 +295,7 @@ const replication: Replication = {
   position: { epoch: 1, sequence: 41, state: '0'.repeat(32) },
   protectedUntil: NOW - 3200,
   lagMs: 3200,
+  clockSkewMs: 3,
   pendingBytes: 1536 * 1024,
   inFlight: null,
   copy: null,

@@ -1,0 +1,90 @@
+/** Somebody sets the clock of a host while a VM is replicated, or the host is suspended. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startReplication } from './primary-world.ts';
+import type { ReplicatedVm } from './replicated-vm.ts';
+
+const HOUR = 3_600_000;
+const YEAR = 365 * 24 * HOUR;
+
+const show = (vm: ReplicatedVm, on: 'a' | 'b') => vm.host(on).ask('replicationShow', { ref: vm.id });
+
+/** The guest writes, and that is at the replica, whatever the clock says. */
+async function replicated(vm: ReplicatedVm): Promise<void> {
+  const { cycles } = vm.record('a').statistics;
+  await vm.vms.change('a', 3);
+  const { primaries, replicas } = { ...vm.hosts.a.services, replicas: vm.hosts.b.services.replicas };
+  // One that was under way may have been without it.
+  await vm.wait('two cycles', () => {
+    primaries.loop(vm.id).wake();
+    const { statistics, inFlight } = vm.record('a');
+    return statistics.cycles + statistics.idleCycles >= cycles + 2 && inFlight === null;
+  });
+  const replica = replicas.get(vm.id);
+  await replica.drained();
+  const { sequence } = replica.points()[0]!;
+  vm.states.set(sequence, vm.vms.guest.snapshot());
+}
+
+void test('the primary’s clock goes a year ahead and back: cycles, points, lag and health go on', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  await vm.hosts.a.ask('replicationSet', {
+    ref: vm.id,
+    intervalSeconds: 60,
+    thin: [{ everySeconds: 3600, count: 24 }],
+  });
+  const { missedCycles } = vm.record('a').statistics;
+  for (const clockSet of [YEAR, 0, -YEAR, 0]) {
+    vm.hosts.a.clockSet = clockSet;
+    vm.hosts.b.offset = Date.now() + clockSet - performance.now();
+    await replicated(vm);
+    const { lagMs, healthReasons } = await show(vm, 'a');
+    assert.ok(lagMs! < 30_000, `the primary says ${lagMs} ms`);
+    // At an interval of a second a loaded machine had missed some before.
+    const wrong = healthReasons.filter((reason) => !reason.endsWith('cycles were missed'));
+    assert.deepEqual(wrong, []);
+    const there = await show(vm, 'b');
+    assert.ok(there.lagMs! < 30_000, `the replica says ${there.lagMs} ms`);
+    assert.equal(there.health, 'normal', there.healthReasons.join());
+  }
+  assert.equal(vm.record('a').statistics.missedCycles, missedCycles);
+  assert.equal(await vm.checkAllPoints('b'), 5);
+});
+
+void test('the Replica server’s clock goes a year ahead: no point goes, and the lag that it shows is right', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  vm.hosts.b.offset = Date.now() - performance.now();
+  await replicated(vm);
+  const points = vm.hosts.b.services.replicas.get(vm.id).points().length;
+  vm.hosts.cut = true; // nothing new comes: what is known has to do
+  for (const clockSet of [YEAR, -YEAR]) {
+    vm.hosts.b.clockSet = clockSet;
+    const { lagMs } = await show(vm, 'b');
+    assert.ok(lagMs! < 30_000, `${lagMs} ms`);
+  }
+  vm.hosts.b.suspended = 2 * HOUR;
+  const silent = await show(vm, 'b');
+  assert.ok(silent.lagMs! >= 2 * HOUR, 'that hour counts');
+  assert.equal(silent.health, 'critical');
+  vm.hosts.cut = false;
+  await replicated(vm);
+  assert.ok(vm.hosts.b.services.replicas.get(vm.id).points().length > points);
+  await vm.checkAllPoints('b');
+});
+
+void test('a host that was suspended past a cycle makes it once it is awake, and has missed none', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  await vm.hosts.a.ask('replicationSet', { ref: vm.id, intervalSeconds: 3600 });
+  await replicated(vm);
+  const { cycles, missedCycles } = vm.record('a').statistics;
+  await vm.vms.change('a', 3);
+  vm.hosts.a.suspended = 5 * HOUR;
+  vm.hosts.a.clockSet = 5 * HOUR;
+  await vm.wait('the cycle', () => vm.record('a').statistics.cycles > cycles); // nobody wakes it here
+  assert.equal(vm.record('a').statistics.cycles, cycles + 1);
+  assert.equal(vm.record('a').statistics.missedCycles, missedCycles);
+  assert.ok((await show(vm, 'a')).lagMs! < 30_000);
+});
