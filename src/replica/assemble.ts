@@ -52,10 +52,14 @@ export function assemble(options: ReplicaOptions, { record, inbox, chain, confir
   const publishing = new Gate();
   const engine = new DiskEngine({ runDirectory, name: 'disks', disks, log });
   if (frozen) engine.forbid();
-  const digests = new Digests({ layout, disks, log });
+  const onDamage = (text: string): void => options.onDamage?.(text);
+  const onForeign = (target: string): void =>
+    onDamage(
+      `disk ${target} of the replica was written while understudyd did not use it: unless that was a move, compare both sides (on the primary: understudy replication resync)`,
+    );
+  const digests = new Digests({ layout, disks, log, onForeign });
   const damage = new Damage(record, chain);
   const questions = new Questions({ record, engine, digests, damage, lanes, atRest });
-  const onDamage = (text: string): void => options.onDamage?.(text);
   const flatDisks = () => engine.addresses();
   const views = new Views({ directory: layout.views, runDirectory, disks, lanes, flatDisks, log });
   const merger = new Merger({ layout, chain, publishing, busy: () => inbox.waiting.length > 0, log });

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
-import { copyFile, open, readlink, stat, utimes, type FileHandle } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { chmod, copyFile, open, readlink, stat, utimes, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, test, type TestContext } from 'node:test';
 import {
   compareDigests,
@@ -77,6 +79,26 @@ void describe('digests of a replica’s disks', () => {
     assert.equal(await compareDigests(replica, primary), undefined);
     await replica.close();
     await knownDigests(place, primary);
+  });
+
+  void test('a disk that somebody writes while the daemon is off is told of; one that nobody wrote, or whose owner changed, is not', async () => {
+    await (await replicaThatKnows()).close();
+    const told: string[] = [];
+    const reopen = async () => {
+      const replica = await Replica.open({ ...place.options, onDamage: (text) => told.push(text) });
+      await send(replica, await primary.log({ changes: 4 }));
+      await replica.close();
+    };
+    await reopen();
+    for (const { target } of primary.disks) await chmod(image(target), 0o600);
+    await reopen();
+    assert.deepEqual(told, []);
+    await promisify(execFile)('qemu-io', ['-f', 'qcow2', '-c', 'write -P 119 64k 64k', image('vda')]);
+    await reopen();
+    assert.equal(told.length, 1);
+    assert.match(told[0]!, /^disk vda of the replica was written .*replication resync/);
+    await reopen();
+    assert.equal(told.length, 1);
   });
 
   for (const call of ['writev', 'datasync', 'read'] as const) {

@@ -20,23 +20,35 @@ const MAX_BLOCKS = 65_536;
 /** Unknown blocks nearer to each other than this are read in one go, known ones between them too. */
 const NEAR = 16;
 
+export interface DigestsOptions {
+  readonly layout: ReplicaLayout;
+  readonly disks: readonly LocalDisk[];
+  readonly log: Log;
+  /** Told of a disk that somebody else has written while nobody of ours had it open. */
+  readonly onForeign: (target: string) => void;
+}
+
 export class Digests {
   readonly #layout: ReplicaLayout;
   readonly #disks: readonly LocalDisk[];
   readonly #log: Log;
+  readonly #onForeign: (target: string) => void;
   /** By disk; undefined where there is none, or none that can be used. */
   readonly #files: (ImageDigests | undefined)[] = [];
 
-  constructor(options: { layout: ReplicaLayout; disks: readonly LocalDisk[]; log: Log }) {
+  constructor(options: DigestsOptions) {
     this.#layout = options.layout;
     this.#disks = options.disks;
     this.#log = options.log;
+    this.#onForeign = options.onForeign;
   }
 
   /** Opens what is known. Before anybody opens the images: what happened to them meanwhile has to be seen. */
   async open(): Promise<void> {
     for (const [i, disk] of this.#disks.entries()) {
-      this.#files[i] ??= await openImageDigests(this.#layout.digests(disk.target), disk).catch((error: unknown) => {
+      const path = this.#layout.digests(disk.target);
+      const onForeign = () => this.#onForeign(disk.target);
+      this.#files[i] ??= await openImageDigests(path, disk, onForeign).catch((error: unknown) => {
         this.#log.warn({ err: asFailure(error, 'io'), disk: disk.target }, 'digests of a disk can not be kept');
         return undefined;
       });

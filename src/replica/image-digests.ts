@@ -20,18 +20,29 @@ const stampSchema = z.strictObject({
   changed: z.string(),
 });
 type Stamp = z.infer<typeof stampSchema>;
-export type ImageDigests = DigestFile<Stamp>;
+/** `closed`: nobody of ours has the image open. */
+const imageSchema = stampSchema.extend({ closed: z.boolean() });
+type Image = z.infer<typeof imageSchema>;
+export type ImageDigests = DigestFile<Image>;
 
-/** Opens what is known of an image of `size` bytes. Before anybody opens the image. */
+/**
+ * Opens what is known of an image of `size` bytes. Before anybody opens the image.
+ * @param onForeign called when it was surely written, or another one put in its place, since it was closed in order.
+ */
 export async function openImageDigests(
   path: string,
   image: { readonly path: string; readonly size: number },
+  onForeign: () => void = () => undefined,
 ): Promise<ImageDigests> {
   const now = await stampOf(image.path);
-  const subject: Subject<Stamp> = {
-    schema: stampSchema,
-    believes: (found) => isSame(found, now),
-    opened: () => now,
+  const subject: Subject<Image> = {
+    schema: imageSchema,
+    believes: (found) => {
+      // A change of owner, or a copy that kept its times, is somebody's hand, too, but no writing.
+      if (found.closed && (found.length !== now.length || found.written !== now.written)) onForeign();
+      return isSame(found, now);
+    },
+    opened: () => ({ ...now, closed: false }),
   };
   const onStored = (): void => crashPoint('replica:digesting');
   return await DigestFile.open(path, { size: image.size, onStored }, subject);
@@ -39,13 +50,13 @@ export async function openImageDigests(
 
 /** What was written to the image is flushed, and nothing is on its way: from now on the file is about the image as it is. */
 export async function sealImageDigests(file: ImageDigests, image: { readonly path: string }): Promise<void> {
-  await file.describe(await stampOf(image.path));
+  await file.describe({ ...(await stampOf(image.path)), closed: false });
 }
 
 /** Ends it in order: nobody has the image open any more. Whatever goes wrong, nothing is left that would be believed. */
 export async function closeImageDigests(file: ImageDigests, image: { readonly path: string }): Promise<void> {
   try {
-    await sealImageDigests(file, image);
+    await file.describe({ ...(await stampOf(image.path)), closed: true });
     await file.sync();
   } catch (error) {
     await file.discard();
