@@ -54,6 +54,8 @@ import { PeerClocks, type PeerClocksOptions } from './peer-clocks.ts';
 import { peerBook, PeerEndpoints } from './peers.ts';
 import { endpointFor } from './replica-host.ts';
 import { rescanIfForgotten } from './rescan.ts';
+import { PrimaryNotes } from './primary-notes.ts';
+import { mendStore } from './restored-store.ts';
 import { resumeTests } from './resume-tests.ts';
 import { Roles } from './roles.ts';
 import type { DaemonServices } from './services.ts';
@@ -82,7 +84,8 @@ export interface Daemon {
 /** Resolves when the daemon serves. Failures: `bad-config`, `io`, `missing-program`, … */
 export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   await makeDirectories(config);
-  const { store, putAside } = await openStore(join(config.stateDirectory, 'understudy.sqlite'), Date.now());
+  const notes = new PrimaryNotes(join(config.stateDirectory, 'primaries'));
+  const { store, putAside } = await openStore(join(config.stateDirectory, 'understudy.sqlite'), Date.now(), notes);
   const authority = await openAuthority(join(config.stateDirectory, 'identity'), {
     hostName: config.name,
     addresses: [],
@@ -156,6 +159,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   };
 
   // Before anybody asks for them, as if they had never been forgotten.
+  await mendStore(all, notes);
   await rescanIfForgotten(all);
   // A replica whose disks a failed-over VM uses must not be touched; its inbox is empty, so nothing was.
   // One that a host became half way, stepped down or handing over, is to go on instead.

@@ -1,7 +1,7 @@
 /** The state database at the start of a daemon. */
 import { rename } from 'node:fs/promises';
 import { asFailure } from '../model/failure.ts';
-import { isDamaged, SqliteStore } from '../store/sqlite/store.ts';
+import { isDamaged, SqliteStore, type Witness } from '../store/sqlite/store.ts';
 
 export interface OpenedStore {
   readonly store: SqliteStore;
@@ -13,9 +13,9 @@ export interface OpenedStore {
  * Opens the state database, or makes it. One that is damaged is put aside for whoever can mend it, and an empty one takes its place: what
  * the replica directories say of themselves is found again. Failures as of `SqliteStore.open`, but for damage.
  */
-export async function openStore(path: string, now: number): Promise<OpenedStore> {
+export async function openStore(path: string, now: number, witness?: Witness): Promise<OpenedStore> {
   try {
-    return { store: SqliteStore.open(path), putAside: undefined };
+    return { store: SqliteStore.open(path, witness), putAside: undefined };
   } catch (error) {
     if (!isDamaged(asFailure(error))) throw error;
   }
@@ -25,5 +25,5 @@ export async function openStore(path: string, now: number): Promise<OpenedStore>
       if (error.code !== 'ENOENT') throw error;
     });
   }
-  return { store: SqliteStore.open(path), putAside };
+  return { store: SqliteStore.open(path, witness), putAside };
 }

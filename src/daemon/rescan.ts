@@ -92,12 +92,12 @@ async function rebuild(services: DaemonServices, replica: Replica): Promise<void
   for (const sequence of replica.record.held) await replica.held.release(sequence);
   await defineLocked(services, replica.record, 'remove');
   const definition = await services.hypervisor.exportDefinition(vmId);
-  services.store.putRelationship(recordFrom(services, replica, peer.name, definition));
+  services.store.putRelationship(recordFrom(replica, peer.name, definition, services.now()));
   services.event(id, 'warning', 'replica-rebuilt', `the replica of ${vmName} from ${peer.name} was found again`);
 }
 
 /** What the directory says; what only the database knew (statistics, when it began) begins anew. */
-function recordFrom(services: DaemonServices, replica: Replica, peer: string, definition: string): RelationshipRecord {
+export function recordFrom(replica: Replica, peer: string, definition: string, created: number): RelationshipRecord {
   const { id, vmId, vmName, disks, epoch, intervalSeconds, history, thin, leaseSeconds, applied } = replica.record;
   return {
     id,
@@ -124,7 +124,7 @@ function recordFrom(services: DaemonServices, replica: Replica, peer: string, de
     failover: null,
     test: null,
     statistics: NO_STATISTICS,
-    created: services.now(),
+    created,
   };
 }
 

@@ -12,6 +12,8 @@ import { proofOperations } from '../../src/daemon/operations/proofs.ts';
 import { replicationOperations } from '../../src/daemon/operations/replications.ts';
 import { openStore } from '../../src/daemon/open-store.ts';
 import { endpointFor } from '../../src/daemon/replica-host.ts';
+import { PrimaryNotes } from '../../src/daemon/primary-notes.ts';
+import { mendStore } from '../../src/daemon/restored-store.ts';
 import { rescanIfForgotten } from '../../src/daemon/rescan.ts';
 import { resumeTests } from '../../src/daemon/resume-tests.ts';
 import { Roles } from '../../src/daemon/roles.ts';
@@ -87,13 +89,22 @@ export class Host {
   offset: number | undefined;
   readonly #roles: Roles;
   readonly #store: SqliteStore;
+  readonly #notes: PrimaryNotes;
   readonly #lanes: Lanes;
 
-  private constructor(name: HostName, services: DaemonServices, roles: Roles, store: SqliteStore, lanes: Lanes) {
+  private constructor(
+    name: HostName,
+    services: DaemonServices,
+    roles: Roles,
+    store: SqliteStore,
+    notes: PrimaryNotes,
+    lanes: Lanes,
+  ) {
     this.name = name;
     this.services = services;
     this.#roles = roles;
     this.#store = store;
+    this.#notes = notes;
     this.#lanes = lanes;
     this.#operations = {
       ...replicationOperations(services),
@@ -116,7 +127,8 @@ export class Host {
     const log = silentLog();
     const lanes = new Lanes();
     const points = new Turns(2);
-    const { store } = await openStore(at('understudy.sqlite'), Date.now());
+    const notes = new PrimaryNotes(at('primaries'));
+    const { store } = await openStore(at('understudy.sqlite'), Date.now(), notes);
     const events = new EventFeed(store, log);
     const replicas = await Replicas.open({
       directory: at('replicas'),
@@ -170,7 +182,7 @@ export class Host {
     const clocks = { arrivals: new Map(), peerClocks: { offset: () => made.offset, skewMs: () => null } };
     const told = { actions, events, scrubbing, log, config: { name } };
     const services = { ...context, ...told, ...clocks } as unknown as DaemonServices;
-    const made = new Host(name, services, roles, store, lanes);
+    const made = new Host(name, services, roles, store, notes, lanes);
     return made;
   }
 
@@ -182,6 +194,7 @@ export class Host {
 
   /** What a start of the daemon does once its peer can reach it. */
   async begin(): Promise<void> {
+    await mendStore(this.services, this.#notes);
     await rescanIfForgotten(this.services);
     await resumeTests(this.services);
     await this.services.actions.takeUp();

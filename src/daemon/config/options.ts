@@ -45,7 +45,7 @@ export const options = z.strictObject({
   stateDirectory: path
     .default('/var/lib/understudy')
     .describe(
-      'Database, keys, journal: what this host must not forget. `digests` in it (0.025 % of the size of each replicated disk) may be lost.',
+      'Database, keys, journal: what this host must not forget. `primaries` in it says once more what is replicated from here, in case the database is lost; `digests` (0.025 % of the size of each replicated disk) may be lost.',
     ),
   runDirectory: path.default('/run/understudy').describe('Sockets and other files of the running daemon.'),
   replicaDirectory: path

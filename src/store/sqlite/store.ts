@@ -14,6 +14,12 @@ const SQLITE_NOTADB = 26;
 /** Older events are forgotten. */
 const EVENTS_KEPT = 100_000;
 
+/** Told of each change of a relationship, before and after it is durable; for what lies beside the database. */
+export interface Witness {
+  readonly before: (id: string, record: RelationshipRecord | undefined) => void;
+  readonly after: (record: RelationshipRecord, peer: PeerRecord | undefined) => void;
+}
+
 /**
  * The store in one SQLite file, in WAL mode, each change synced before its call returns. A value that can't be what was
  * written throws a Failure naming its row, when it is put (`bad-request`) as when it is read (`io`); `no-space` on a
@@ -22,18 +28,20 @@ const EVENTS_KEPT = 100_000;
 export class SqliteStore implements Store {
   readonly #path: string;
   readonly #database: DatabaseSync;
+  readonly #witness: Witness | undefined;
   readonly #statements = new Map<string, StatementSync>();
 
-  private constructor(path: string, database: DatabaseSync) {
+  private constructor(path: string, database: DatabaseSync, witness: Witness | undefined) {
     this.#path = path;
     this.#database = database;
+    this.#witness = witness;
   }
 
   /**
    * Opens the store, makes it if there is none (readable by its owner only), and brings an older one to the present
    * layout. Failures: `format-unknown` (written by a newer version), `io` (not a database, or out of reach).
    */
-  static open(path: string): SqliteStore {
+  static open(path: string, witness?: Witness): SqliteStore {
     let database: DatabaseSync | undefined;
     try {
       closeSync(openSync(path, 'a', 0o600));
@@ -41,7 +49,7 @@ export class SqliteStore implements Store {
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
       requireWhole(database);
       migrate(database, LAYOUT, `the store ${path}`);
-      return new SqliteStore(path, database);
+      return new SqliteStore(path, database, witness);
     } catch (error) {
       database?.close();
       throw sqliteFailure(error, `the store ${path} can't be opened`);
@@ -59,14 +67,17 @@ export class SqliteStore implements Store {
 
   putRelationship(record: RelationshipRecord): void {
     const body = encode(relationshipRecord, record, `relationship ${record.id}`);
+    this.#witness?.before(record.id, record);
     this.#run(
       'INSERT INTO relationship (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body',
       record.id,
       body,
     );
+    if (this.#witness !== undefined) this.#witness.after(record, this.peer(record.peer));
   }
 
   deleteRelationship(id: string): void {
+    this.#witness?.before(id, undefined);
     this.#run('DELETE FROM relationship WHERE id = ?', id);
   }
 

@@ -1,0 +1,90 @@
+/**
+ * At the start of a daemon: is its state database the one that it left? It may be lost, or an old copy of it may have been restored. What
+ * lies on the disks decides: replica directories, which describe themselves (rescan.ts finds those that are forgotten), and the notes of
+ * VMs that this host is the primary of. Where a primary stands, its replica says when it is asked (primary/reconcile.ts): a database that
+ * lags behind costs a comparison.
+ */
+import { Failure } from '../model/failure.ts';
+import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
+import type { Replica } from '../replica/replica.ts';
+import type { PrimaryNote, PrimaryNotes } from './primary-notes.ts';
+import { recordFrom } from './rescan.ts';
+import type { DaemonServices } from './services.ts';
+
+/** Whoever is told of what was found, is told in events. */
+export async function mendStore(services: DaemonServices, notes: PrimaryNotes): Promise<void> {
+  const { store, replicas, actions } = services;
+  /** In the middle of an action, which knows what it does. */
+  const inAction = (id: string): boolean => actions.journal.holder(id) !== undefined;
+  for (const replica of replicas.all()) {
+    const record = store.relationship(replica.id);
+    if (record !== undefined && !inAction(record.id)) mendReplica(services, record, replica);
+  }
+  for (const note of notes.all()) {
+    if (inAction(note.id)) continue;
+    const record = store.relationship(note.id);
+    const isOlder = record !== undefined && (record.role !== 'primary' || record.epoch < note.epoch);
+    if (record === undefined || isOlder) await rebuildPrimary(services, note, isOlder);
+  }
+  // Those that an older version remembered without a note.
+  for (const record of store.relationships()) notes.after(record, store.peer(record.peer));
+}
+
+/** What the directory says of the epoch is newer than what the database says: that is an old one. */
+function mendReplica({ store, event }: DaemonServices, record: RelationshipRecord, replica: Replica): void {
+  const { id, frozen, record: found } = replica;
+  if (found.epoch <= record.epoch || frozen) return;
+  if (record.role === 'replica') {
+    const { epoch, intervalSeconds, history, thin, leaseSeconds } = found;
+    store.putRelationship({ ...record, epoch, intervalSeconds, history, thin, leaseSeconds });
+  } else if (record.state !== 'SteppedDown' && found.peer !== null) {
+    // It says that the VM is this host's: it was, when that copy was made.
+    store.putRelationship({ ...recordFrom(replica, found.peer.name, record.definition, record.created) });
+  } else return;
+  const text = `the state database is older than the replica of ${record.vmName}: epoch ${record.epoch}, the replica's is ${found.epoch}; the replica counts`;
+  event(id, 'critical', 'state-database-older', text);
+}
+
+async function rebuildPrimary(services: DaemonServices, note: PrimaryNote, isOlder: boolean): Promise<void> {
+  const { store, replicas, hypervisor, event } = services;
+  const { id, vmId, vmName, epoch, peer } = note;
+  const why = isOlder ? 'the state database is older than what lies beside it' : 'the state database has forgotten it';
+  const vm = (await hypervisor.listVms()).find((one) => one.id === vmId);
+  const obstacle =
+    vm === undefined
+      ? new Failure('not-found', `${vmName} is not on this host`, { hint: 'Define it again, and restart understudyd.' })
+      : replicas.find(id) === undefined
+        ? undefined
+        : new Failure('wrong-state', `a replica of ${vmName} lies here, too`, {
+            hint: 'Restore the state database from its latest backup: only it says which VM runs on which disks.',
+          });
+  if (obstacle !== undefined) {
+    const text = `${vmName} was replicated to ${peer.name}, and is not any more: ${why}; ${obstacle.message}. ${obstacle.hint}`;
+    event(id, 'critical', 'primary-forgotten', text);
+    return;
+  }
+  if (store.peer(peer.name) === undefined) store.putPeer(peer);
+  store.putRelationship(primaryFrom(note));
+  const text = `${why}: ${vmName} is replicated to ${peer.name} again (epoch ${epoch}); both sides are compared`;
+  event(id, 'warning', 'primary-rebuilt', text);
+}
+
+/** Without a position: the replica says where it stands, and both sides are compared. */
+function primaryFrom({ format: _format, peer, autoResync, ...note }: PrimaryNote): RelationshipRecord {
+  return {
+    ...note,
+    ...(autoResync === undefined ? {} : { autoResync }),
+    peer: peer.name,
+    role: 'primary',
+    state: 'Replicating',
+    position: { epoch: note.epoch, sequence: 0, state: '0'.repeat(32) },
+    protectedUntil: null,
+    bitmap: null,
+    copy: null,
+    inFlight: null,
+    failure: null,
+    failover: null,
+    test: null,
+    statistics: NO_STATISTICS,
+  };
+}
