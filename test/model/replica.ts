@@ -57,6 +57,11 @@ export class ModelReplica {
     return { epoch, received: this.#received, applied };
   }
 
+  /** Here there is room. */
+  async missingBytes(): Promise<undefined> {
+    return undefined;
+  }
+
   points(): RecoveryPoint[] {
     const { latest, older } = this.#state;
     const points = older.map(({ point }) => point);
