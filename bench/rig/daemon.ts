@@ -10,7 +10,7 @@ import type { ConfigFile } from '../../src/daemon/config/options.ts';
 import { until } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
 
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 120_000;
 
 export interface DaemonPlace {
   readonly name: string;

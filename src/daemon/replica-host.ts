@@ -140,7 +140,7 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
         const seed = await seedFor(services, peer, request);
         return seed === undefined ? undefined : await giveSeed(services, seed, request);
       }
-      await services.primaries.stop(id);
+      await services.primaries.retire(id);
       if (record.state !== 'SteppedDown') await stepDown(services, id);
       await hypervisor.closePoint(record.vmId);
       await hypervisor.destroy(record.vmId);

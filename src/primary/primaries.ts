@@ -42,9 +42,15 @@ export class Primaries {
     await this.#loops.get(id)?.stop();
   }
 
+  /** The role is over for good: the loop ends, and what was still to be sent goes. */
+  async retire(id: string): Promise<void> {
+    await this.stop(id);
+    await this.loop(id).replication.services.outbox.clear();
+  }
+
   /** The relationship ends: nothing of it stays here. */
   async forget(id: string): Promise<void> {
-    await this.stop(id);
+    await this.retire(id);
     await this.loop(id).replication.services.known.forget();
     this.#loops.delete(id);
   }
