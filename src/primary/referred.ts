@@ -4,11 +4,14 @@ import type { FrameEntry, LogReader } from '../deltalog/reader.ts';
 import { Failure } from '../model/failure.ts';
 import type { Extent } from '../model/extent.ts';
 
+/** Above every block's number: a disk has 2^52 bytes at most. */
+const BLOCKS_OF_DISK = 2 ** 37;
+
 export class Referred {
   readonly #reader: LogReader;
   readonly #frames: readonly FrameEntry[];
-  /** By name of a block that is referred to; null: the thinner log has it nowhere as a whole. */
-  readonly #places = new Map<string, Place | null>();
+  /** By number of a block that is referred to; null: the thinner log has it nowhere as a whole. */
+  readonly #places = new Map<number, Place | null>();
   /** The frame that was unpacked last: neighbours tend to be of one. */
   #last: { readonly frame: FrameEntry; readonly data: Buffer } | undefined;
 
@@ -18,7 +21,7 @@ export class Referred {
     this.#frames = frames;
     for (const { source, length } of references) {
       for (let at = 0; at < length; at += REFERENCE_BLOCK) {
-        this.#places.set(nameOf({ disk: source!.disk, offset: source!.offset + at }), null);
+        this.#places.set(numberOf({ disk: source!.disk, offset: source!.offset + at }), null);
       }
     }
   }
@@ -28,18 +31,18 @@ export class Referred {
     const first = Math.ceil(offset / REFERENCE_BLOCK) * REFERENCE_BLOCK;
     for (let at = first; at + REFERENCE_BLOCK <= offset + length; at += REFERENCE_BLOCK) {
       const place = { disk, offset: at };
-      if (this.#places.has(nameOf(place))) this.#places.set(nameOf(place), place);
+      if (this.#places.has(numberOf(place))) this.#places.set(numberOf(place), place);
     }
   }
 
   /** A data frame of the thinner log has the bytes of `source` at another place. */
   isAt(source: Place, place: Place): void {
-    this.#places.set(nameOf(source), place);
+    this.#places.set(numberOf(source), place);
   }
 
   /** Where a data frame of the thinner log has the bytes of `source`. */
   placeOf(source: Place): Place | undefined {
-    return this.#places.get(nameOf(source)) ?? undefined;
+    return this.#places.get(numberOf(source)) ?? undefined;
   }
 
   /** The block's bytes. */
@@ -65,6 +68,6 @@ export class Referred {
   }
 }
 
-function nameOf({ disk, offset }: Place): string {
-  return `${disk}+${offset}`;
+function numberOf({ disk, offset }: Place): number {
+  return disk * BLOCKS_OF_DISK + offset / REFERENCE_BLOCK;
 }

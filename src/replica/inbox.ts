@@ -24,6 +24,8 @@ export interface ReceivedLog {
   readonly logId: string;
   readonly path: string;
   readonly bytes: number;
+  /** Of disk, that it makes of what it has for other places: they take room on the disks and in an undo log as well. */
+  readonly referenceBytes: number;
   readonly follows: Position;
   readonly makes: Position;
   readonly point: RecoveryPoint | null;
@@ -282,7 +284,7 @@ export class Inbox {
     crashPoint('replica:acknowledged');
     const { follows, point } = header;
     const { makes } = footer;
-    this.#waiting.push({ ...log, path, bytes, follows, makes, point });
+    this.#waiting.push({ ...log, path, bytes, referenceBytes: footer.referenceBytes, follows, makes, point });
     this.#last = { position: makes, logId: log.logId, bytes };
     this.#damaged = undefined;
     this.#unfinished = undefined;
@@ -322,7 +324,8 @@ async function describeLog(path: string): Promise<ReceivedLog> {
   try {
     const { header, footer } = reader;
     const { sequence, logId, follows, point } = header;
-    return { sequence, logId, path, bytes: (await stat(path)).size, follows, makes: footer.makes, point };
+    const { makes, referenceBytes } = footer;
+    return { sequence, logId, path, bytes: (await stat(path)).size, referenceBytes, follows, makes, point };
   } finally {
     await reader.close();
   }

@@ -38,7 +38,7 @@ export interface RoomParts {
 const MAX_WAITING = 4;
 /** For so long a sender is held up before it is told `busy`, ms. */
 const PATIENCE_MS = 10_000;
-/** What a received log needs besides, in times of its own bytes: its undo log, and the disks may grow. */
+/** What a received log needs besides, in times of its own bytes and those that its references make: its undo log, and the disks may grow. */
 const NEEDED = 2;
 const RESERVE_SHARE = 0.05;
 const MOST_RESERVED = 2 ** 30;
@@ -94,7 +94,10 @@ export class Room {
     const { bavail, blocks, bsize } = await statfs(directory);
     const free = bavail * bsize;
     const reserve = policy?.reserveBytes ?? Math.min(MOST_RESERVED, Math.floor(blocks * bsize * RESERVE_SHARE));
-    const floor = inbox.waiting.reduce((sum, { bytes }) => sum + NEEDED * bytes, reserve);
+    const floor = inbox.waiting.reduce(
+      (sum, { bytes, referenceBytes }) => sum + NEEDED * (bytes + referenceBytes),
+      reserve,
+    );
     return { missing: Math.max(0, floor - free), free, floor };
   }
 
