@@ -23,7 +23,12 @@ import {
 import { newSeed, seeded, TestPrimary, type MadeLog } from './replica-primary.ts';
 
 /** After these it can't be told who has written to the disks. */
-const IN_WRITING_DISKS: readonly string[] = ['replica:writing', 'replica:written', 'replica:digesting'];
+const IN_WRITING_DISKS: readonly string[] = [
+  'replica:writing',
+  'replica:sourced',
+  'replica:written',
+  'replica:digesting',
+];
 
 /** All ways to die at each place, not some of them. */
 const ALL = process.env['CRASHES'] === 'all';
