@@ -283,3 +283,28 @@ void test('a log that is given up costs what it held, and the next one that', as
   assert.equal(await knownCount(stale, lost), 0);
   await stale.close();
 });
+
+void test('a file that can not be written is given up, whole: what it said before is not believed either', async (t) => {
+  const next = positionAfter(await filled());
+  const learned = learnedOf(new Map([[1, randomBytes(16)]]));
+  for (const step of ['expect', 'reached', 'note', 'close'] as const) {
+    const makes = await filled();
+    const known = reopened();
+    assert.equal(await knownCount(known, makes), BLOCKS);
+    if (step === 'reached') await known.expect(next, learned);
+    const any = await open(join(directory, 'any'), 'w');
+    const broken = t.mock.method(Object.getPrototypeOf(any) as { writev: Write }, 'writev', async () => {
+      throw Object.assign(new Error('a broken device'), { code: 'EIO' });
+    });
+    await any.close();
+    if (step === 'expect') await known.expect(next, learned);
+    else if (step === 'reached') await known.reached(next);
+    else if (step === 'note') await known.note(learned);
+    else await known.close();
+    assert.ok(broken.mock.callCount() > 0, step);
+    broken.mock.restore();
+    await assert.rejects(stat(join(directory, 'known', 'vda.digests')), { code: 'ENOENT' }, step);
+    assert.equal(await knownCount(known, makes), 0, step);
+    await known.close();
+  }
+});

@@ -7,7 +7,7 @@ const POLICIES = 100;
 const MIB = 1024 * 1024;
 const DISKS = [
   { target: 'vda', size: 64 * MIB },
-  { target: 'vdb', size: 16 * MIB + 4608 },
+  { target: 'vdb', size: 64 * MIB + 4608 },
 ];
 
 export const points: Campaign = {
