@@ -9,11 +9,13 @@ import type { Campaign } from '../test/soak/campaign.ts';
 import { corruptions } from '../test/soak/corruptions.ts';
 import { faults } from '../test/soak/faults.ts';
 import { kills } from '../test/soak/kills.ts';
+import { outage } from '../test/soak/outage.ts';
 import { points } from '../test/soak/points.ts';
 import { powerLoss } from '../test/soak/power-loss.ts';
+import { resync } from '../test/soak/resync.ts';
 import { thousandPoints } from '../test/soak/thousand-points.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [points, powerLoss, kills, thousandPoints, corruptions, faults];
+const CAMPAIGNS: readonly Campaign[] = [points, powerLoss, kills, thousandPoints, corruptions, faults, outage, resync];
 
 function usage(problem: string): never {
   console.error(`${problem}\nUsage: npm run test:soak -- [CAMPAIGN…] [--seed S] [--minutes N]\nCampaigns:`);

@@ -63,7 +63,7 @@ export const PLANS: readonly PlanDefinition<FailoverServices>[] = [
   removeReplication,
 ];
 
-/** Small, so that a test's disks are many slices. */
+/** Small, so that a test's disks are many slices; `SLICE_BYTES` of the environment counts before. */
 const SLICE_BYTES = 256 * 1024;
 
 type Offered = ReturnType<typeof failoverOperations> &
@@ -158,7 +158,7 @@ export class Host {
           pointLimits: POINT_LIMITS,
           points,
           verifySeconds: made.verifySeconds,
-          sliceBytes: SLICE_BYTES,
+          sliceBytes: Number(process.env['SLICE_BYTES'] ?? SLICE_BYTES),
           event: (severity, kind, message) => events.add(id, severity, kind, message),
         }),
         onRoleLost: (id) => roles.roleLost(id),

@@ -8,6 +8,7 @@ import { QsdHypervisor } from '../../src/hypervisor/qsd/qsd.ts';
 import { until } from '../../src/lib/clock.ts';
 import { run } from '../../src/lib/process.ts';
 import { Failure } from '../../src/model/failure.ts';
+import type { ReplicatedDisk } from '../../src/model/relationship.ts';
 import { checkImage, createImage } from '../../src/qemu/image.ts';
 import { GuestDisks } from './guest-disks.ts';
 import { other, type HostName } from './two-hosts.ts';
@@ -47,27 +48,36 @@ export class VmHosts {
   readonly directory: string;
   readonly machines: Readonly<Record<HostName, QsdHost>>;
   readonly hypervisors: Readonly<Record<HostName, GuardedHypervisor>>;
-  readonly guest: GuestDisks;
+  readonly disks: readonly ReplicatedDisk[];
+  readonly #random: () => number;
+  #guest: GuestDisks | undefined;
 
-  private constructor(directory: string, random: () => number) {
+  private constructor(directory: string, disks: readonly ReplicatedDisk[], random: () => number) {
     this.directory = directory;
+    this.disks = disks;
+    this.#random = random;
     const machine = (name: HostName) =>
       new QsdHost({ directory: join(directory, name, 'vms'), runDirectory: join(directory, name, 'vm') });
     this.machines = { a: machine('a'), b: machine('b') };
     const hypervisor = (name: HostName) => new GuardedHypervisor(this.machines[name], this.machines[other(name)]);
     this.hypervisors = { a: hypervisor('a'), b: hypervisor('b') };
-    this.guest = new GuestDisks(DISKS, random);
+  }
+
+  /** It keeps in memory what the disks hold: for small ones. */
+  get guest(): GuestDisks {
+    this.#guest ??= new GuestDisks(this.disks, this.#random);
+    return this.#guest;
   }
 
   /** The VM is defined on host a, and off. */
-  static async make(random: () => number): Promise<VmHosts> {
+  static async make(random: () => number, replicated: readonly ReplicatedDisk[] = DISKS): Promise<VmHosts> {
     const directory = await mkdtemp(join(tmpdir(), 'us-2h-'));
-    const hosts = new VmHosts(directory, random);
-    const disks = DISKS.map(({ target }) => {
+    const hosts = new VmHosts(directory, replicated, random);
+    const disks = replicated.map(({ target }) => {
       return { target, path: join(directory, 'a', `${target}.qcow2`), format: 'qcow2' as const };
     });
     await mkdir(join(directory, 'a'));
-    for (const [i, { path, format }] of disks.entries()) await createImage(path, DISKS[i]!.size, { format });
+    for (const [i, { path, format }] of disks.entries()) await createImage(path, replicated[i]!.size, { format });
     const definition = JSON.stringify({ id: VM, name: VM_NAME, disks, network: 'connected' });
     const settings = { otherDisks: 'keep', network: 'as-defined', disks: new Map() } as const;
     await hosts.hypervisors.a.define({ definition, id: VM, name: VM_NAME, ...settings });
