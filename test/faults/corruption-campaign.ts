@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { Failure } from '../../src/model/failure.ts';
 import { blocksOf } from '../../src/digests/digest-file.ts';
 import type { Replica } from '../../src/replica/replica.ts';
-import { flipAnywhere, flipStored } from './corruption.ts';
+import { DIGEST_BLOCK } from '../../src/protocol/endpoint.ts';
+import { flipAnywhere, flipStored, flipStoredAt } from './corruption.ts';
 import { digestsOf } from './replica-host.ts';
 import { difference } from './replica-primary.ts';
 import { ReplicatedVm } from './replicated-vm.ts';
@@ -29,18 +30,25 @@ export const KINDS = [
   'on the way',
 ] as const;
 export type Kind = (typeof KINDS)[number];
-/** `mended`: all is as it was; `refused`: what it spoilt is said, and not used. */
-type Outcome = 'mended' | 'refused';
+/** `mended`: all is as it was; `refused`: what they spoilt is said, and not used. */
+interface Outcome {
+  readonly flipped: number;
+  readonly end: 'mended' | 'refused';
+}
+
+/** Bits flipped at once where there is room for several. */
+const SEVERAL = 4;
 
 export interface CampaignOptions {
   /** Numbers in [0, 1). */
   readonly random: () => number;
-  /** One injection each. */
+  /** What is damaged, one after the other. */
   readonly kinds: readonly Kind[];
   readonly progress: (text: string) => void;
 }
 
 export interface CampaignReport {
+  /** Bits flipped. */
   readonly injected: number;
   readonly mended: number;
   readonly refused: number;
@@ -82,9 +90,10 @@ class Corruptions {
   }
 
   get report(): CampaignReport {
-    const count = (wanted: Outcome) => this.#outcomes.filter((outcome) => outcome === wanted).length;
+    const count = (wanted?: Outcome['end']) =>
+      this.#outcomes.reduce((sum, { flipped, end }) => sum + (wanted === undefined || wanted === end ? flipped : 0), 0);
     return {
-      injected: this.#outcomes.length,
+      injected: count(),
       mended: count('mended'),
       refused: count('refused'),
       compared: this.#compared,
@@ -93,55 +102,56 @@ class Corruptions {
   }
 
   async inject(kind: Kind): Promise<void> {
-    for (let i = 0; i < 2; i++) {
+    // Undo logs that a round before has spoilt are gone: there are two to damage.
+    for (let i = kind.startsWith('undo') ? 0 : 1; i < 2; i++) {
       await this.vm.vms.change('a', 3);
       await this.#replicated();
     }
     const outcome = await this.#kinds[kind]();
     this.#outcomes.push(outcome);
     await this.#neverUnsaid();
-    if (outcome === 'mended') assert.equal(this.#replica.unsound.size, 0, `${kind}: all points are whole again`);
+    if (outcome.end === 'mended') assert.equal(this.#replica.unsound.size, 0, `${kind}: all points are whole again`);
   }
 
   readonly #kinds: Record<Kind, () => Promise<Outcome>> = {
     'replica disk, scrub': async () => {
       const { a } = this.vm.hosts;
       a.link.cut = true;
-      await flipStored(this.#image('b'), this.#random(), this.#bit());
-      await this.#scrubFinds();
+      const { length } = await this.#flipBlocks('b');
+      await this.#scrubFinds(length);
       // With the primary out of reach it can't be mended: the points that hold it are refused.
       assert.ok(this.#replica.unsound.size > 0);
       await this.#neverUnsaid();
       a.link.cut = false;
       await this.#mended();
-      return 'mended';
+      return { flipped: length, end: 'mended' };
     },
 
     'replica disk, comparison': async () => {
-      await flipStored(this.#image('b'), this.#random(), this.#bit());
-      await this.#comparisonFinds();
+      const { length } = await this.#flipBlocks('b');
+      await this.#comparisonFinds(length);
       await this.#mended();
-      return 'mended';
+      return { flipped: length, end: 'mended' };
     },
 
     'primary disk': async () => {
-      const disk = this.#disk();
-      const bit = this.#bit();
-      const at = await flipStored(this.#image('a', disk), this.#random(), bit);
-      this.vm.vms.guest.bytes[disk]![at]! ^= 1 << bit; // what the guest reads from now on
-      await this.#comparisonFinds();
+      const flipped = await this.#flipBlocks('a');
+      // What the guest reads from now on.
+      for (const { disk, at, bit } of flipped) this.vm.vms.guest.bytes[disk]![at]! ^= 1 << bit;
+      await this.#comparisonFinds(flipped.length);
       await this.#mended();
       await this.#replicated();
-      return 'mended';
+      return { flipped: flipped.length, end: 'mended' };
     },
 
     'undo log': async () => {
-      await flipAnywhere(await this.#undoLog(), this.#random(), this.#bit());
-      await this.#scrubFinds();
+      const paths = new Set([await this.#undoLog(), await this.#undoLog()]);
+      for (const path of paths) await flipAnywhere(path, this.#random(), this.#bit());
+      await this.#scrubFinds(paths.size);
       assert.ok([...this.#replica.unsound.values()].some(({ readable }) => !readable));
       await this.#neverUnsaid();
       await this.#replica.forgetPoints();
-      return 'refused';
+      return { flipped: paths.size, end: 'refused' };
     },
 
     'undo log, restart': async () => {
@@ -151,11 +161,11 @@ class Corruptions {
       await this.vm.hosts.stop('b');
       await flipAnywhere(path, this.#random(), this.#bit());
       await this.vm.hosts.takeBack('b');
-      if (this.vm.count('b', 'replica-damaged') === told) await this.#scrubFinds();
+      if (this.vm.count('b', 'replica-damaged') === told) await this.#scrubFinds(1);
       assert.ok(this.#replica.points().length < before || this.#replica.unsound.size > 0);
       await this.#neverUnsaid();
       await this.#replica.forgetPoints();
-      return 'refused';
+      return { flipped: 1, end: 'refused' };
     },
 
     'received log': async () => {
@@ -178,26 +188,26 @@ class Corruptions {
       }
       await this.vm.wait('it was found', () => this.vm.count('b', 'replica-damaged') > told);
       await this.#replicated();
-      return 'mended';
+      return { flipped: 1, end: 'mended' };
     },
 
     'replica digests': async () => {
       const disk = this.#disk();
       const { target, size } = DISKS[disk]!;
       const path = join(this.#replica.directory, 'digests', `${target}.digests`);
-      await flipAnywhere(path, this.#random(), this.#bit());
+      for (let i = 0; i < SEVERAL; i++) await flipAnywhere(path, this.#random(), this.#bit());
       const got = Buffer.from(await this.#replica.questions.digests({ target, from: 0, count: blocksOf(size) }));
       assert.ok(got.equals(digestsOf(this.vm.vms.guest.bytes[disk]!)), 'what does not check out is not believed');
-      return 'mended';
+      return { flipped: SEVERAL, end: 'mended' };
     },
 
     'primary digests': async () => {
       const path = join(this.vm.vms.directory, 'a', 'digests', this.vm.id, `${DISKS[this.#disk()]!.target}.digests`);
-      await flipAnywhere(path, this.#random(), this.#bit());
+      for (let i = 0; i < SEVERAL; i++) await flipAnywhere(path, this.#random(), this.#bit());
       await this.vm.vms.rewrite('a');
       await this.vm.vms.change('a', 3);
       await this.#replicated();
-      return 'mended';
+      return { flipped: SEVERAL, end: 'mended' };
     },
 
     outbox: async () => {
@@ -213,7 +223,7 @@ class Corruptions {
       await flipAnywhere(join(outbox, name!), this.#random(), this.#bit());
       link.cut = false;
       await this.#replicated();
-      return 'mended';
+      return { flipped: 1, end: 'mended' };
     },
 
     'on the way': async () => {
@@ -222,7 +232,7 @@ class Corruptions {
       await this.vm.vms.change('a', 4);
       await this.#replicated();
       assert.ok(!link.flipsNext);
-      return 'mended';
+      return { flipped: 1, end: 'mended' };
     },
   };
 
@@ -238,8 +248,18 @@ class Corruptions {
     return Math.floor(this.#random() * DISKS.length);
   }
 
-  #image(host: 'a' | 'b', disk = this.#disk()): string {
-    return this.vm.record(host).disks[disk]!.path;
+  /** Flips some bits of the disks, each in a block of its own. */
+  async #flipBlocks(host: 'a' | 'b'): Promise<{ disk: number; at: number; bit: number }[]> {
+    const out: { disk: number; at: number; bit: number }[] = [];
+    const block = ({ disk, at }: { disk: number; at: number }) => `${disk} ${Math.floor(at / DIGEST_BLOCK)}`;
+    while (out.length < SEVERAL) {
+      const [disk, bit] = [this.#disk(), this.#bit()];
+      const { path } = this.vm.record(host).disks[disk]!;
+      const at = await flipStored(path, this.#random(), bit);
+      if (out.every((one) => block(one) !== block({ disk, at }))) out.push({ disk, at, bit });
+      else await flipStoredAt(path, at, bit); // back
+    }
+    return out;
   }
 
   async #undoLog(): Promise<string> {
@@ -255,19 +275,19 @@ class Corruptions {
     for (const sequence of this.vm.states.keys()) if (!there.has(sequence)) this.vm.states.delete(sequence);
   }
 
-  async #scrubFinds(): Promise<void> {
+  async #scrubFinds(wanted: number): Promise<void> {
     const { found } = this.#replica.scrub.state;
     await this.vm.hosts.b.ask('replicationScrub', { ref: this.vm.id });
     await this.vm.wait('the scrub is at its end', () => this.#replica.scrub.state.pass === null);
-    assert.equal(this.#replica.scrub.state.found, found + 1, 'the scrub has found it');
+    assert.equal(this.#replica.scrub.state.found, found + wanted, 'the scrub has found all');
   }
 
-  async #comparisonFinds(): Promise<void> {
+  async #comparisonFinds(wanted: number): Promise<void> {
     const before = this.vm.record('a').verification?.different ?? 0;
     const passes = this.vm.count('a', 'verified');
     await this.vm.hosts.a.ask('replicationVerify', { ref: this.vm.id });
     await this.vm.wait('all is compared', () => this.vm.count('a', 'verified') > passes);
-    assert.equal(this.vm.record('a').verification!.different, before + 1, 'the comparison has found it');
+    assert.equal(this.vm.record('a').verification!.different, before + wanted, 'the comparison has found all');
   }
 
   async #mended(): Promise<void> {

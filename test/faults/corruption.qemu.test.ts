@@ -9,7 +9,7 @@ test('every bit that is flipped at rest or on the way is found, and mended or re
   t.diagnostic(`SEED=${seed}`);
   const progress = (text: string): void => t.diagnostic(text);
   const report = await corruptionCampaign({ random: seeded(seed), kinds: KINDS, progress });
-  assert.equal(report.injected, KINDS.length);
-  assert.equal(report.mended + report.refused, KINDS.length);
-  assert.ok(report.refused >= 2 && report.turnedDown > 0 && report.compared > 2 * KINDS.length);
+  assert.ok(report.injected > 2 * KINDS.length);
+  assert.equal(report.mended + report.refused, report.injected);
+  assert.ok(report.refused >= 2 && report.turnedDown > 0 && report.compared > KINDS.length);
 });

@@ -54,6 +54,13 @@ export async function flipStored(image: string, pick: number, bit = 0): Promise<
   throw new Error(`${image} holds no data`);
 }
 
+/** Flips one bit of a byte of the disk. */
+export async function flipStoredAt(image: string, byte: number, bit: number): Promise<void> {
+  const found = (await storedRuns(image)).find(({ start, length }) => byte >= start && byte < start + length);
+  if (found === undefined) throw new Error(`${image} holds no data at ${byte}`);
+  await flipBit(image, found.at + byte - found.start, bit);
+}
+
 /** Flips one bit anywhere in a file. @param pick number in [0, 1). @returns byte of the file. */
 export async function flipAnywhere(path: string, pick: number, bit = 0): Promise<number> {
   const at = Math.floor(pick * (await stat(path)).size);
