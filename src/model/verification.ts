@@ -43,7 +43,7 @@ const HASTE = 1.5;
 /** Bytes that a cycle compares at least. */
 const LEAST = 1024 * 1024;
 
-/** Bytes that one cycle has to compare for a pass to take `passSeconds`; 0 where passes are only made when asked for. */
+/** Bytes that have to be compared in so many seconds for a pass to take `passSeconds`; 0 where passes are only made when asked for. */
 export function sliceBytes(disks: readonly ReplicatedDisk[], intervalSeconds: number, passSeconds: number): number {
   if (passSeconds === 0) return 0;
   const total = disks.reduce((sum, { size }) => sum + size, 0);

@@ -84,6 +84,9 @@ export class Replication {
   /** Whether it asks before it sends (thin.ts). */
   readonly asking = new Asking();
 
+  /** When a slice was read last to be compared, by the steady clock; undefined: not by this process. */
+  slicedAt: number | undefined;
+
   /** The other side doesn't know how to compare (verify.ts). */
   verifiesNot = false;
 

@@ -23,6 +23,9 @@ const RIDING_MS = 400;
 const ALONE_MS = 1500;
 /** For so long the replica is waited for at most, ms. */
 const PATIENCE_MS = 30_000;
+/** A VM that is off is looked at so often at most, ms; and no more is made up for at once than what falls due in so long, s. */
+const GAP_MS = 60_000;
+const MOST_SECONDS = 600;
 /** Differing blocks that an event names. */
 const NAMED = 8;
 
@@ -48,7 +51,11 @@ function verifies({ services, verifiesNot }: Replication): boolean {
 export function wantsPoint(replication: Replication): boolean {
   if (hasRepairs(replication)) return true;
   if (!verifies(replication)) return false;
-  return begun(replication).pass !== null;
+  const { services, slicedAt = Number.NEGATIVE_INFINITY } = replication;
+  const { pass, asked } = begun(replication);
+  // A point of such a VM is opened for nothing else: not too often.
+  const gapMs = Math.min(GAP_MS, services.verifySeconds * 50);
+  return pass !== null && (asked || services.steady() - slicedAt >= gapMs);
 }
 
 /** With a pass, where one is due. */
@@ -63,9 +70,11 @@ export async function readAlong(replication: Replication, point: Point, held: Ab
   const { intervalSeconds, disks } = replication.record;
   const verification = begun(replication);
   if (verification !== (replication.record.verification ?? NOT_VERIFIED)) replication.update({ verification });
-  const bytes = verification.asked
-    ? Number.POSITIVE_INFINITY
-    : sliceBytes(disks, intervalSeconds, replication.services.verifySeconds);
+  const { verifySeconds, steady } = replication.services;
+  const sinceSeconds = (steady() - (replication.slicedAt ?? steady())) / 1000;
+  const seconds = Math.max(intervalSeconds, Math.min(sinceSeconds, MOST_SECONDS));
+  const bytes = verification.asked ? Number.POSITIVE_INFINITY : sliceBytes(disks, seconds, verifySeconds);
+  replication.slicedAt = steady();
   try {
     const signal = AbortSignal.any([held, AbortSignal.timeout(RIDING_MS)]);
     const repairs = await readRepairs(replication, point, signal);

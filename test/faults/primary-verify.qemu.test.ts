@@ -53,7 +53,8 @@ void test('a bit that rots at the replica is found, named, and mended; no recove
   assert.match(told!.message, new RegExp(`^vda differs.*64 KiB at ${offset} \\(changed at the replica`));
   const { different, repaired, unrepairedBytes } = (await shown(vm, 'a')).verification!;
   assert.deepEqual([different, repaired, unrepairedBytes], [1, 1, 0]);
-  assert.equal((await shown(vm, 'a')).health, 'normal');
+  // On a loaded machine cycles are missed, which is a reason of its own.
+  assert.ok(!(await shown(vm, 'a')).healthReasons.some((reason) => reason.includes('differ')));
   await vm.wait('whole', () => vm.hosts.b.services.replicas.get(vm.id).unsound.size === 0);
   assert.ok((await vm.checkAllPoints('b')) >= 3);
 });
@@ -79,8 +80,11 @@ void test('while it is not mended, nothing is started from a point that holds it
   await vm.hosts.b.ask('replicationScrub', { ref: vm.id });
   vm.hosts.a.link.cut = true;
   await vm.wait('found', () => vm.count('b', 'replica-damaged') === 1);
-  const { health, scrub } = await shown(vm, 'b');
-  assert.equal(health, 'warning');
+  const { healthReasons, scrub } = await shown(vm, 'b');
+  assert.ok(
+    healthReasons.some((reason) => /64 KiB of the disks are damaged/.test(reason)),
+    healthReasons.join('; '),
+  );
   assert.ok(scrub!.damagedPoints >= 2 && scrub!.unrepairedBytes === 65_536);
   const points = await vm.hosts.b.ask('pointList', { ref: vm.id });
   assert.match(points[0]!.damaged!, /damaged bytes on vda/);
