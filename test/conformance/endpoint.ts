@@ -199,9 +199,10 @@ export function runEndpointConformance(name: string, make: () => Promise<Endpoin
         const wanted = Array.from({ length: blocks }, (_, block) =>
           digest(primary.bytes[disk]!.subarray(block * DIGEST_BLOCK, (block + 1) * DIGEST_BLOCK)),
         );
-        assert.ok(
-          Buffer.concat(wanted).equals(await it.endpoint.digests(primary.id, { target, from: 0, count: blocks })),
-        );
+        for (const reread of [false, true]) {
+          const question = { target, from: 0, count: blocks, reread };
+          assert.ok(Buffer.concat(wanted).equals(await it.endpoint.digests(primary.id, question)));
+        }
         await assert.rejects(it.endpoint.digests(primary.id, { target, from: 0, count: blocks + 1 }), {
           code: 'bad-request',
         });

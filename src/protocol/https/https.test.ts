@@ -48,6 +48,7 @@ test('every call arrives as it was made, and its answer comes back', async () =>
   assert.equal(await endpoint.durableOffset('r1', LOG), 3000);
   await endpoint.confirm('r1', POSITION, 1234);
   assert.deepEqual(await endpoint.digests('r1', { target: 'vda', from: 5, count: 2 }), Buffer.alloc(32, 5));
+  await endpoint.digests('r1', { target: 'vda', from: 0, count: 1, reread: true });
   await endpoint.takeOver('r1', takeOver);
   assert.equal(await endpoint.remove('r1', { keepDisks: true }), undefined);
   assert.deepEqual(b.replica.asked, [
@@ -58,6 +59,7 @@ test('every call arrives as it was made, and its answer comes back', async () =>
     ['durableOffset', 'r1', LOG],
     ['confirm', 'r1', POSITION, 1234],
     ['digests', 'r1', { target: 'vda', from: 5, count: 2 }],
+    ['digests', 'r1', { target: 'vda', from: 0, count: 1, reread: true }],
     ['takeOver', 'r1', takeOver],
     ['remove', 'r1', { keepDisks: true }],
   ]);
