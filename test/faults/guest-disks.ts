@@ -10,6 +10,8 @@ export class GuestDisks {
   /** What the disks hold, by index. */
   bytes: Buffer[];
   readonly #random: () => number;
+  /** A cluster that was written before. */
+  #latest: Buffer = randomBytes(CLUSTER);
 
   constructor(disks: readonly ReplicatedDisk[], random: () => number) {
     this.disks = disks;
@@ -76,12 +78,12 @@ export class GuestDisks {
     }
   }
 
-  /** Writes some bytes that can't be compressed at each of these places of the first disk; flushed. */
-  async scatter(socketPath: string, places: readonly number[], length: number): Promise<void> {
+  /** Writes some bytes that can't be compressed at each of these places of the first disk, others each time or the same; flushed. */
+  async scatter(socketPath: string, places: readonly number[], length: number, same?: Buffer): Promise<void> {
     const client = await NbdClient.connect({ socketPath, exportName: this.disks[0]!.target });
     try {
       for (const offset of places) {
-        const data = randomBytes(length);
+        const data = same ?? randomBytes(length);
         await client.write(offset, data);
         data.copy(this.bytes[0]!, offset);
       }
@@ -89,6 +91,16 @@ export class GuestDisks {
     } finally {
       await client.close();
     }
+  }
+
+  /** What can't be compressed, what can, or what was written before. */
+  #data(length: number): Buffer {
+    const what = this.below(4);
+    if (what === 0) return Buffer.alloc(length, this.#latest);
+    if (what === 1) return Buffer.alloc(length, 1 + this.below(255));
+    const data = randomBytes(length);
+    if (length >= CLUSTER) this.#latest = data.subarray(0, CLUSTER);
+    return data;
   }
 
   async #change(client: NbdClient, bytes: Buffer): Promise<void> {
@@ -105,7 +117,7 @@ export class GuestDisks {
         (await client.read(offset, length)).copy(bytes, offset);
         return;
       default: {
-        const data = this.below(2) === 0 ? randomBytes(length) : Buffer.alloc(length, 1 + this.below(255));
+        const data = this.#data(length);
         data.copy(bytes, offset);
         await client.write(offset, data);
       }
