@@ -21,7 +21,8 @@ export async function followCopy(
   if (output.isLive) output.note(output.paint('dim', 'Ctrl-C stops watching; the copy goes on.'));
   for await (const now of client.stream('replicationWatch', { ref: begun.id })) {
     output.draw(`\r\x1b[K${copyText(now) || now.state}`);
-    if (COPYING.has(now.state) && now.failure?.retry !== 'never') continue;
+    const isCancelled = now.state === 'WaitingForStartResynchronize' && now.resync?.begin === 'by-hand';
+    if (!isCancelled && COPYING.has(now.state) && now.failure?.retry !== 'never') continue;
     output.draw('\r\x1b[K');
     if (now.failure !== null && now.failure.retry === 'never') throw Failure.fromJson(now.failure);
     return now;
