@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { flipBit, flipStored } from '../../test/faults/corruption.ts';
@@ -193,4 +193,22 @@ void test('an undo log that can not be opened is put aside with the older ones; 
   assert.deepEqual((await readdir(join(replica.directory, 'damaged'))).toSorted(), names.slice(0, 2));
   for (const sequence of [3, 4]) assert.equal(await compareWithPoint(again, primary, sequence), undefined);
   await again.close();
+});
+
+test('an undo log whose damage nobody has found yet is found by who goes back over it, and newer points stay', async () => {
+  const replica = await withPoints();
+  const undo = join(replica.directory, 'undo');
+  const names = (await readdir(undo)).toSorted();
+  // In the bytes of its frame, behind the header.
+  const { size } = await stat(join(undo, names[1]!));
+  await flipBit(join(undo, names[1]!), Math.floor(size / 2));
+  await replica.freeze();
+  const overlays = new Map([['vda', join(place.directory, 'overlay.qcow2')]]);
+  await assert.rejects(replica.materialise(1, overlays), { code: 'point-damaged' });
+  await assert.rejects(replica.materialise(1, overlays, true), { code: 'point-damaged' }, 'it can not be read at all');
+  assert.equal(told.length, 1, told.join('\n'));
+  await replica.thaw();
+  assert.deepEqual(marked(replica), [1, 2]);
+  assert.equal(await compareWithPoint(replica, primary, 3), undefined);
+  await replica.close();
 });

@@ -142,9 +142,9 @@ export class Damage {
     });
   }
 
-  /** An undo log doesn't check out. Gives the sequences of the points that can't be read any more. */
-  async foundUndo(sequence: number, why: string): Promise<number[]> {
-    if (this.#now.undo.some((one) => one.sequence === sequence)) return [];
+  /** An undo log doesn't check out. Gives the sequences of the points that can't be read any more; undefined where it was known. */
+  async foundUndo(sequence: number, why: string): Promise<number[] | undefined> {
+    if (this.#now.undo.some((one) => one.sequence === sequence)) return undefined;
     const entry = { sequence, why, found: Date.now() };
     await this.#record.update(({ damage }) => ({ damage: { ...damage, undo: [...damage.undo, entry] } }));
     return [...this.unsound].flatMap(([point, { readable }]) => (readable ? [] : [point]));

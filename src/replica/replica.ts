@@ -320,7 +320,14 @@ export class Replica {
     const { runDirectory, log } = this.#options;
     await this.#publishing.run(`materialising ${sequence}`, async () => {
       const logs = this.#chain.backTo(point.sequence);
-      await materialise({ disks: this.disks, overlays, logs, runDirectory, log });
+      try {
+        await materialise({ disks: this.disks, overlays, logs, runDirectory, log });
+      } catch (error) {
+        if (!(error instanceof Failure) || error.code !== 'bad-log') throw error;
+        for (const one of logs) await this.scrub.undo(one);
+        this.requireSound(sequence, damaged);
+        throw error;
+      }
     });
   }
 

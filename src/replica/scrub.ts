@@ -79,7 +79,7 @@ export class Scrub {
     if (disk !== undefined) return { bytes: await this.#disk(pass, disk, signal), done: false };
     const next = chain.logs.find(({ follows }) => pass.undo === null || follows.sequence > pass.undo);
     if (next !== undefined) {
-      const bytes = await this.#undo(next, signal);
+      const bytes = await this.undo(next, signal);
       await this.#note({ pass: { ...pass, undo: next.follows.sequence } });
       return { bytes, done: false };
     }
@@ -107,7 +107,8 @@ export class Scrub {
     return count * DIGEST_BLOCK;
   }
 
-  async #undo(log: UndoLog, signal: AbortSignal): Promise<number> {
+  /** Checks one undo log, and notes it where it is damaged. @returns its bytes. */
+  async undo(log: UndoLog, signal?: AbortSignal): Promise<number> {
     const { chain, damage, lanes, onDamage } = this.#parts;
     const whole = await isWholeLog(lanes, log.path, signal).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return false; // retired, or merged, meanwhile; or somebody took it away
@@ -116,6 +117,7 @@ export class Scrub {
     if (whole || !chain.logs.includes(log)) return log.bytes;
     const { sequence } = log.follows;
     const lost = await damage.foundUndo(sequence, `undo log ${sequence} does not check out`);
+    if (lost === undefined) return log.bytes;
     await this.#note({ found: this.state.found + 1 });
     onDamage(
       `undo log ${log.path} is damaged: recovery points ${lost.join(', ')} can not be used any more; newer ones are whole`,
