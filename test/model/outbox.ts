@@ -48,7 +48,7 @@ export class ModelLog {
     const log: WorldLog = { sequence, logId, epoch, follows, makes, point, blocks: this.#blocks };
     this.#life.here.outbox = log;
     this.#whole.resolve(log);
-    return { makes, dataBytes: 0, zeroBytes: 0 };
+    return { makes, dataBytes: 0, zeroBytes: 0, referenceBytes: 0 };
   }
 }
 
