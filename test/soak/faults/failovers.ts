@@ -1,7 +1,7 @@
 /** Failovers of each kind, of one relationship; now and then one of the daemons dies at a step of the plan. */
 import { asFailure } from '../../../src/model/failure.ts';
 import { forward } from '../../faults/crash-places.ts';
-import type { Fault, Happening } from './faults.ts';
+import type { Fault, Happened, Happening } from './faults.ts';
 import { isAway, type Host } from './host.ts';
 import { failedOver } from './person.ts';
 import { readDisk } from './guest.ts';
@@ -17,7 +17,7 @@ async function begin(
   { world, tell }: Happening,
   plans: readonly (readonly [Host, string])[],
   ask: () => Promise<unknown>,
-): Promise<{ underWay: Promise<unknown> }> {
+): Promise<Happened> {
   const [host, plan] = plans[world.random(plans.length)]!;
   const dies = world.random(DEATHS) === 0;
   if (dies) {
@@ -33,7 +33,7 @@ async function begin(
   return { underWay };
 }
 
-async function test(happening: Happening): Promise<{ underWay: Promise<unknown> }> {
+async function test(happening: Happening): Promise<Happened> {
   const { world, relation } = happening;
   const { standby, id: ref, vmName, past } = relation;
   const plans = [[standby, 'test-failover-start'] as const, [standby, 'test-failover-stop'] as const];
@@ -53,14 +53,14 @@ async function test(happening: Happening): Promise<{ underWay: Promise<unknown> 
   });
 }
 
-async function planned(happening: Happening): Promise<{ underWay: Promise<unknown> }> {
+async function planned(happening: Happening): Promise<Happened> {
   const { home, standby, id: ref } = happening.relation;
   const plans = [[home, 'planned-failover'] as const, [standby, 'take-over'] as const];
   return await begin(happening, plans, () => home.act('plannedFailover', { ref }));
 }
 
 /** The old primary answers still, or is dead: then nobody needs to force it. */
-async function unplanned(happening: Happening): Promise<{ underWay: Promise<unknown> }> {
+async function unplanned(happening: Happening): Promise<Happened> {
   const { world, relation } = happening;
   const { home, standby, id: ref } = relation;
   const plans = [[standby, 'unplanned-failover'] as const, [standby, 'cancel-failover'] as const];

@@ -19,8 +19,15 @@ export interface Happening {
   readonly world: World;
   /** The one that it is about, if it is about one. */
   readonly relation: Relation;
+  /** Nothing else happens meanwhile. */
+  readonly alone: boolean;
   /** Tells what exactly it is. */
   readonly tell: (text: string) => void;
+}
+
+export interface Happened {
+  /** What it has begun and goes on; it may wait for the world to be mended. */
+  readonly underWay: Promise<unknown>;
 }
 
 export interface Fault {
@@ -29,8 +36,7 @@ export interface Fault {
   readonly hits: 'all' | 'one';
   /** How often it is chosen beside the others. */
   readonly weight: number;
-  /** Resolves when it has happened; what it has begun and goes on is `under way`. */
-  readonly happen: (happening: Happening) => Promise<{ readonly underWay: Promise<unknown> } | void>;
+  readonly happen: (happening: Happening) => Promise<Happened | void>;
 }
 
 const CRASH_POINTS = [
@@ -43,7 +49,9 @@ const CRASH_POINTS = [
   ...IN_A_COPY,
 ];
 /** For so long a daemon may come to its crash point, ms. */
-const CRASH_MS = 6000;
+const CRASH_MS = 10_000;
+/** What guests do meanwhile, so that there is something to die of. */
+const CHANGES = 6;
 const PAUSE_MS = 3000;
 
 const either = ({ hosts, random }: World): Host => hosts[random(2)]!;
@@ -86,12 +94,15 @@ const PROCESSES: readonly Fault[] = [
     name: 'death at a crash point',
     hits: 'all',
     weight: 6,
-    happen: async ({ world, tell }) => {
+    happen: async ({ world, alone, tell }) => {
       const host = either(world);
       const point = CRASH_POINTS[world.random(CRASH_POINTS.length)]!;
       await host.reboot(point);
+      // With a failover beside it nobody would know on which host the guest has worked.
+      const working = alone ? world.relations.map((relation) => relation.live(CHANGES)) : [];
       const died = await host.dies(CRASH_MS);
       tell(`${host.name} at ${point}${died ? '' : ', not reached'}`);
+      return { underWay: Promise.all(working) };
     },
   },
   {

@@ -23,7 +23,7 @@ export async function lookAfter(relation: Relation, decision: Decision): Promise
     if (view.role === 'primary' && RUNS_BY_FAILOVER.has(view.state)) await decide(relation, host, decision);
   }
   await findHome(relation);
-  await runs(relation, relation.home);
+  await relation.runsOnHost(relation.home);
   await relation.mended();
   const { suspended } = await viewOf(relation, relation.home);
   if (suspended) await relation.goOn();
@@ -98,7 +98,7 @@ export async function failedOver(relation: Relation, host: Host): Promise<void> 
   const points = await relation.insist('to list its points', () => host.client.call('pointList', { ref: id }));
   const point = points.find(({ sequence }) => sequence === failover?.point);
   if (point === undefined) throw new Violation(`${vmName} runs on ${host.name} from a point that isn't there`);
-  await runs(relation, host);
+  await relation.runsOnHost(host);
   const wrong: (string | null)[] = [];
   for (const images of past.at(point)) {
     relation.runsOn(host, images);
@@ -126,12 +126,5 @@ async function findHome(relation: Relation): Promise<void> {
       relation.turnTo(standby);
       return true;
     },
-  );
-}
-
-async function runs(relation: Relation, host: Host): Promise<void> {
-  await relation.waitFor(
-    () => `to run on ${host.name}`,
-    async () => (await host.view(relation.id))?.vmState === 'running',
   );
 }

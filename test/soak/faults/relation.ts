@@ -1,9 +1,11 @@
 /** A VM, replicated between the two hosts, and the person who looks after it. */
 import { until } from '../../../src/lib/clock.ts';
+import { Gate } from '../../../src/lib/gate.ts';
 import { asFailure, Failure } from '../../../src/model/failure.ts';
 import { Guest, type GuestDisk, type Random } from './guest.ts';
-import { isAway, type Host, type Point, type Replication } from './host.ts';
+import { isAway, type Host, type Point } from './host.ts';
 import { Image } from './image.ts';
+import { isWell, tell } from './health.ts';
 import { Past, type Images } from './past.ts';
 
 export interface RelationParts {
@@ -40,6 +42,7 @@ export class Relation {
   readonly guests = new Map<Host, Guest>();
   /** Where a failover that isn't over yet has brought it. */
   failedOver: Host | undefined;
+  readonly #life = new Gate();
   #id: string | undefined;
 
   constructor({ vmName, vmId, disks, hosts, random, retention }: RelationParts) {
@@ -97,6 +100,27 @@ export class Relation {
     this.past.end();
     await this.guest.work(this.home.socket(this.vmId), changes);
     this.past.begin(this.guest.images);
+  }
+
+  /** The guest works once it runs, and replication goes on. Where its disks die meanwhile, it is looked after later. */
+  async live(changes: number): Promise<void> {
+    await this.#life.run('working', async () => {
+      await this.runsOnHost(this.home);
+      if (this.guest.torn !== null) return;
+      try {
+        await this.work(changes);
+        await this.goOn();
+      } catch (error) {
+        if (this.guest.torn === null) throw asFailure(error);
+      }
+    });
+  }
+
+  async runsOnHost(host: Host): Promise<void> {
+    await this.waitFor(
+      () => `to run on ${host.name}`,
+      async () => (await host.view(this.id))?.vmState === 'running',
+    );
   }
 
   /** After the guest's death in the middle of its work, its VM running again. */
@@ -176,27 +200,4 @@ export class Relation {
         new Failure('timeout', `${this.vmName}, ${this.id}, in ${HEALING_MS / 1000} s it didn't come ${what()}`),
     });
   }
-}
-
-/** Cycles that were missed while something was broken were missed: that is no sign of sickness. */
-function isWell(view: Replication, role: Replication['role'], since: number): boolean {
-  const reasons = view.healthReasons.filter((reason) => !reason.endsWith('cycles were missed'));
-  return (
-    view.role === role &&
-    view.state === 'Replicating' &&
-    view.failure === null &&
-    view.copy === null &&
-    view.action === null &&
-    reasons.length === 0 &&
-    (view.protectedUntil ?? 0) >= since
-  );
-}
-
-function tell(...views: readonly (Replication | undefined)[]): string {
-  const words = views.map((view) => {
-    if (view === undefined) return 'unknown there';
-    const { role, state, vmState, healthReasons, failure, action, inFlight, epoch } = view;
-    return JSON.stringify({ role, state, vmState, epoch, healthReasons, failure: failure?.message, action, inFlight });
-  });
-  return words.join(' / ');
 }

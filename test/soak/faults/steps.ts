@@ -3,9 +3,8 @@
  * itself, every point is compared, and nothing is left over.
  */
 import { sleep } from '../../../src/lib/clock.ts';
-import { asFailure } from '../../../src/model/failure.ts';
 import { checkDisks, checkPoints, checkRunners } from './checks.ts';
-import { FAULTS, type Fault } from './faults.ts';
+import { FAULTS, type Fault, type Happened } from './faults.ts';
 import { checkTidy } from './left-overs.ts';
 import { lookAfter, type Decision } from './person.ts';
 import type { Relation } from './relation.ts';
@@ -39,10 +38,10 @@ export async function step(world: World, began: (what: string) => void): Promise
   );
   const what = `${words.join(' and ')}${whileWriting ? ', while guests write' : ''}`;
   began(what);
-  const works = relations.map((relation) => work(relation, 1 + random(CHANGES)));
+  const works = relations.map((relation) => relation.live(1 + random(CHANGES)));
   if (!whileWriting) await Promise.all(works);
   await sleep(random(SOON_MS));
-  const happenings = await Promise.all(faults.map((chosen) => happen(world, chosen)));
+  const happenings = await Promise.all(faults.map((chosen) => happen(world, chosen, faults.length === 1)));
   await sleep(random(SOON_MS));
   await world.heal();
   await Promise.all(works);
@@ -64,19 +63,9 @@ function chooseFaults(world: World): Chosen[] {
   });
 }
 
-async function happen(world: World, { fault, relation }: Chosen): Promise<{ underWay: Promise<unknown> } | void> {
+async function happen(world: World, { fault, relation }: Chosen, alone: boolean): Promise<Happened | void> {
   const tell = (text: string) => world.say(`  ${fault.name}: ${text}`);
-  return await fault.happen({ world, relation, tell });
-}
-
-/** Lets the guest work and replication go on. Where its disks die meanwhile, it is looked after later. */
-async function work(relation: Relation, changes: number): Promise<void> {
-  try {
-    await relation.work(changes);
-    await relation.goOn();
-  } catch (error) {
-    if (relation.guest.torn === null) throw asFailure(error);
-  }
+  return await fault.happen({ world, relation, alone, tell });
 }
 
 /** Heals, by itself but for what only a person decides; then the guest goes on. */
