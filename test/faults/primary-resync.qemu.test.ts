@@ -12,7 +12,7 @@ import { VM } from './vm-hosts.ts';
 async function begin(t: TestContext, autoResync: string): Promise<ReplicatedVm> {
   const vm = await startReplication(t);
   await vm.replicated('a');
-  await vm.vms.change('a', 3);
+  await vm.vms.guest.overwrite(vm.vms.machines.a.writableSocket(VM), 65_536);
   await vm.replicated('a');
   // Small enough for a comparison to be many slices.
   await vm.hosts.a.ask('replicationSet', { ref: vm.id, autoResync, readBytesPerSecond: 4 * 2 ** 20 });
