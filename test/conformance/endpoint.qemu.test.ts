@@ -72,6 +72,7 @@ async function makeHttps(): Promise<EndpointUnderTest> {
     confirm: (id, position, instant) => local.endpoint.confirm(id, position, instant),
     digests: (id, question) => local.endpoint.digests(id, question),
     pageDigests: (id, question, signal) => local.endpoint.pageDigests!(id, question, signal),
+    verify: (id, question, signal) => local.endpoint.verify!(id, question, signal),
     takeOver: (id, request) => local.endpoint.takeOver(id, request),
     remove: (id, options) => local.endpoint.remove(id, options),
   };

@@ -5,7 +5,15 @@ import { after, before, describe, test } from 'node:test';
 import { digest } from '../../src/lib/digest.ts';
 import type { Extent } from '../../src/model/extent.ts';
 import type { Position } from '../../src/model/relationship.ts';
-import { DIGEST_BLOCK, type PrepareReplica, type ReplicaEndpoint, type TakeOver } from '../../src/protocol/endpoint.ts';
+import {
+  DIGEST_BLOCK,
+  DIGEST_BYTES,
+  type PrepareReplica,
+  type ReplicaEndpoint,
+  type TakeOver,
+  type VerifyQuestion,
+} from '../../src/protocol/endpoint.ts';
+import { digestsOf } from '../faults/replica-host.ts';
 import { PAGE, pageDigests } from '../../src/protocol/page-digest.ts';
 import { inPieces, START, TestPrimary, thenSilence, type MadeLog } from '../faults/replica-primary.ts';
 
@@ -241,6 +249,37 @@ export function runEndpointConformance(name: string, make: () => Promise<Endpoin
         await assert.rejects(ask(target, whole, before), { code: 'not-following' });
       }
       await assert.rejects(ask('vdz', [{ offset: 0, length: PAGE }]), { code: 'not-found' });
+    });
+
+    void test('a comparison names the blocks that differ, and who asks about another state is refused', async () => {
+      const primary = await prepared(19);
+      for (let i = 0; i < 3; i++) await put(primary, await primary.log({ changes: 10 }));
+      const [{ target, size }] = primary.disks as [{ target: string; size: number }];
+      const bytes = primary.bytes[0]!;
+      const blocks = Math.ceil(size / DIGEST_BLOCK);
+      const digests = digestsOf(bytes);
+      const question = { target, position: primary.position, from: 0, digests, changed: [] };
+      const ask = async (more: Partial<VerifyQuestion> = {}) =>
+        await it.endpoint.verify!(primary.id, { ...question, ...more });
+      assert.deepEqual(await ask(), { different: [] });
+      // The primary's own reading isn't what it sent: nothing is wrong here.
+      const other = Buffer.from(digests);
+      other[3 * DIGEST_BYTES]! ^= 1;
+      assert.deepEqual(await ask({ digests: other, changed: [3] }), { different: [{ block: 3, side: 'primary' }] });
+      assert.equal((await it.endpoint.status(primary.id)).damage, undefined);
+      // Neither side knows: it is to be sent again, until it is found the same.
+      assert.deepEqual(await ask({ digests: other }), { different: [{ block: 3, side: 'unknown' }] });
+      const offset = 3 * DIGEST_BLOCK;
+      assert.deepEqual((await it.endpoint.status(primary.id)).damage, [{ target, offset, length: DIGEST_BLOCK }]);
+      assert.deepEqual(await ask(), { different: [] });
+      assert.equal((await it.endpoint.status(primary.id)).damage, undefined);
+      // What is left out isn't looked at.
+      other.fill(0, 3 * DIGEST_BYTES, 4 * DIGEST_BYTES);
+      assert.deepEqual(await ask({ digests: other }), { different: [] });
+      await assert.rejects(ask({ from: blocks - 1 }), { code: 'bad-request' });
+      await assert.rejects(ask({ target: 'vdz' }), { code: 'not-found' });
+      const before = { ...primary.position, state: 'f'.repeat(32) };
+      await assert.rejects(ask({ position: before }), { code: 'not-following' });
     });
 
     void test('comparing with what is there goes on from another position, and keeps its points', async () => {
