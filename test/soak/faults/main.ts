@@ -6,6 +6,7 @@
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { seeded } from '../../../bench/images/random.ts';
+import { onInterrupt } from '../../../lab/hosts/interrupt.ts';
 import { step } from './steps.ts';
 import { World } from './world.ts';
 
@@ -23,6 +24,7 @@ let doing = 'begins';
 let rounds = 0;
 let points = 0;
 let world: World | undefined;
+onInterrupt(async () => await world?.close());
 try {
   world = await World.open({ directory, random: seeded(seed), relations, diskMiB, say });
   say(`seed ${seed}: ${relations} relationships are replicated`);
