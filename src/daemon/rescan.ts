@@ -98,7 +98,8 @@ async function rebuild(services: DaemonServices, replica: Replica): Promise<void
 
 /** What the directory says; what only the database knew (statistics, when it began) begins anew. */
 export function recordFrom(replica: Replica, peer: string, definition: string, created: number): RelationshipRecord {
-  const { id, vmId, vmName, disks, epoch, intervalSeconds, history, thin, leaseSeconds, applied } = replica.record;
+  const { id, vmId, vmName, disks, epoch, intervalSeconds, history, thin, leaseSeconds, autoResync, applied } =
+    replica.record;
   return {
     id,
     vmId,
@@ -111,6 +112,7 @@ export function recordFrom(replica: Replica, peer: string, definition: string, c
     history,
     thin,
     leaseSeconds,
+    autoResync,
     disks,
     definition,
     autostart: false,

@@ -7,6 +7,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { removeDurably, syncDirectory, writeAtomic } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
+import { DEFAULT_AUTO_RESYNC, type AutoResync } from '../model/auto-resync.ts';
 import { Failure } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import type { ThinningRule } from '../model/retention.ts';
@@ -34,6 +35,7 @@ export interface NewReplica extends Pick<
   readonly thin?: readonly ThinningRule[];
   readonly peer?: ReplicaPeer | null;
   readonly leaseSeconds?: number;
+  readonly autoResync?: AutoResync;
   readonly disks: readonly NewDisk[];
   /** What the disks hold now is called so; the first log follows it. */
   readonly position: Position;
@@ -43,7 +45,15 @@ export interface NewReplica extends Pick<
 
 /** Durable when it resolves. Failures: `already-exists`, `disk-unsupported` (a given image of another size), `no-space`. */
 export async function createReplica(directory: string, replica: NewReplica): Promise<void> {
-  const { position, latest = null, thin = [], peer = null, leaseSeconds = 0, ...settings } = replica;
+  const {
+    position,
+    latest = null,
+    thin = [],
+    peer = null,
+    leaseSeconds = 0,
+    autoResync = DEFAULT_AUTO_RESYNC,
+    ...settings
+  } = replica;
   const layout = new ReplicaLayout(directory);
   const disks = replica.disks.map(({ target, size, path }) => ({ target, size, path: path ?? layout.disk(target) }));
   const record = {
@@ -51,6 +61,7 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
     peer,
     thin: [...thin],
     leaseSeconds,
+    autoResync,
     disks,
     start: position,
     applied: position,

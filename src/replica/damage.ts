@@ -11,6 +11,7 @@
  * takes the damaged bytes with it, and the older points that hold them stay marked until they are retired.
  */
 import { z } from 'zod';
+import { FrameKind } from '../deltalog/frame.ts';
 import { LogReader, type FrameEntry } from '../deltalog/reader.ts';
 import { digest } from '../lib/digest.ts';
 import { Failure } from '../model/failure.ts';
@@ -165,7 +166,7 @@ export class Damage {
         const touching = frames.filter((frame) => frame.disk === disk && clip(frame, block.offset, endOf(block)));
         if (touching.length === 0) continue;
         const covered = totalLength(union(touching.map((frame) => clip(frame, block.offset, endOf(block))!)));
-        if (await heals(reader, touching, block, disks[disk]!)) outcome.set(block, undefined);
+        if (await heals({ reader, frames, touching }, block, disks[disk]!)) outcome.set(block, undefined);
         else if (covered === block.length) outcome.set(block, { ...block, open: false });
         else outcome.set(block, { ...block, right: null });
       }
@@ -230,22 +231,47 @@ async function framesOf(path: string): Promise<readonly FrameEntry[]> {
   }
 }
 
+/** A log, and those of its frames that touch a block. */
+interface TouchingLog {
+  readonly reader: LogReader;
+  readonly frames: readonly FrameEntry[];
+  readonly touching: readonly FrameEntry[];
+}
+
+/** What data frames of one disk hold of a range. */
+async function copyData(reader: LogReader, data: readonly FrameEntry[], range: Extent, target: Buffer): Promise<void> {
+  for (const frame of data) {
+    const part = clip(frame, range.offset, endOf(range));
+    if (part === undefined) continue;
+    const held = await reader.data(frame);
+    held.copy(target, part.offset - range.offset, part.offset - frame.offset, endOf(part) - frame.offset);
+  }
+}
+
 /** Puts a block right if the log's bytes over the disk's are what had been written there. */
 async function heals(
-  reader: LogReader,
-  frames: readonly FrameEntry[],
+  { reader, frames, touching }: TouchingLog,
   { offset, length, right }: DamagedBlock,
   disk: NbdClient,
 ): Promise<boolean> {
   if (right === null) return false;
   const bytes = Buffer.alloc(length);
   await disk.readInto(bytes, offset);
-  for (const frame of frames) {
+  for (const frame of touching) {
     const part = clip(frame, offset, offset + length)!;
-    const at = part.offset - offset;
-    // A frame that holds zeros has no bytes of its own.
-    if (frame.stored === 0) bytes.fill(0, at, at + part.length);
-    else (await reader.data(frame)).copy(bytes, at, part.offset - frame.offset, endOf(part) - frame.offset);
+    const target = bytes.subarray(part.offset - offset, endOf(part) - offset);
+    if (frame.kind === FrameKind.zero) target.fill(0);
+    else if (frame.source === undefined) await copyData(reader, [frame], part, target);
+    else {
+      const from = { offset: frame.source.offset + part.offset - frame.offset, length: part.length };
+      const { disk: named } = frame.source;
+      await copyData(
+        reader,
+        frames.filter((one) => one.kind === FrameKind.data && one.disk === named),
+        from,
+        target,
+      );
+    }
   }
   if (digest(bytes).toString('hex') !== right) return false;
   await disk.write(offset, bytes);

@@ -3,6 +3,7 @@
  * business (VMs, roles, the store) it asks of its host.
  */
 import { Gate } from '../lib/gate.ts';
+import { DEFAULT_AUTO_RESYNC } from '../model/auto-resync.ts';
 import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type ReplicatedDisk, type ReplicationState } from '../model/relationship.ts';
 import type {
@@ -135,9 +136,10 @@ export class LocalEndpoint implements ReplicaEndpoint {
     const { base, start } = request;
     if (base === 'continue') return this.#replicas.get(request.id); // says why there is none
     if (start === undefined) throw new Failure('bad-request', `start: ${base} needs a position to count from`);
-    const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [], leaseSeconds = 0 } = request;
+    const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [] } = request;
+    const { leaseSeconds = 0, autoResync = DEFAULT_AUTO_RESYNC } = request;
     const peer = this.#peer();
-    const about = { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin, leaseSeconds };
+    const about = { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin, leaseSeconds, autoResync };
     const settings = { ...about, peer, position: start };
     if (base === 'empty') {
       if (this.#host.primaryStatus(id) !== undefined) {
@@ -180,8 +182,8 @@ export class LocalEndpoint implements ReplicaEndpoint {
     }
     this.#requireRole(request, undefined);
     await replica.raiseEpoch(epoch);
-    const { leaseSeconds = record.leaseSeconds } = request;
-    const settings = { vmName, definition, intervalSeconds, history, thin: [...thin], leaseSeconds };
+    const { leaseSeconds = record.leaseSeconds, autoResync = record.autoResync } = request;
+    const settings = { vmName, definition, intervalSeconds, history, thin: [...thin], leaseSeconds, autoResync };
     await replica.setSettings({ ...settings, peer: this.#peer() });
     return replica;
   }

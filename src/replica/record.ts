@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { CURE_OF_VERSION_0, diskSchema, pointSchema, positionSchema } from '../deltalog/header.ts';
 import { writeAtomic } from '../lib/atomic-file.ts';
 import { Gate } from '../lib/gate.ts';
+import { AUTO_RESYNC_PATTERN, DEFAULT_AUTO_RESYNC } from '../model/auto-resync.ts';
 import { Failure } from '../model/failure.ts';
 import type { Store } from '../store/store.ts';
 import { damageSchema, NO_DAMAGE } from './damage.ts';
@@ -43,6 +44,8 @@ const recordSchema = z.strictObject({
     .default([]),
   /** `fence: lease`: a failover waits until the primary's lease of so many seconds is surely over. 0: none. */
   leaseSeconds: z.number().int().min(0).default(0),
+  /** When comparisons begin, once this host is the primary. */
+  autoResync: z.string().regex(AUTO_RESYNC_PATTERN).default(DEFAULT_AUTO_RESYNC),
   /** Position from which the primary began to count. */
   start: positionSchema,
   /** The state that the disks hold. */

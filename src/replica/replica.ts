@@ -35,7 +35,7 @@ import type { SocketOwner, View, Views } from './views.ts';
 
 export type ReplicaSettings = Pick<
   ReplicaRecord,
-  'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin' | 'leaseSeconds' | 'peer'
+  'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin' | 'leaseSeconds' | 'autoResync' | 'peer'
 >;
 
 export class Replica {
