@@ -33,8 +33,8 @@ afterEach(() => place.clear());
 const options = () => ({ ...place.options, onDamage: (text: string) => void told.push(text) });
 const never = new AbortController().signal;
 
-/** A log that writes data to the disk. */
-async function writing(offset: number, data: Buffer): Promise<MadeLog> {
+/** A log that writes data to the disk, and where `again` says so the same once more: by reference. */
+async function writing(offset: number, data: Buffer, again?: number): Promise<MadeLog> {
   const sequence = primary.position.sequence + 1;
   const instant = 1_700_000_000_000 + sequence * 1000;
   const point = { sequence, epoch: 1, instant, confirmed: instant, kind: 'crash-consistent' } as const;
@@ -52,8 +52,10 @@ async function writing(offset: number, data: Buffer): Promise<MadeLog> {
   };
   const writer = await LogWriter.create(path, header, { compression: 1 });
   await writer.data(0, offset, data);
+  if (again !== undefined) await writer.reference(0, again, data.length, { disk: 0, offset });
   const { makes } = await writer.finish({ durable: false });
   data.copy(primary.bytes[0]!, offset);
+  if (again !== undefined) data.copy(primary.bytes[0]!, again);
   primary.position = makes;
   primary.states.set(
     sequence,
@@ -80,6 +82,20 @@ async function damage(replica: Replica): Promise<number> {
 const marked = (replica: Replica) => [...replica.unsound.keys()].toSorted((a, b) => a - b);
 
 void describe('a damaged block', () => {
+  void test('that comes again as the same as another block is whole again in every point', async () => {
+    const replica = await withPoints();
+    const block = await damage(replica);
+    assert.deepEqual(await replica.questions.scrub(0, 0, 16, never), [block]);
+    const offset = block * DIGEST_BLOCK;
+    const right = Buffer.from(primary.bytes[0]!.subarray(offset, offset + DIGEST_BLOCK));
+    const other = block === 0 ? DIGEST_BLOCK : 0;
+    await send(replica, await writing(other, right, offset));
+    await replica.drained();
+    assert.deepEqual(marked(replica), []);
+    for (const sequence of [1, 2, 3, 4]) assert.equal(await compareWithPoint(replica, primary, sequence), undefined);
+    await replica.close();
+  });
+
   void test('that is sent as it had been is whole again in every point, also behind a restart in between', async () => {
     let replica = await withPoints();
     const block = await damage(replica);
