@@ -30,6 +30,8 @@ export async function runSuite(
   const failed: string[] = [];
   const skipped: string[] = [];
   let passed = 0;
+  /** What tests said of themselves, by file: shown with those that fail, for their seeds. */
+  const said = new Map<string, string[]>();
 
   const titleOf = ({ file, name: test }: Finished) => `${file === undefined ? name : relative('.', file)}: ${test}`;
   const isSuite = (data: Finished) => data.details.type === 'suite';
@@ -54,10 +56,14 @@ export async function runSuite(
     });
     stream.on('test:stdout', ({ message }) => process.stdout.write(message));
     stream.on('test:stderr', ({ message }) => process.stderr.write(message));
+    stream.on('test:diagnostic', ({ file = '', message }) => {
+      said.set(file, [...(said.get(file) ?? []), message]);
+    });
     stream.on('test:summary', ({ file, counts, duration_ms: ms }) => {
       if (file === undefined) return;
       const mark = counts.passed + counts.skipped + counts.todo === counts.tests ? '✓' : '✗';
       console.log(`${mark} ${relative('.', file)}  ${counts.tests} tests, ${(ms / 1000).toFixed(1)} s`);
+      if (mark === '✗') for (const line of said.get(file) ?? []) console.log(`  # ${line}`);
     });
     for await (const event of stream) void event; // until all files have ended
   }
