@@ -12,7 +12,7 @@ import { Failure } from '../model/failure.ts';
 import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import { LocalEndpoint, type ReplicaHost } from '../replica/endpoint.ts';
 import { rememberPeer } from '../replica/record.ts';
-import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
+import { NOTHING_YET, type RelationshipRecord } from '../store/store.ts';
 import { lagFrom } from './lag.ts';
 import { forgetSeed, giveSeed, seedFor } from './seeds.ts';
 import type { DaemonServices } from './services.ts';
@@ -213,15 +213,7 @@ async function rememberNew(
     leaseSeconds: 0,
     ...settingsOf(request),
     position: request.start!,
-    protectedUntil: null,
-    bitmap: null,
-    copy: null,
-    inFlight: null,
-    suspended: false,
-    failure: null,
-    failover: null,
-    test: null,
-    statistics: NO_STATISTICS,
+    ...NOTHING_YET,
     created: services.now(),
   });
   forgetSeed(services, vmId);

@@ -6,7 +6,7 @@ import { defineLocked } from '../failover/definition.ts';
 import { asFailure, Failure, type FailureJson } from '../model/failure.ts';
 import type { ReplicationState } from '../model/relationship.ts';
 import type { Replica } from '../replica/replica.ts';
-import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
+import { NOTHING_YET, type RelationshipRecord } from '../store/store.ts';
 import type { DaemonServices } from './services.ts';
 
 export interface Rescanned {
@@ -117,15 +117,7 @@ export function recordFrom(replica: Replica, peer: string, definition: string, c
     definition,
     autostart: false,
     position: applied,
-    protectedUntil: null,
-    bitmap: null,
-    copy: null,
-    inFlight: null,
-    suspended: false,
-    failure: null,
-    failover: null,
-    test: null,
-    statistics: NO_STATISTICS,
+    ...NOTHING_YET,
     created,
   };
 }

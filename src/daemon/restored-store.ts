@@ -5,7 +5,7 @@
  * lags behind costs a comparison.
  */
 import { Failure } from '../model/failure.ts';
-import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
+import { NOTHING_YET, type RelationshipRecord } from '../store/store.ts';
 import type { Replica } from '../replica/replica.ts';
 import type { PrimaryNote, PrimaryNotes } from './primary-notes.ts';
 import { recordFrom } from './rescan.ts';
@@ -72,19 +72,12 @@ async function rebuildPrimary(services: DaemonServices, note: PrimaryNote, isOld
 /** Without a position: the replica says where it stands, and both sides are compared. */
 function primaryFrom({ format: _format, peer, autoResync, ...note }: PrimaryNote): RelationshipRecord {
   return {
+    ...NOTHING_YET,
     ...note,
     ...(autoResync === undefined ? {} : { autoResync }),
     peer: peer.name,
     role: 'primary',
     state: 'Replicating',
     position: { epoch: note.epoch, sequence: 0, state: '0'.repeat(32) },
-    protectedUntil: null,
-    bitmap: null,
-    copy: null,
-    inFlight: null,
-    failure: null,
-    failover: null,
-    test: null,
-    statistics: NO_STATISTICS,
   };
 }

@@ -90,6 +90,19 @@ export const NO_STATISTICS: Statistics = {
   lastCycleMs: 0,
 };
 
+/** What a record that begins doesn't know yet: nothing is protected, recorded, under way or wrong. */
+export const NOTHING_YET = {
+  protectedUntil: null,
+  bitmap: null,
+  copy: null,
+  inFlight: null,
+  suspended: false,
+  failure: null,
+  failover: null,
+  test: null,
+  statistics: NO_STATISTICS,
+} as const satisfies Partial<RelationshipRecord>;
+
 /** A failover that can still be cancelled: the VM runs on overlays over the replica's disks. */
 export interface FailoverRecord {
   /** Recovery point that it started from. */

@@ -4,7 +4,7 @@ import { asFailure, Failure } from '../../model/failure.ts';
 import { needOf, type ResyncNeed } from '../../model/auto-resync.ts';
 import { keepLease, renewLease } from '../../failover/lease.ts';
 import type { Position } from '../../model/relationship.ts';
-import { NO_STATISTICS, type RelationshipRecord, type Store } from '../../store/store.ts';
+import { NOTHING_YET, type RelationshipRecord, type Store } from '../../store/store.ts';
 import { move, recordOf, update } from '../../failover/services.ts';
 import { findRelationship } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
@@ -100,15 +100,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         definition: await hypervisor.exportDefinition(vm.id),
         autostart: vm.autostart,
         position: start,
-        protectedUntil: null,
-        bitmap: null,
-        copy: null,
-        inFlight: null,
-        suspended: false,
-        failure: null,
-        failover: null,
-        test: null,
-        statistics: NO_STATISTICS,
+        ...NOTHING_YET,
         created: services.now(),
       };
       // Remembered first: whatever the peer makes of it, there is something here to remove it by.
