@@ -51,5 +51,5 @@ export async function runFaults({ seed, progress }: Round, { steps, relations, d
 export const faults: Campaign = {
   name: 'faults',
   about: 'kill -9, crash points, cut and spoilt links, a full disk, failovers: two daemons, every point compared',
-  round: (round) => runFaults(round, { steps: 30, relations: 4, diskMiB: 48 }),
+  round: (round) => runFaults(round, { steps: 25, relations: 6, diskMiB: 24 }),
 };
