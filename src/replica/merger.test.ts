@@ -33,7 +33,13 @@ void describe('the merger', () => {
   });
 
   /** Undo logs of so many MiB, oldest first, of which only the oldest and the newest point are kept. */
-  async function chainOf(...sizes: number[]): Promise<{ chain: UndoChain; merger: Merger }> {
+  const chainOf = (...sizes: number[]) => chainFrom(sizes, () => true);
+
+  /** @param isPoint whether the log at that place of the chain leads to a point. */
+  async function chainFrom(
+    sizes: readonly number[],
+    isPoint: (index: number) => boolean,
+  ): Promise<{ chain: UndoChain; merger: Merger }> {
     const disks = [{ target: 'vda', size: 1024 * MiB }];
     const block = randomBytes(64 * 1024);
     let at = 0;
@@ -48,7 +54,9 @@ void describe('the merger', () => {
         follows: position(i + 2),
         sequence: i + 1,
         epoch: 1,
-        point: { sequence: i + 1, epoch: 1, instant: 0, confirmed: 0, kind: 'crash-consistent' as const },
+        point: isPoint(i)
+          ? { sequence: i + 1, epoch: 1, instant: 0, confirmed: 0, kind: 'crash-consistent' as const }
+          : null,
         created: 0,
       };
       const writer = await LogWriter.create(layout.undoLog(i + 2), header, { compression: 0 });
@@ -91,6 +99,24 @@ void describe('the merger', () => {
     await merger.idle();
     assert.deepEqual(chain.logs, []);
     assert.deepEqual(await readdir(layout.undo), []);
+  });
+
+  void test('what the slices of a copy have left becomes one, but for the newest', async () => {
+    const { chain, merger } = await chainFrom([2, ...Array.from({ length: 12 }, () => 1)], (i) => i === 0);
+    const before = chain.logs;
+    merger.wake();
+    await merger.idle();
+    assert.equal(before.length, 13);
+    assert.equal((await readdir(layout.undo)).length, chain.logs.length);
+    // What is left waits for as much again as the oldest has.
+    assert.ok(chain.logs.length <= 5, `${chain.logs.length} logs are left`);
+    assert.equal(chain.logs.at(-1), before.at(-1), 'the newest may be taken back yet');
+    assert.deepEqual(chain.logs[0]!.makes, before[0]!.makes);
+    assert.deepEqual(
+      chain.points.map(({ sequence }) => sequence),
+      [1],
+    );
+    await UndoChain.open(layout, position(14), undefined); // without a hole
   });
 
   void test('copies a large log only for one that is half as large', async () => {

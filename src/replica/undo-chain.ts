@@ -3,7 +3,8 @@
  * hole. Where two neighbours meet, the position that the newer one makes is the one that the older one follows.
  *
  * A point that is given up is off the list at once. If it is the oldest, its undo log goes; else that log is still a step
- * on the way to older points, until it is merged with its older neighbour (merger.ts).
+ * on the way to older points, until it is merged with its older neighbour (merger.ts). So are the logs of a copy's slices, which
+ * lead to no point.
  */
 import { mkdir, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -29,7 +30,7 @@ export interface UndoLog {
   readonly bytes: number;
 }
 
-/** Two neighbours that may become one: nobody needs the point between them. */
+/** Two neighbours that may become one: nobody needs the state between them. */
 export interface Mergeable {
   readonly older: UndoLog;
   readonly newer: UndoLog;
@@ -167,7 +168,7 @@ export class UndoChain {
   nextMerge(): Mergeable | undefined {
     for (const [i, newer] of this.#logs.entries()) {
       const older = this.#logs[i - 1];
-      if (older === undefined || newer.point === null || !this.#retired.has(newer.point.sequence)) continue;
+      if (older === undefined || !this.#isUnneeded(newer)) continue;
       if (newer.bytes >= older.bytes * MERGE_AT) return { older, newer };
     }
     return undefined;
@@ -179,7 +180,7 @@ export class UndoChain {
    */
   async replace({ older, newer }: Mergeable, merged: UndoLog, temporary: string): Promise<boolean> {
     const at = this.#logs.indexOf(older);
-    if (at === -1 || this.#logs[at + 1] !== newer || !this.#isRetired(newer)) {
+    if (at === -1 || this.#logs[at + 1] !== newer || !this.#isUnneeded(newer)) {
       await unlink(temporary);
       return false;
     }
@@ -192,8 +193,12 @@ export class UndoChain {
     return true;
   }
 
-  #isRetired({ point }: UndoLog): boolean {
-    return point !== null && this.#retired.has(point.sequence);
+  /**
+   * Whether nobody will go back to the state that it makes: a point that was given up, or one between two slices of a copy. The latter not
+   * as long as it is the newest log: what it undoes may be taken back, to that very state.
+   */
+  #isUnneeded(log: UndoLog): boolean {
+    return log.point === null ? log !== this.#logs.at(-1) : this.#retired.has(log.point.sequence);
   }
 }
 
