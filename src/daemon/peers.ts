@@ -1,5 +1,6 @@
 /** The hosts that this one is paired with, kept in the store, and the way to each. */
 import type { Lanes } from '../lanes/lanes.ts';
+import { Wake } from '../lib/wake.ts';
 import { Failure, type FailureCode } from '../model/failure.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import { HttpsEndpoint, type PeerHello } from '../protocol/https/client.ts';
@@ -36,8 +37,8 @@ export class PeerEndpoints {
   readonly #book: PeerBook;
   readonly #onBack: (name: string) => void;
   readonly #known = new Map<string, { peer: Peer; endpoint: HttpsEndpoint }>();
-  /** Peers that didn't answer when last asked; each with what waits for its answer. */
-  readonly #silent = new Map<string, PromiseWithResolvers<void>>();
+  /** Peers that didn't answer when last asked; each with the call to whoever waits for its answer. */
+  readonly #silent = new Map<string, Wake>();
 
   /** @param lanes where logs are sent. @param onBack told of a peer that answers again. */
   constructor(authority: Authority, lanes: Lanes, book: PeerBook, onBack: (name: string) => void) {
@@ -74,7 +75,7 @@ export class PeerEndpoints {
       takeOver: (id, request) => ask((peer) => peer.takeOver(id, request)),
       remove: (id, options) => ask((peer) => peer.remove(id, options)),
       // A peer that answers (that it is full, say) won't be back.
-      back: () => (this.#silent.get(name) ?? Promise.withResolvers<void>()).promise,
+      back: () => this.#silent.get(name),
     };
   }
 
@@ -101,7 +102,7 @@ export class PeerEndpoints {
       return result;
     } catch (error) {
       if (!(error instanceof Failure) || !NO_ANSWER.has(error.code)) this.#answered(name);
-      else if (!this.#silent.has(name)) this.#silent.set(name, Promise.withResolvers());
+      else if (!this.#silent.has(name)) this.#silent.set(name, new Wake());
       throw error;
     }
   }
@@ -110,7 +111,7 @@ export class PeerEndpoints {
     const silence = this.#silent.get(name);
     if (silence === undefined) return;
     this.#silent.delete(name);
-    silence.resolve();
+    silence.call();
     this.#onBack(name);
   }
 }

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Wake } from './wake.ts';
 
 /** Milliseconds since the epoch, by this host's clock. */
 export type Now = () => number;
@@ -19,6 +20,23 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     await delay(ms, undefined, signal === undefined ? {} : { signal });
   } catch (error) {
     throw signal?.aborted === true ? signal.reason : error;
+  }
+}
+
+/** Waits `ms` (Infinity: for a call only), or until one of `wakes` is called. Throws the signal's reason when it aborts first. */
+export async function pause(ms: number, wakes: readonly Wake[], signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const timer = ms === Infinity ? undefined : setTimeout(resolve, ms);
+  const ends = wakes.map((wake) => wake.listen(resolve));
+  const giveUp = (): void => reject(signal?.reason);
+  signal?.addEventListener('abort', giveUp, { once: true });
+  try {
+    await promise;
+  } finally {
+    clearTimeout(timer);
+    for (const end of ends) end();
+    signal?.removeEventListener('abort', giveUp);
   }
 }
 

@@ -2,7 +2,7 @@
  * Keeps one relationship going: agree with the replica, copy if that is due, then a cycle each interval; after a failure
  * wait and begin again at the agreement. Ends only when told to.
  */
-import { sleep } from '../lib/clock.ts';
+import { pause, sleep } from '../lib/clock.ts';
 import { Gate } from '../lib/gate.ts';
 import { resyncFrom } from '../model/auto-resync.ts';
 import { Retries } from '../model/backoff.ts';
@@ -68,7 +68,7 @@ export class ReplicationLoop {
 
   /** Ends a wait: the peer is back, the VM has started, settings have changed. */
   wake(): void {
-    this.replication.wake();
+    this.replication.wake.call();
   }
 
   /**
@@ -161,10 +161,14 @@ export class ReplicationLoop {
     const { replication } = this;
     const { steady } = replication.services;
     let wanted = false;
-    void this.replication.woken.then(() => (wanted = true));
-    while (!wanted && !signal.aborted && isAsked(replication) && !hasRepairs(replication) && steady() < due) {
-      const went = await verifyAlone(replication, signal);
-      if (!went) await sleep(NOTHING_CAME_MS, signal);
+    const endListening = replication.wake.listen(() => (wanted = true));
+    try {
+      while (!wanted && !signal.aborted && isAsked(replication) && !hasRepairs(replication) && steady() < due) {
+        const went = await verifyAlone(replication, signal);
+        if (!went) await sleep(NOTHING_CAME_MS, signal);
+      }
+    } finally {
+      endListening();
     }
     return wanted || hasRepairs(replication);
   }
@@ -225,19 +229,19 @@ export class ReplicationLoop {
    * meanwhile is done as soon as the host is awake, once.
    */
   async #wait(due: number, signal: AbortSignal): Promise<void> {
-    const { steady, boot } = this.replication.services;
+    const { wake, services } = this.replication;
+    const { steady, boot } = services;
     const awake = boot() - steady();
-    const nudge = this.replication.woken.then(() => true);
-    while (!signal.aborted) {
-      const left = due - steady() - Math.max(0, boot() - steady() - awake - SUSPENDED_MS);
-      if (left <= 0) return;
-      const waiting = new AbortController();
-      const piece = Math.min(left, LOOK_MS);
-      const timer = sleep(piece, AbortSignal.any([signal, waiting.signal])).catch(() => undefined);
-      const nudged = await Promise.race([timer, nudge]);
-      waiting.abort();
-      await timer;
-      if (nudged === true) return;
+    let nudged = false;
+    const endListening = wake.listen(() => (nudged = true)); // between two pieces, too
+    try {
+      while (!signal.aborted && !nudged) {
+        const left = due - steady() - Math.max(0, boot() - steady() - awake - SUSPENDED_MS);
+        if (left <= 0) break;
+        await pause(Math.min(left, LOOK_MS), [wake], signal).catch(() => undefined); // stopped: the loop ends
+      }
+    } finally {
+      endListening();
     }
   }
 }

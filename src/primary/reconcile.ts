@@ -91,7 +91,7 @@ async function sendFound(
       intervalSeconds: replication.record.intervalSeconds,
       signal: AbortSignal.any([signal, damaged.signal]),
       progress,
-      woken: () => replication.woken,
+      wake: replication.wake,
       onTrouble,
       onSent: (sent) => (replication.lastSent = sent),
     });

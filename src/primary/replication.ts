@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto';
 import type { Log } from '../lib/log.ts';
 import type { Clocks } from '../lib/clock.ts';
 import type { Turns } from '../lib/turns.ts';
+import { Wake } from '../lib/wake.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { WRITER, type LogFooter, type LogHeader } from '../deltalog/header.ts';
 import { BITMAP_PREFIX, type Hypervisor } from '../hypervisor/hypervisor.ts';
@@ -93,7 +94,8 @@ export class Replication {
   /** The log that was acknowledged last. */
   lastSent: Sent | undefined;
 
-  #wake = Promise.withResolvers<void>();
+  /** Something that was waited for may be there: whoever waits to try again does it now. */
+  readonly wake = new Wake();
 
   /** Of what the record is protected until: since when that is known. */
   proven: Proven | undefined;
@@ -246,17 +248,6 @@ export class Replication {
     crashPoint('cycle:unchanged');
     if (bitmap !== null) await hypervisor.dropBitmap(vmId, bitmap);
     await outbox.clear();
-  }
-
-  /** Resolves at the next `wake`. */
-  get woken(): Promise<void> {
-    return this.#wake.promise;
-  }
-
-  /** Something that was waited for may be there: whoever waits to try again does it now. */
-  wake(): void {
-    this.#wake.resolve();
-    this.#wake = Promise.withResolvers();
   }
 
   /** For one sending at a time: aborts when another takes its place, or `signal` does. */

@@ -5,7 +5,8 @@
 import { asFailure, type Failure } from '../model/failure.ts';
 import { Retries } from '../model/backoff.ts';
 import type { Sent } from '../model/link-speed.ts';
-import { sleep } from '../lib/clock.ts';
+import { pause } from '../lib/clock.ts';
+import type { Wake } from '../lib/wake.ts';
 import type { LogBody, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import type { Sendable } from './outbox.ts';
 
@@ -24,8 +25,8 @@ export interface SendOptions {
   readonly intervalSeconds: number;
   readonly signal: AbortSignal;
   readonly progress: SendProgress;
-  /** Resolves when it had better be tried again now. Asked anew for each pause. */
-  readonly woken?: () => Promise<void>;
+  /** Called when it had better be tried again now. */
+  readonly wake?: Wake;
   /** Told of each break, and with undefined when sending goes on. */
   readonly onTrouble: (failure: Failure | undefined) => void;
   /** Told of the try that was acknowledged: its bytes, and how long it took, ms. */
@@ -98,22 +99,13 @@ export async function sendLog(endpoint: ReplicaEndpoint, log: Sendable, options:
       if (delay === undefined) throw failure;
       progress.breaks++;
       options.onTrouble(failure);
-      await rest(delay, endpoint, signal, options.woken?.());
+      await rest(delay, endpoint, signal, options.wake);
     }
   }
 }
 
-/** Waits, but not when the peer answers somebody else meanwhile, or for longer than `woken`. */
-export async function rest(
-  ms: number,
-  endpoint: ReplicaEndpoint,
-  signal: AbortSignal,
-  woken?: Promise<void>,
-): Promise<void> {
-  const over = new AbortController();
-  const timer = sleep(ms, AbortSignal.any([signal, over.signal])).catch(() => undefined);
-  const back = endpoint.back?.();
-  await Promise.race([timer, ...(back === undefined ? [] : [back]), ...(woken === undefined ? [] : [woken])]);
-  over.abort();
-  signal.throwIfAborted();
+/** Waits, but not when the peer answers somebody else meanwhile, or `wake` is called. */
+export async function rest(ms: number, endpoint: ReplicaEndpoint, signal: AbortSignal, wake?: Wake): Promise<void> {
+  const ends = [endpoint.back?.(), wake].filter((end) => end !== undefined);
+  await pause(ms, ends, signal);
 }

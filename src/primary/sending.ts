@@ -21,7 +21,7 @@ export function startSending(
     intervalSeconds: replication.record.intervalSeconds,
     signal: replication.sendingSignal(signal),
     progress,
-    woken: () => replication.woken,
+    wake: replication.wake,
     onTrouble: (failure) => replication.trouble(failure),
     onSent: (sent) => (replication.lastSent = sent),
   });

@@ -148,7 +148,7 @@ async function ask(
       const delay = retries.after(failure.retry, replication.record.intervalSeconds);
       if (!LINK_BROKE.has(failure.code) || delay === undefined) throw failure;
       replication.trouble(failure);
-      await rest(delay, endpoint, signal, replication.woken);
+      await rest(delay, endpoint, signal, replication.wake);
     }
   }
 }

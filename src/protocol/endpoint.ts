@@ -5,6 +5,7 @@
  * either to make faults. All calls are idempotent: an answer may get lost, so every one may be asked again. A `signal` ends
  * the waiting for an answer, which may last a minute when the peer says nothing; its reason is thrown then.
  */
+import type { Wake } from '../lib/wake.ts';
 import type { AutoResync } from '../model/auto-resync.ts';
 import type { ThinningRule } from '../model/retention.ts';
 import type { Extent } from '../model/extent.ts';
@@ -203,8 +204,8 @@ export interface ReplicaEndpoint {
    */
   lease?(id: string, seconds: number, signal?: AbortSignal): Promise<ReplicaStatus>;
   /**
-   * Resolves when that host answers again for the first time after it didn't: a hint to try again at once. Absent where
-   * there is no way between that could break.
+   * Of a host that didn't answer when last asked: called when it does again, a hint to try again at once. Undefined when it
+   * answers; absent where there is no way between that could break.
    */
-  back?(): Promise<void>;
+  back?(): Wake | undefined;
 }

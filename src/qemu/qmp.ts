@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { Wake } from '../lib/wake.ts';
 import { Failure } from '../model/failure.ts';
 
 /** What QEMU said to a command that it refused; the `cause` of the Failure that `execute` throws. */
@@ -44,6 +45,8 @@ export class Qmp {
   readonly #waiting = new Map<number, Waiting>();
   readonly #listeners = new Map<string, Set<(event: QmpEvent) => void>>();
   readonly #greeting = Promise.withResolvers<void>();
+  /** Called when the connection has ended. */
+  readonly #over = new Wake();
   #nextId = 1;
   #partial: string[] = [];
   #end: Failure | undefined;
@@ -131,6 +134,7 @@ export class Qmp {
    * `timeout`, `disk-engine` when the connection ends first.
    */
   async waitFor(event: string, predicate: (event: QmpEvent) => boolean, timeoutMs: number): Promise<QmpEvent> {
+    if (this.#end !== undefined) throw this.#end;
     const found = Promise.withResolvers<QmpEvent>();
     const off = this.on(event, (seen) => {
       if (predicate(seen)) found.resolve(seen);
@@ -139,12 +143,13 @@ export class Qmp {
       () => found.reject(new Failure('timeout', `${this.#name}: no event ${event} in ${timeoutMs} ms`)),
       timeoutMs,
     );
-    void this.closed.then(() => found.reject(this.#end ?? this.#lost('waiting for an event')));
+    const offOver = this.#over.listen(() => found.reject(this.#end));
     try {
       return await found.promise;
     } finally {
       clearTimeout(timer);
       off();
+      offOver();
     }
   }
 
@@ -210,5 +215,6 @@ export class Qmp {
     for (const waiting of this.#waiting.values()) {
       waiting.reject(cause instanceof Failure ? cause : this.#lost(waiting.command, cause));
     }
+    this.#over.call();
   }
 }

@@ -15,6 +15,7 @@ import { sleep } from '../lib/clock.ts';
 import type { Gate } from '../lib/gate.ts';
 import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
+import { Wake } from '../lib/wake.ts';
 import { asFailure, Failure, type RetryClass } from '../model/failure.ts';
 import { samePosition, type RecoveryPoint } from '../model/relationship.ts';
 import { applyLog, type LogToApply } from './apply-log.ts';
@@ -66,7 +67,8 @@ export class Applier {
   #stop: AbortController | undefined;
   #loop: Promise<void> = Promise.resolve();
   #wake = Promise.withResolvers<void>();
-  #progress = Promise.withResolvers<void>();
+  /** Called when one more log is applied, or something else has changed about applying. */
+  readonly progress = new Wake();
   #failure: Failure | null = null;
   #torn = false;
 
@@ -105,22 +107,12 @@ export class Applier {
     this.wake();
     await this.#loop;
     this.#stop = undefined;
-    this.#moved();
+    this.progress.call();
   }
 
   /** A log has come. */
   wake(): void {
     this.#wake.resolve();
-  }
-
-  /** Resolves when one more log is applied, or something else has changed about applying. */
-  async progress(): Promise<void> {
-    await this.#progress.promise;
-  }
-
-  #moved(): void {
-    this.#progress.resolve();
-    this.#progress = Promise.withResolvers();
   }
 
   async #run(signal: AbortSignal): Promise<void> {
@@ -148,7 +140,7 @@ export class Applier {
         if (failure.retry === 'never') await this.#wake.promise;
         else await sleep(pauses[failure.retry].next(), signal).catch(() => undefined); // stopped: the loop ends
       }
-      this.#moved();
+      this.progress.call();
     }
   }
 
@@ -189,7 +181,7 @@ export class Applier {
       if (inbox.lost !== undefined) await this.#takeBack(why);
       else this.#parts.onDamage(`${why}: the primary compares both sides`);
     });
-    this.#moved();
+    this.progress.call();
   }
 
   /** What was written of a log that is lost goes back to what the disks held before; without a way back nobody knows what they hold. */

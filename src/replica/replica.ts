@@ -9,7 +9,7 @@ import { Failure } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import type { DiskExtent, LogName } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
-import { orAborted } from '../lib/abortable.ts';
+import { pause } from '../lib/clock.ts';
 import type { Applier } from './applier.ts';
 import { assemble } from './assemble.ts';
 import { atRest } from './at-rest.ts';
@@ -209,7 +209,7 @@ export class Replica {
       if (!this.#applier.running)
         throw new Failure('wrong-state', 'received logs wait: the replica is frozen or closed');
       signal?.throwIfAborted();
-      await orAborted(this.#applier.progress(), signal);
+      await pause(Infinity, [this.#applier.progress], signal);
     }
   }
 

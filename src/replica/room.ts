@@ -3,7 +3,7 @@
  * for being applied. Receiving never takes the last room: a reserve of the file system stays free for undo logs, growing disks and records.
  */
 import { statfs } from 'node:fs/promises';
-import { orAborted } from '../lib/abortable.ts';
+import { pause } from '../lib/clock.ts';
 import { bytesText } from '../lib/bytes-text.ts';
 import type { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
@@ -126,7 +126,7 @@ export class Room {
       if (applier.failure !== null) throw applier.failure;
       if (patience.aborted) throw new Failure('busy', `${inbox.waiting.length} received logs aren't applied yet`);
       signal?.throwIfAborted();
-      await orAborted(applier.progress(), stop).catch(() => undefined); // seen at the head of the loop
+      await pause(Infinity, [applier.progress], stop).catch(() => undefined); // seen at the head of the loop
     }
   }
 }

@@ -1,4 +1,6 @@
 /** Server-sent events: `item` carries one item, `failure` says why the stream broke, `end` that it is complete. */
+import { pause } from '../lib/clock.ts';
+import { Wake } from '../lib/wake.ts';
 import { asFailure } from '../model/failure.ts';
 
 /** Without a sign of life for this long a client takes the daemon for dead, so a comment is sent more often. */
@@ -11,20 +13,20 @@ export async function* eventStream(items: AsyncIterable<unknown>, signal: AbortS
   const iterator = items[Symbol.asyncIterator]();
   try {
     yield ': stream of understudy\n\n'; // sends the headers at once
-    let next = iterator.next();
     for (;;) {
-      const result = await firstOf(next, signal);
-      if (result === 'aborted') return;
-      if (result === 'quiet') {
-        yield ': alive\n\n';
-        continue;
+      const next = iterator.next();
+      const come = arrival(next);
+      while (!come.isHere) {
+        await pause(KEEP_ALIVE_MS, [come.wake], signal);
+        if (!come.isHere) yield ': alive\n\n';
       }
+      const result = await next;
       if (result.done === true) break;
       yield encode('item', result.value);
-      next = iterator.next();
     }
     yield encode('end', {});
   } catch (error) {
+    if (signal.aborted) return;
     yield encode('failure', asFailure(error));
   } finally {
     // The source ends by the signal too. Waiting for it here could wait for an item that never comes.
@@ -32,25 +34,13 @@ export async function* eventStream(items: AsyncIterable<unknown>, signal: AbortS
   }
 }
 
-type Next = IteratorResult<unknown> | 'quiet' | 'aborted';
-
-function firstOf(next: Promise<IteratorResult<unknown>>, signal: AbortSignal): Promise<Next> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => settle('quiet'), KEEP_ALIVE_MS);
-    const onAbort = (): void => settle('aborted');
-    const stop = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', onAbort);
-    };
-    const settle = (value: Next): void => {
-      stop();
-      resolve(value);
-    };
-    next.then(settle, (error: unknown) => {
-      stop();
-      reject(error as Error);
-    });
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort);
-  });
+/** Whether it has settled, and a call when it does: one reaction, however often it is looked at in the days that it may take. */
+function arrival(next: Promise<unknown>): { readonly wake: Wake; isHere: boolean } {
+  const come = { wake: new Wake(), isHere: false };
+  const arrived = (): void => {
+    come.isHere = true;
+    come.wake.call();
+  };
+  next.then(arrived, arrived);
+  return come;
 }

@@ -76,6 +76,8 @@ export function streamOperations(
           }
         } finally {
           end();
+          signal.removeEventListener('abort', end);
+          await follow.return?.(undefined); // it may not have begun
         }
       })();
     },

@@ -18,6 +18,9 @@ export function sleep(): Promise<void> {
   return slept;
 }
 
+/** Nobody calls meanwhile: who acts then is another. */
+export const pause = sleep;
+
 export async function until(): Promise<never> {
   throw new Paused();
 }
