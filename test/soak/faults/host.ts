@@ -105,6 +105,7 @@ export class Host {
   }
 
   async #shutDown(): Promise<void> {
+    this.signal('SIGCONT'); // another fault may have stopped it: nobody would continue it once it is told to end
     const stopped = this.daemon.stop().then(() => true);
     const ended = await Promise.race([stopped, sleep(STOP_MS).then(() => false)]);
     if (!ended) throw new Violation(`${this.name} does not end within ${STOP_MS / 1000} s`);
