@@ -1,6 +1,6 @@
 /** Blocks that are known to differ at the replica, and go with the next cycle, whatever the bitmap says. */
 import type { BlockRange } from '../digests/digest-pages.ts';
-import { union, without, type ChangedExtent, type Extent } from '../model/extent.ts';
+import { totalLength, union, without, type ChangedExtent, type Extent } from '../model/extent.ts';
 import { Failure } from '../model/failure.ts';
 import { NOT_VERIFIED, type Repair } from '../model/verification.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
@@ -46,8 +46,13 @@ export async function withRepairs(
   return all.toSorted((a, b) => a.offset - b.offset);
 }
 
+/** The last one of a disk may be shorter. */
+export function blocksOf(bytes: number): number {
+  return Math.ceil(bytes / DIGEST_BLOCK);
+}
+
 /**
- * Notes what is to be sent again. Failure `tracking-lost` where that is so much, or so scattered, that both sides are to be compared as a
+ * Notes what is to be sent again, and counts what wasn't known to differ. Failure `tracking-lost` where that is so much, or so scattered, that both sides are to be compared as a
  * whole: the next agreement does.
  */
 export function addRepairs(replication: Replication, found: readonly Repair[]): void {
@@ -60,11 +65,12 @@ export function addRepairs(replication: Replication, found: readonly Repair[]): 
       ...run,
     })),
   );
+  const different = verification.different + blocksOf(totalLength(repairs) - totalLength(verification.repairs));
   if (repairs.length <= MOST) {
-    replication.update({ verification: { ...verification, repairs } });
+    replication.update({ verification: { ...verification, repairs, different } });
     return;
   }
-  replication.update({ verification: { ...verification, pass: null, repairs: [] }, bitmap: null });
+  replication.update({ verification: { ...verification, pass: null, repairs: [], different }, bitmap: null });
   throw new Failure('tracking-lost', `${vmName} differs from its replica in more than ${MOST} places`);
 }
 

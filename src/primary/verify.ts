@@ -15,7 +15,7 @@ import { DIGEST_BLOCK, DIGEST_BYTES, MAX_VERIFY, type VerifyAnswer } from '../pr
 import { PointReader } from './capture.ts';
 import { withPoint } from './open-point.ts';
 import { itemSize } from './pace.ts';
-import { addRepairs, hasRepairs, repaired, repairsOf } from './repairs.ts';
+import { addRepairs, blocksOf, hasRepairs, repaired, repairsOf } from './repairs.ts';
 import type { Replication } from './replication.ts';
 
 /** By so much a cycle's point is held open longer at most, ms; and for so long one of its own, of a pass that was asked for. */
@@ -257,7 +257,7 @@ function note(replication: Replication, slice: ReadSlice, { different }: VerifyA
         .equals(UNKNOWN),
   );
   const repairs = repaired(before.repairs, target, same.map(extentOf));
-  const mended = Math.round((totalLength(before.repairs) - totalLength(repairs)) / DIGEST_BLOCK);
+  const mended = blocksOf(totalLength(before.repairs) - totalLength(repairs));
   const fresh = different.filter(
     ({ block }) =>
       !overlaps(
@@ -271,7 +271,6 @@ function note(replication: Replication, slice: ReadSlice, { different }: VerifyA
     ...moved,
     repairs,
     repaired: before.repaired + mended,
-    different: before.different + fresh.length,
   };
   if (mended > 0 || different.length > 0 || !slice.isRepair) replication.update({ verification });
   if (mended > 0) {

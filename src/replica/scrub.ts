@@ -64,9 +64,9 @@ export class Scrub {
     return disks + pass.block * DIGEST_BLOCK + logs.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
-  /** Begins a pass, unless one is under way. */
-  async begin(now: number): Promise<void> {
-    if (this.state.pass !== null) return;
+  /** Begins a pass; one that is under way goes on, unless it is to be made anew. Not while a step is made. */
+  async begin(now: number, anew = false): Promise<void> {
+    if (this.state.pass !== null && !anew) return;
     await this.#note({ pass: { began: now, disk: 0, block: 0, undo: null } });
   }
 

@@ -29,6 +29,8 @@ export class Scrubbing {
   readonly #nextAt = new Map<string, number>();
   /** Passes that a person waits for. */
   readonly #asked = new Set<string>();
+  /** Of these, those that begin before the next step: what was behind a pass under way may have been damaged since. */
+  readonly #anew = new Set<string>();
   #running: Promise<void> = Promise.resolve();
   #wake = new AbortController();
 
@@ -40,9 +42,10 @@ export class Scrubbing {
     this.#running = this.#run(this.#stop.signal);
   }
 
-  /** A pass begins at once; one that is under way goes on without pauses. */
+  /** A whole pass begins at once, and goes on without pauses; one that was asked for before goes on. */
   async ask(replica: Replica): Promise<void> {
-    await replica.scrub.begin(this.#options.now());
+    if (replica.scrub.state.pass === null) await replica.scrub.begin(this.#options.now());
+    else if (!this.#asked.has(replica.id)) this.#anew.add(replica.id);
     this.#asked.add(replica.id);
     this.#nextAt.delete(replica.id);
     this.#wake.abort();
@@ -85,18 +88,18 @@ export class Scrubbing {
     const { id, scrub, frozen } = replica;
     if (frozen || now() < (this.#nextAt.get(id) ?? 0)) return false;
     const due = this.nextPass(replica);
-    if (scrub.state.pass === null && (due === null || due > now())) {
+    if (scrub.state.pass === null && !this.#anew.has(id) && (due === null || due > now())) {
       this.#asked.delete(id);
       return false;
     }
     const began = performance.now();
     try {
-      await scrub.begin(now());
+      await scrub.begin(now(), this.#anew.delete(id));
       const { bytes, done } = await scrub.step(now(), signal);
       const took = performance.now() - began;
       const slow = (bytes / Math.max(1, scrub.size)) * passSeconds * 1000 * SPREAD;
       this.#nextAt.set(id, now() + (this.#asked.has(id) ? took : Math.max(took, slow)));
-      if (done) this.#asked.delete(id);
+      if (done && !this.#anew.has(id)) this.#asked.delete(id);
       return true;
     } catch (error) {
       if (signal.aborted) return false;
