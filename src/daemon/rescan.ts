@@ -98,8 +98,8 @@ async function rebuild(services: DaemonServices, replica: Replica): Promise<void
 
 /** What the directory says; what only the database knew (statistics, when it began) begins anew. */
 export function recordFrom(replica: Replica, peer: string, definition: string, created: number): RelationshipRecord {
-  const { id, vmId, vmName, disks, epoch, intervalSeconds, history, thin, leaseSeconds, autoResync, applied } =
-    replica.record;
+  const { id, vmId, vmName, disks, epoch, suspended } = replica.record;
+  const { intervalSeconds, history, thin, leaseSeconds, autoResync, applied } = replica.record;
   return {
     id,
     vmId,
@@ -118,6 +118,7 @@ export function recordFrom(replica: Replica, peer: string, definition: string, c
     autostart: false,
     position: applied,
     ...NOTHING_YET,
+    suspended,
     created,
   };
 }

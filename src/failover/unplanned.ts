@@ -184,6 +184,7 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
       name: 'take the role',
       run: async (services, plan) => {
         requireEpoch(services, plan.relationship, args(plan).epoch);
+        await services.replicas.get(plan.relationship).setSuspended(false);
         move(services, plan.relationship, 'failed-over', { failure: null, suspended: false });
       },
       undo: async (services, plan) => {

@@ -70,6 +70,7 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
     held: [],
     damage: NO_DAMAGE,
     scrub: NO_SCRUB,
+    suspended: false,
     frozen: false,
   };
   checkRecord(record); // before any of it becomes a path

@@ -60,6 +60,8 @@ const recordSchema = z.strictObject({
   damage: damageSchema.default(NO_DAMAGE),
   /** How far the looking for damage is. */
   scrub: scrubSchema.default(NO_SCRUB),
+  /** The administrator of this host has paused replication. */
+  suspended: z.boolean().default(false),
   /** The disks are released for a failover, also after a restart. */
   frozen: z.boolean(),
 });

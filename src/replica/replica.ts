@@ -247,6 +247,11 @@ export class Replica {
     await this.#begin();
   }
 
+  /** Whether the administrator of this host has paused replication, for who finds the replica without the store. */
+  async setSuspended(suspended: boolean): Promise<void> {
+    if (this.record.suspended !== suspended) await this.#record.update({ suspended });
+  }
+
   async setSettings(settings: Partial<ReplicaSettings>): Promise<void> {
     await this.#standstill.run('changing settings', async () => {
       await this.#record.update(settings);

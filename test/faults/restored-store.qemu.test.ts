@@ -78,6 +78,25 @@ void test('the primary with a state database that is gone, empty or no database 
   await vm.checkBitmaps('a');
 });
 
+for (const host of ['a', 'b'] as const) {
+  void test(`what was paused on ${host} stays so without its state database, until it is resumed there`, async (t) => {
+    const vm = await start(t);
+    await vm.hosts.host(host).ask('replicationSuspend', { ref: vm.id });
+    await restart(vm, host, lose);
+    assert.equal(vm.count(host, host === 'a' ? 'primary-rebuilt' : 'replica-rebuilt'), 1);
+    assert.equal(vm.record(host).suspended, true);
+    await vm.vms.change('a', 3);
+    if (host === 'a') assert.equal(vm.hosts.a.services.primaries.loop(vm.id).running, false);
+    else await vm.wait('paused', () => vm.record('a').failure?.code === 'suspended');
+    await vm.hosts.host(host).ask('replicationResume', { ref: vm.id });
+    await vm.replicated('a');
+    await restart(vm, host, lose);
+    assert.equal(vm.record(host).suspended, false, 'and what was resumed goes on');
+    await vm.replicated('a');
+    await vm.checkAllPoints('b');
+  });
+}
+
 void test('an old copy at the primary: its replica stands elsewhere, both sides are compared, no point is lost', async (t) => {
   const vm = await start(t);
   const restore = await backUp(t, vm, 'a');

@@ -154,6 +154,10 @@ export class ModelReplica {
     this.#life.live();
   }
 
+  async setSuspended(): Promise<void> {
+    this.#life.live();
+  }
+
   async rebase(start: Position): Promise<void> {
     const { applied, latest, epoch, waiting, older, path } = this.#state;
     if (waiting.length > 0) throw new Failure('busy', 'received logs are still being applied');

@@ -142,6 +142,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
 
     replicationSuspend: async ({ ref }) => {
       const { id, vmName, role } = idle(findRelationship(services, ref));
+      if (role === 'replica') await services.replicas.find(id)?.setSuspended(true);
       update(services, id, { suspended: true });
       if (role === 'primary') await primaries.stop(id);
       const what = role === 'primary' ? 'nothing is sent' : 'this host takes no logs';
@@ -156,6 +157,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
 
     replicationResume: async ({ ref }) => {
       const { id, vmName, role, peer } = idle(findRelationship(services, ref));
+      if (role === 'replica') await services.replicas.find(id)?.setSuspended(false);
       update(services, id, { suspended: false });
       services.event(id, 'info', 'resumed', `replication of ${vmName} goes on`);
       primaries.start(id);
