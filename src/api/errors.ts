@@ -30,6 +30,8 @@ const MEANING = {
   'shutdown-timeout': 'The guest was asked to shut down and did not in time. It was not forced.',
   'job-conflict': 'libvirt allows one such job at a time for a VM, and another program has it.',
   'too-much-at-once': 'A cycle was given up for the sake of the guest or of free space; nothing is lost by it.',
+  'disks-changed':
+    'A disk of the VM was resized while a point in time of it was being read. It is met by nobody but the log of the daemon: reading begins again at once.',
   'tracking-lost': 'The bitmap that says what has changed is gone or not to be relied on.',
   suspended: 'An administrator of the Replica server has paused replication there: it takes no logs.',
   'resync-required':

@@ -55,6 +55,7 @@ import { peerBook, PeerEndpoints } from './peers.ts';
 import { endpointFor } from './replica-host.ts';
 import { rescanIfForgotten } from './rescan.ts';
 import { PrimaryNotes } from './primary-notes.ts';
+import { noteShape } from './replica-shape.ts';
 import { mendStore } from './restored-store.ts';
 import { resumeTests } from './resume-tests.ts';
 import { Roles } from './roles.ts';
@@ -110,6 +111,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     lanes,
     ...(config.compression === 'none' ? { undoLevel: LEVELS.plain } : {}),
     room: { reserveBytes: config.replica.reserve, whenFull: config.replica.whenFull },
+    onReshaped: (id, disks) => noteShape(store, id, disks),
     onGivenUp: (id, sequence) =>
       events.add(id, 'warning', 'point-given-up', `recovery point ${sequence} was given up: the file system is full`),
     log,

@@ -8,6 +8,7 @@ import { Failure } from '../model/failure.ts';
 import { NOTHING_YET, type RelationshipRecord } from '../store/store.ts';
 import type { Replica } from '../replica/replica.ts';
 import type { PrimaryNote, PrimaryNotes } from './primary-notes.ts';
+import { noteShape } from './replica-shape.ts';
 import { recordFrom } from './rescan.ts';
 import type { DaemonServices } from './services.ts';
 
@@ -17,6 +18,7 @@ export async function mendStore(services: DaemonServices, notes: PrimaryNotes): 
   /** In the middle of an action, which knows what it does. */
   const inAction = (id: string): boolean => actions.journal.holder(id) !== undefined;
   for (const replica of replicas.all()) {
+    noteShape(store, replica.id, replica.disks); // a daemon that died between a log and this
     const record = store.relationship(replica.id);
     if (record !== undefined && !inAction(record.id)) mendReplica(services, record, replica);
   }

@@ -32,7 +32,10 @@ export const cancelFailover: PlanDefinition<FailoverServices> = {
       name: 'give the role back',
       onFailure: 'stay',
       run: async (services, plan) => {
-        move(services, plan.relationship, 'failover-cancelled', { failover: null });
+        move(services, plan.relationship, 'failover-cancelled', {
+          failover: null,
+          disks: replicaOf(services, plan.relationship).disks,
+        });
       },
     },
     {

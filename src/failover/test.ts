@@ -49,7 +49,8 @@ export const testFailoverStart: PlanDefinition<FailoverServices> = {
     {
       name: 'open the recovery point',
       run: async (services, plan) => {
-        const { id, disks } = recordOf(services, plan.relationship);
+        const { id } = recordOf(services, plan.relationship);
+        const disks = replicaOf(services, id).disksAt(args(plan).sequence);
         await replicaOf(services, id).held.add(args(plan).sequence);
         const socket = await services.testViews.ensure(id, args(plan).sequence, args(plan).damaged);
         await mkdir(directory(services, id), { recursive: true, mode: 0o711 });

@@ -159,12 +159,14 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
         for (const path of overlays.values()) await mkdir(dirname(path), { recursive: true, mode: 0o711 });
         await replicaOf(services, record.id).materialise(point.sequence, overlays, args(plan).damaged);
         const { sequence, instant } = point;
-        const position = replicaOf(services, record.id).status().applied;
-        update(services, record.id, { position, failover: { sequence, instant, started: services.now() } });
+        const replica = replicaOf(services, record.id);
+        const position = replica.status().applied;
+        const disks = replica.imagesAt(sequence);
+        update(services, record.id, { position, disks, failover: { sequence, instant, started: services.now() } });
       },
       undo: async (services, plan) => {
         await removeOverlays(failoverOverlays(services, recordOf(services, plan.relationship)));
-        update(services, plan.relationship, { failover: null });
+        update(services, plan.relationship, { failover: null, disks: replicaOf(services, plan.relationship).disks });
       },
     },
     {

@@ -91,6 +91,11 @@ export const CATALOGUE = {
     409,
     'More has changed than fits one log, or the point in time could not be held so long: it is sent in slices by itself.',
   ),
+  'disks-changed': kind(
+    'backoff',
+    409,
+    'Disks of the VM were resized: what was being read is read again by itself, and the replica follows.',
+  ),
   'tracking-lost': kind(
     'never',
     409,

@@ -36,7 +36,7 @@ export const NOT_FOLLOWING = {
     cure: 'The primary tells the replica the epoch whenever it begins anew: `understudy replication suspend`, then `resume`. If it is met again: `understudy replication resync`.',
   },
   'other disks': {
-    meaning: 'Disks of the VM were added, removed or resized since replication was enabled.',
+    meaning: 'Disks of the VM were removed, or came to stand in another order, since replication was enabled.',
     cure: 'Remove the relationship and enable replication again; with `--keep-disks` the last state that was replicated stays readable.',
   },
   'hole in the inbox': {

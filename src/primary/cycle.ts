@@ -155,16 +155,17 @@ async function capture(
   { held, signal }: Signals,
 ): Promise<Captured> {
   const { outbox, lanes } = replication.services;
-  const { epoch, copy } = replication.record;
+  const { epoch, copy, reshaped = false } = replication.record;
   const { instant } = point;
+  // The cycle that closes a copy makes the point, even when nothing changed since the copy began; and disks follow by a log.
+  const mayBeEmpty = copy !== null || reshaped;
   await using reader = await PointReader.connect(point, replication.targets());
   const changes: ChangedExtent[][] = [];
   for (const disk of replication.targets().keys()) {
     const dirty = await reader.changed(disk, 0, reader.size(disk));
     changes.push(await withRepairs(replication, reader, disk, dirty));
   }
-  // The cycle that closes a copy makes the point, even when nothing changed since the copy began.
-  if (copy === null && changes.every((extents) => extents.length === 0)) {
+  if (!mayBeEmpty && changes.every((extents) => extents.length === 0)) {
     return { ...NOTHING_CHANGED, instant };
   }
   const limit = await replication.services.outboxLimit();
@@ -178,7 +179,7 @@ async function capture(
   const log = await outbox.begin(header, bytes);
   const given = new AbortController();
   // The replica takes what is sent again as a whole.
-  const thins = !hasRepairs(replication) && isWorthThinning(replication, expected, bytes);
+  const thins = !hasRepairs(replication) && !reshaped && isWorthThinning(replication, expected, bytes);
   let sending: ReturnType<typeof startSending> | undefined;
   // It isn't known before whether there is anything to send.
   const send = () => {
@@ -196,7 +197,7 @@ async function capture(
     const paced = (work: Work) => pace.take(work, replication.readLimit);
     const options = { lanes, bytes, level: level.shared, known, signal: held, pace: paced, onGrown };
     const { learned, sameBytes: unchangedBytes } = await reader.pack(items, log, options);
-    if (copy === null && log.frames === 0) {
+    if (!mayBeEmpty && log.frames === 0) {
       await log.abandon(new Failure('internal', 'there was nothing to send'));
       return { ...NOTHING_CHANGED, instant, unchangedBytes };
     }

@@ -9,6 +9,7 @@ import { Retries } from '../model/backoff.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import { nextCycle, phaseOf } from '../model/schedule.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
+import { followDisks } from './disks.ts';
 import { beginCatchUp } from './catch-up.ts';
 import { runCopy } from './copy.ts';
 import { stampOf } from './images.ts';
@@ -105,8 +106,9 @@ export class ReplicationLoop {
           this.#hooks.onRoleLost(failure);
           return;
         }
-        const { statistics, intervalSeconds } = this.replication.record;
         lastStart = null;
+        if (failure.code === 'disks-changed') continue; // it is looked at anew at once
+        const { statistics, intervalSeconds } = this.replication.record;
         // What only a person can heal is looked at again now and then: the person may have healed it.
         const look = Math.max(10_000, 2000 * intervalSeconds);
         if (failure.code === 'suspended') this.replication.trouble(failure);
@@ -177,10 +179,17 @@ export class ReplicationLoop {
   async #close(kind: RecoveryPoint['kind'], signal: AbortSignal): Promise<CycleResult> {
     const { replication } = this;
     for (;;) {
-      await runCopy(replication, signal);
+      await followDisks(replication);
+      try {
+        await runCopy(replication, signal);
+      } catch (error) {
+        if (error instanceof Failure && error.code === 'disks-changed') continue;
+        throw error;
+      }
       try {
         return await runCycle(replication, kind, signal);
       } catch (error) {
+        if (error instanceof Failure && error.code === 'disks-changed') continue;
         if (!(error instanceof Failure) || error.code !== 'too-much-at-once') throw error;
         await beginCatchUp(replication, error);
       }

@@ -8,6 +8,7 @@ import { dirname } from 'node:path';
 import { sleep } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
 import type { OpenPointRequest, Point } from '../hypervisor/hypervisor.ts';
+import { noticeSizes } from './disks.ts';
 import type { Replication } from './replication.ts';
 import { rescueGuest } from './rescue.ts';
 
@@ -65,6 +66,7 @@ async function openPoint<T>(
   const watch = watchPoint(replication, point, began, closed.signal, (failure) => lost.abort(failure));
   let failed = false;
   try {
+    await noticeSizes(replication, point.exports);
     const result = await work(point, AbortSignal.any([signal, lost.signal]));
     return { result, jobMs: performance.now() - began };
   } catch (error) {

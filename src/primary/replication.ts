@@ -212,6 +212,7 @@ export class Replication {
       position: makes,
       inFlight: null,
       failure: null,
+      reshaped: false,
       copy: counts ? inFlight.copyAfter : null,
       bitmap: closes && counts ? inFlight.nextBitmap : before.bitmap,
       protectedUntil: closes ? inFlight.instant : before.protectedUntil,

@@ -58,8 +58,9 @@ export async function captureSlice(
   const log = await outbox.begin(replication.header(inFlight, null), bytes);
   const given = new AbortController();
   let sending: Slice['sending'];
-  // Onto empty disks everything is new.
-  const thins = copy.mode !== 'empty' && isWorthThinning(replication, bytes, bytes);
+  // Onto empty disks everything is new, and of another shape the replica can't be asked yet.
+  const thins =
+    copy.mode !== 'empty' && replication.record.reshaped !== true && isWorthThinning(replication, bytes, bytes);
   const level = PackingLevel.of(replication, { bytes, thins, patienceMs: PATIENCE_MS });
   const onGrown = () => {
     replication.activity.logBytes = log.written;

@@ -76,6 +76,12 @@ function located(path: string): string {
   return path.includes('://') ? path : resolve(path);
 }
 
+/** Gives a qcow2 that nobody has open another virtual size, bytes; durable when this resolves. What is added reads as zeros, what is cut off is lost. */
+export async function resizeImage(path: string, size: number): Promise<void> {
+  await qemuImg(['resize', '-q', '--shrink', '-f', 'qcow2', path, String(size)], `resize image ${path}`);
+  await syncFile(path);
+}
+
 /** Copies what `source` reads as into a new image, durable when this resolves. Failures: `already-exists`, `no-space`, `io`. */
 export async function convertImage(source: ImageFile, target: ImageFile): Promise<void> {
   await (await exclusively(target.path)).close();

@@ -6,6 +6,7 @@ import type { LogName } from '../protocol/endpoint.ts';
 import { Failure } from '../model/failure.ts';
 import { mismatch, type NotFollowing } from '../model/not-following.ts';
 import { samePosition, type Position, type ReplicatedDisk } from '../model/relationship.ts';
+import { canBecome } from '../model/shape.ts';
 
 /** What a log must fit. */
 export interface Expected {
@@ -72,10 +73,7 @@ export function admit(header: LogHeader, log: LogName, expected: Expected): void
 
 function admitDisks(theirs: readonly ReplicatedDisk[], ours: readonly ReplicatedDisk[], sequence: number): void {
   const name = (disks: readonly ReplicatedDisk[]) => disks.map(({ target, size }) => `${target} (${size})`).join(', ');
-  const same =
-    theirs.length === ours.length &&
-    theirs.every((disk, i) => disk.target === ours[i]!.target && disk.size === ours[i]!.size);
-  if (!same) {
+  if (!canBecome(ours, theirs)) {
     throw mismatch('other disks', `log ${sequence} has ${name(theirs)}; the replica ${name(ours)}`);
   }
 }

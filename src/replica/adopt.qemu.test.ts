@@ -95,16 +95,21 @@ void describe('disks that are there already', () => {
     assert.deepEqual(await readdir(options().directory), []);
   });
 
-  void test('of another size, or missing, they are refused', async () => {
+  void test('of another size they are taken as they are, missing they are refused', async () => {
     const primary = new TestPrimary(1);
-    const path = join(place.directory, 'small.qcow2');
-    await createImage(path, 65_536, { format: 'qcow2' });
-    const small = primary.disks.map(({ target }) => ({ target, size: 65_536, path }));
-    await assert.rejects(endpoint({ disks: small, instant: 0 }).prepare(compare(primary)), {
-      code: 'disk-unsupported',
+    const small = primary.disks.map(({ target }) => {
+      return { target, size: 65_536, path: join(place.directory, `small-${target}.qcow2`) };
     });
+    for (const { path, size } of small) await createImage(path, size, { format: 'qcow2' });
     await assert.rejects(endpoint({ disks: [], instant: 0 }).prepare(compare(primary)), { code: 'not-found' });
     assert.deepEqual(replicas.all(), []);
+    await endpoint({ disks: small, instant: 0 }).prepare(compare(primary));
+    // What the primary sends brings them into shape.
+    assert.deepEqual(replicas.get(primary.id).disks, small);
+    await send(replicas.get(primary.id), await primary.log({ changes: 20 }));
+    await replicas.get(primary.id).drained();
+    assert.equal(await compareWithPoint(replicas.get(primary.id), primary, 1), undefined);
+    await replicas.remove(primary.id, { keepDisks: false });
   });
 
   void test('kept ones are never overwritten, those of an unfinished creation are', async () => {

@@ -18,6 +18,8 @@ import type { Log } from '../lib/log.ts';
 import { Wake } from '../lib/wake.ts';
 import { asFailure, Failure, type RetryClass } from '../model/failure.ts';
 import { samePosition, type RecoveryPoint } from '../model/relationship.ts';
+import { sameShape } from '../model/shape.ts';
+import type { LocalDisk } from '../store/store.ts';
 import { applyLog, type LogToApply } from './apply-log.ts';
 import type { Digests } from './digests.ts';
 import type { DiskEngine } from './engine.ts';
@@ -29,6 +31,7 @@ import type { RecordFile } from './record.ts';
 import { readUndo, sameState, type UndoChain, type UndoLog } from './undo-chain.ts';
 import { isWholeLog } from './check-log.ts';
 import type { Damage } from './damage.ts';
+import { tailsOf, type DiskShape } from './shape.ts';
 import type { Views } from './views.ts';
 
 export interface ApplierParts {
@@ -41,6 +44,7 @@ export interface ApplierParts {
   /** zstd level of undo logs. */
   readonly undoLevel: number;
   readonly digests: Digests;
+  readonly shape: DiskShape;
   readonly damage: Damage;
   readonly views: Views;
   readonly merger: Merger;
@@ -53,6 +57,8 @@ export interface ApplierParts {
   readonly log: Log;
   /** Told each time that applying has failed (it is tried again by the failure's class), and null when it goes on. */
   readonly onFailure: (failure: Failure | null) => void;
+  /** Told the disks when a log has made others of them. */
+  readonly onReshaped: (disks: readonly LocalDisk[]) => void;
   /** Told of damage that was met, in words. */
   readonly onDamage: (text: string) => void;
 }
@@ -186,10 +192,11 @@ export class Applier {
 
   /** What was written of a log that is lost goes back to what the disks held before; without a way back nobody knows what they hold. */
   async #takeBack(why: string): Promise<void> {
-    const { record, chain, engine, digests, lanes, inbox, publishing } = this.#parts;
+    const { record, chain, engine, digests, shape, lanes, inbox, publishing } = this.#parts;
     const { applied } = record.value;
     const newest = chain.logs.at(-1);
     if (newest !== undefined && sameState(newest.makes, applied) && !sameState(newest.follows, applied)) {
+      await shape.restore();
       const { apply } = await engine.connections();
       const changed = await applyLog({ lanes, path: newest.path, disks: await engine.addresses(), undo: undefined });
       const ends = await Promise.allSettled([...apply.map((client) => client.flush()), digests.note(changed)]);
@@ -240,18 +247,24 @@ export class Applier {
   }
 
   async #change(received: ReceivedLog, undo: LogToApply['undo']): Promise<void> {
-    const { record, engine, digests, lanes } = this.#parts;
+    const { record, engine, digests, lanes, shape } = this.#parts;
     const { makes, logId, bytes, path } = received;
+    const before = record.value.disks;
+    const disks = await shape.widen(received.disks);
+    const tails = tailsOf(before, disks);
     const { apply } = await engine.connections();
     const damage = await this.#parts.damage.meet(received, apply);
-    const changed = await applyLog({ lanes, path, disks: await engine.addresses(), undo });
+    const changed = await applyLog({ lanes, path, disks: await engine.addresses(), undo, tails });
+    for (const { disk } of tails) changed[disk] = []; // of blocks that are about to go
     const ends = await Promise.allSettled([...apply.map((client) => client.flush()), digests.note(changed)]);
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
     await digests.seal(changed);
+    await shape.cut(disks);
     crashPoint('replica:flushed');
     const latest = this.#parts.pointOf(received);
     const about = damage === undefined ? {} : { damage: damage.after(latest) };
-    await record.update({ applied: makes, appliedLog: { logId, bytes }, latest, ...about });
+    await record.update({ applied: makes, appliedLog: { logId, bytes }, latest, disks, ...about });
+    if (!sameShape(before, disks)) this.#parts.onReshaped(disks);
   }
 
   /** Whether there is any point to go back to: there is none during an initial copy onto empty disks. */

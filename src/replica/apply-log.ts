@@ -9,7 +9,7 @@ import { workerModule, type Lanes } from '../lanes/lanes.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import type { NbdAddress } from '../qemu/nbd/client.ts';
 import type { DigestRun } from '../digests/digest-pages.ts';
-import { ITEM_BYTES, type Arrival, type SentRun, type Share, type ShareDigests } from './log-share.ts';
+import { ITEM_BYTES, type Arrival, type Item, type SentRun, type Share, type ShareDigests } from './log-share.ts';
 import { Meeting } from './meeting.ts';
 import type { UndoLog } from './undo-chain.ts';
 import { UndoDraft, type UndoRequest } from './undo.ts';
@@ -22,6 +22,8 @@ export interface LogToApply {
   readonly path: string;
   /** The disks as the storage daemon exports them, by index. */
   readonly disks: readonly NbdAddress[];
+  /** What the disks lose by it besides what its frames say (shape.ts). */
+  readonly tails?: readonly Item[];
   /** The undo log to be made first, and who takes it in before a disk is written; undefined: none, or it is there. */
   readonly undo:
     | { readonly request: UndoRequest; readonly level: number; readonly publish: (undo: UndoLog) => Promise<void> }
@@ -29,7 +31,7 @@ export interface LogToApply {
 }
 
 /** Gives the digests of all blocks that were written, by disk. The disks aren't flushed. */
-export async function applyLog({ lanes, path, disks, undo }: LogToApply): Promise<DigestRun[][]> {
+export async function applyLog({ lanes, path, disks, undo, tails = [] }: LogToApply): Promise<DigestRun[][]> {
   const count = Math.min(lanes.count, await worth(path));
   const draft = undo === undefined ? undefined : await UndoDraft.begin(undo.request);
   let final = false;
@@ -44,6 +46,7 @@ export async function applyLog({ lanes, path, disks, undo }: LogToApply): Promis
     log: path,
     disks,
     undo: draft === undefined ? null : { ...draft.target, level: undo!.level },
+    tails,
     taken: new SharedArrayBuffer(4),
   };
   const stop = new AbortController();

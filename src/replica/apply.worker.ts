@@ -39,7 +39,7 @@ export async function applyShare(share: Share, context: LaneContext): Promise<Sh
   };
   const reader = await LogReader.open(share.log);
   try {
-    const all = itemsOf(await reader.index());
+    const all = [...share.tails, ...itemsOf(await reader.index())];
     const items = taken(all, share.taken);
     const own = share.undo === null ? toItems(items) : await undo(share.undo, reader, items, client, context);
     const refers = all.some(isCopied);
@@ -70,7 +70,7 @@ function* toItems(items: Iterable<Item>): Generator<Own, void, undefined> {
 }
 
 async function undo(
-  { path, place, level }: NonNullable<Share['undo']>,
+  target: NonNullable<Share['undo']>,
   reader: LogReader,
   items: Iterable<Item>,
   client: (disk: number) => Promise<NbdClient>,
@@ -78,7 +78,7 @@ async function undo(
 ): Promise<Own[]> {
   const own: Own[] = [];
   const memory = new ItemMemory();
-  const images = await BeforeImages.open(path, place, level);
+  const images = await BeforeImages.open(target);
   try {
     let compared = 0;
     let unchanged = 0;

@@ -14,6 +14,7 @@ import { Questions, type QuestionParts } from './questions.ts';
 import type { RecordFile } from './record.ts';
 import { Room } from './room.ts';
 import { Scrub } from './scrub.ts';
+import { DiskShape } from './shape.ts';
 import type { UndoChain } from './undo-chain.ts';
 import { COMPRESSION } from './undo.ts';
 import { Views } from './views.ts';
@@ -61,7 +62,8 @@ export function assemble(options: ReplicaOptions, { record, inbox, chain, confir
   const damage = new Damage(record, chain);
   const questions = new Questions({ record, engine, digests, damage, lanes, atRest });
   const flatDisks = () => engine.addresses();
-  const views = new Views({ directory: layout.views, runDirectory, disks, lanes, flatDisks, log });
+  const views = new Views({ directory: layout.views, runDirectory, lanes, flatDisks, log });
+  const shape = new DiskShape({ layout, record, engine, digests });
   const merger = new Merger({ layout, chain, publishing, busy: () => inbox.waiting.length > 0, log });
   const applier = new Applier({
     layout,
@@ -72,6 +74,7 @@ export function assemble(options: ReplicaOptions, { record, inbox, chain, confir
     lanes,
     undoLevel,
     digests,
+    shape,
     damage,
     views,
     merger,
@@ -84,6 +87,7 @@ export function assemble(options: ReplicaOptions, { record, inbox, chain, confir
       if (failure?.code !== 'no-space') return;
       room.make().catch((error: unknown) => log.error({ err: asFailure(error) }, 'no room could be made'));
     },
+    onReshaped: (disks) => options.onReshaped?.(disks),
     onDamage,
   });
   const room = new Room({

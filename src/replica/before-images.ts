@@ -9,7 +9,7 @@ import { readPieces, type Piece, type ReadOptions } from '../qemu/disk.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
 import { ALLOCATION, BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
 import { differences } from './difference.ts';
-import { isZero, type Item, type Part } from './log-share.ts';
+import { isZero, type Item, type Part, type Share } from './log-share.ts';
 
 /** Bytes of disk in a frame of an undo log: what a 4 KiB read of a view has to unpack. */
 const UNDO_FRAME = 64 * 1024;
@@ -27,18 +27,20 @@ export class BeforeImages {
   readonly #file: FileHandle;
   readonly #place: Place;
   readonly #level: number;
+  readonly #sizes: readonly number[];
   readonly #segment = new Segment();
   readonly #reading: ReadOptions = { memory: [] };
 
-  private constructor(file: FileHandle, place: Place, level: number) {
+  private constructor(file: FileHandle, place: Place, level: number, sizes: readonly number[]) {
     this.#file = file;
     this.#place = place;
     this.#level = level;
+    this.#sizes = sizes;
   }
 
-  /** @param level zstd's, for what is recorded; 0: as it is. */
-  static async open(path: string, place: SharedArrayBuffer, level: number): Promise<BeforeImages> {
-    return new BeforeImages(await open(path, 'r+'), new Place(place), level);
+  /** @param undo `level`: zstd's, for what is recorded; 0: as it is. `sizes`: of the disks, bytes: beyond that nothing was there before. */
+  static async open({ path, place, level, sizes }: NonNullable<Share['undo']>): Promise<BeforeImages> {
+    return new BeforeImages(await open(path, 'r+'), new Place(place), level, sizes);
   }
 
   /**
@@ -47,7 +49,7 @@ export class BeforeImages {
    */
   async record(item: Item, client: NbdClient, contents: Contents): Promise<Extent[]> {
     const toWrite: Extent[] = [];
-    const { disk, parts } = item;
+    const { disk, parts, isTail = false } = item;
     let next = 0;
     for await (const piece of readPieces(client, await withHoles(client, union(parts)), this.#reading)) {
       let held = false;
@@ -55,9 +57,10 @@ export class BeforeImages {
         const part = parts[next]!;
         const range = clip(part, piece.offset, piece.offset + piece.length);
         if (range !== undefined) {
-          for (const extent of changes(piece, range, contents)) {
+          for (const extent of isTail ? [range] : changes(piece, range, contents)) {
             toWrite.push(extent);
-            if (this.#add(disk, piece, extent)) held = true;
+            const before = clip(extent, 0, this.#sizes[disk] ?? 0);
+            if (before !== undefined && this.#add(disk, piece, before)) held = true;
           }
         }
         if (part.offset + part.length > piece.offset + piece.length) break; // it goes on in the next piece

@@ -15,7 +15,7 @@ import { closeImageDigests, openImageDigests, sealImageDigests, type ImageDigest
 import type { ReplicaLayout } from './layout.ts';
 
 /** Most blocks in one request: 4 GiB of disk, 1 MiB of digests. */
-const MAX_BLOCKS = 65_536;
+export const MAX_BLOCKS = 65_536;
 
 /** Unknown blocks nearer to each other than this are read in one go, known ones between them too. */
 const NEAR = 16;
@@ -30,7 +30,7 @@ export interface DigestsOptions {
 
 export class Digests {
   readonly #layout: ReplicaLayout;
-  readonly #disks: readonly LocalDisk[];
+  #disks: readonly LocalDisk[];
   readonly #log: Log;
   readonly #onForeign: (target: string) => void;
   /** By disk; undefined where there is none, or none that can be used. */
@@ -62,6 +62,22 @@ export class Digests {
       this.#files[i] = undefined;
       if (file === undefined) continue;
       await closeImageDigests(file, disk).catch((error: unknown) => this.#givenUp(i, error));
+    }
+  }
+
+  /** Whatever changes the disks, while nobody has the images open: nothing is known any more of those that come out with another size. */
+  async change(disks: readonly LocalDisk[], work: () => Promise<void>): Promise<void> {
+    for (const [i, { size }] of this.#disks.entries()) {
+      if (disks[i]?.size === size) continue;
+      await this.#files[i]?.discard();
+      this.#files[i] = undefined;
+    }
+    await this.close();
+    try {
+      await work();
+      this.#disks = disks;
+    } finally {
+      await this.open();
     }
   }
 

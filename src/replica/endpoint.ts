@@ -6,6 +6,7 @@ import { Gate } from '../lib/gate.ts';
 import { DEFAULT_AUTO_RESYNC } from '../model/auto-resync.ts';
 import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type ReplicatedDisk, type ReplicationState } from '../model/relationship.ts';
+import { canBecome } from '../model/shape.ts';
 import type {
   BlockQuestion,
   LogName,
@@ -232,21 +233,19 @@ function isEmpty(replica: Replica): boolean {
 }
 
 function checkDisks(theirs: readonly ReplicatedDisk[], ours: readonly ReplicatedDisk[]): void {
-  const same =
-    theirs.length === ours.length &&
-    theirs.every(({ target, size }, i) => target === ours[i]!.target && size === ours[i]!.size);
-  if (!same) {
-    throw new Failure('bad-request', "disks: the replica's disks are others, or have other sizes", {
+  // Their sizes follow with the logs.
+  if (!canBecome(ours, theirs)) {
+    throw new Failure('bad-request', "disks: the replica's disks are others", {
       hint: 'Remove the replica and enable replication again.',
     });
   }
 }
 
-/** The former primary's disks, in the order in which the new primary names them. */
+/** The former primary's disks, in the order in which the new primary names them; to other sizes they come with the logs. */
 function adopted(wanted: readonly ReplicatedDisk[], former: readonly LocalDisk[]): LocalDisk[] {
-  return wanted.map(({ target, size }) => {
+  return wanted.map(({ target }) => {
     const disk = former.find((one) => one.target === target);
     if (disk === undefined) throw new Failure('not-found', `this host's VM has no disk ${target}`);
-    return { target, size, path: disk.path };
+    return disk;
   });
 }

@@ -36,11 +36,15 @@ const RESTART_PAUSE_MS = 200;
 export class DiskEngine {
   readonly #options: EngineOptions;
   #running: Promise<Running> | undefined;
+  #disks: readonly DiskImage[];
+  /** Resolves when the disks that are being changed can be opened again. */
+  #changing: Promise<void> | undefined;
   #stopped = false;
   #lastExit = -Infinity;
 
   constructor(options: EngineOptions) {
     this.#options = options;
+    this.#disks = options.disks;
   }
 
   /** Connections of the running daemon, which is started if there is none. Failures: `wrong-state` when stopped. */
@@ -70,6 +74,31 @@ export class DiskEngine {
     if (exit.code !== 0) this.#options.log.warn({ exit }, 'the storage daemon of the replica ended badly');
   }
 
+  /**
+   * Ends the daemon for as long as `work` changes the images; from then on these are its disks. Whoever reads meanwhile waits. They stay
+   * what they were when `work` fails.
+   */
+  async changeDisks(disks: readonly DiskImage[], work: () => Promise<void>): Promise<void> {
+    const changed = Promise.withResolvers<void>();
+    this.#changing = changed.promise;
+    try {
+      const { runDirectory: directory, name, log } = this.#options;
+      const running = await this.#running?.catch(() => undefined);
+      this.#running = undefined;
+      if (running === undefined) {
+        await StorageDaemon.endPredecessor({ directory, name, log });
+      } else {
+        disconnect(running);
+        await running.daemon.stop();
+      }
+      await work();
+      this.#disks = disks;
+    } finally {
+      this.#changing = undefined;
+      changed.resolve();
+    }
+  }
+
   /** Keeps it from being started. */
   forbid(): void {
     this.#stopped = true;
@@ -81,6 +110,7 @@ export class DiskEngine {
   }
 
   async #engine(): Promise<Running> {
+    await this.#changing;
     if (this.#stopped) {
       throw new Failure('wrong-state', 'the disks of the replica are released: it is frozen for a failover', {
         hint: 'Wait for the failover to end, or cancel it.',
@@ -97,13 +127,13 @@ export class DiskEngine {
   }
 
   async #start(): Promise<Running> {
-    const { runDirectory, name, disks, log } = this.#options;
+    const { runDirectory, name, log } = this.#options;
     const pause = this.#lastExit + RESTART_PAUSE_MS - performance.now();
     if (pause > 0) await delay(pause);
     const daemon = await StorageDaemon.start({ directory: runDirectory, name, log });
     try {
       const apply: NbdClient[] = [];
-      for (const [i, { target, path }] of disks.entries()) {
+      for (const [i, { target, path }] of this.#disks.entries()) {
         const node = `disk${i}`;
         await daemon.openImage({ node, path, format: 'qcow2', readOnly: false, discard: 'unmap' });
         await daemon.exportNode({ node, exportName: target, writable: true });
@@ -122,7 +152,7 @@ export class DiskEngine {
 
   /** A connection broke. A daemon that can't be spoken to is of no use: it ends, and is started again when needed. */
   async #lost(running: Running): Promise<void> {
-    if (this.#stopped || !(await this.#isCurrent(running))) return;
+    if (this.#stopped || this.#changing !== undefined || !(await this.#isCurrent(running))) return;
     await running.daemon.stop().catch((error: unknown) => {
       this.#options.log.error({ err: error }, 'the storage daemon of the replica could not be ended');
     });
@@ -131,7 +161,7 @@ export class DiskEngine {
   #ended(running: Running, exit: Exit): void {
     this.#lastExit = performance.now();
     disconnect(running);
-    if (this.#stopped) return;
+    if (this.#stopped || this.#changing !== undefined) return;
     this.#options.log.error({ exit }, 'the storage daemon of the replica ended; it is started again');
     void this.#isCurrent(running).then((current) => {
       if (current) this.#running = undefined;

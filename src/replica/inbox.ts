@@ -12,7 +12,7 @@ import { LogReader } from '../deltalog/reader.ts';
 import { syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { asFailure, Failure } from '../model/failure.ts';
-import { samePosition, type Position, type RecoveryPoint } from '../model/relationship.ts';
+import { samePosition, type Position, type RecoveryPoint, type ReplicatedDisk } from '../model/relationship.ts';
 import { isArrival } from '../protocol/arrival.ts';
 import type { LogName } from '../protocol/endpoint.ts';
 import { admit, admitName, describe, notFollowing, type Expected } from './admission.ts';
@@ -29,6 +29,8 @@ export interface ReceivedLog {
   readonly follows: Position;
   readonly makes: Position;
   readonly point: RecoveryPoint | null;
+  /** Disks of the state that it makes. */
+  readonly disks: readonly ReplicatedDisk[];
 }
 
 /** Where the disks stand: what the first waiting log must follow. */
@@ -282,9 +284,9 @@ export class Inbox {
     await rename(part, path);
     await syncDirectory(this.#layout.inbox);
     crashPoint('replica:acknowledged');
-    const { follows, point } = header;
+    const { follows, point, disks } = header;
     const { makes } = footer;
-    this.#waiting.push({ ...log, path, bytes, referenceBytes: footer.referenceBytes, follows, makes, point });
+    this.#waiting.push({ ...log, path, bytes, referenceBytes: footer.referenceBytes, follows, makes, point, disks });
     this.#last = { position: makes, logId: log.logId, bytes };
     this.#damaged = undefined;
     this.#unfinished = undefined;
@@ -323,9 +325,9 @@ async function describeLog(path: string): Promise<ReceivedLog> {
   const reader = await LogReader.open(path);
   try {
     const { header, footer } = reader;
-    const { sequence, logId, follows, point } = header;
+    const { sequence, logId, follows, point, disks } = header;
     const { makes, referenceBytes } = footer;
-    return { sequence, logId, path, bytes: (await stat(path)).size, referenceBytes, follows, makes, point };
+    return { sequence, logId, path, bytes: (await stat(path)).size, referenceBytes, follows, makes, point, disks };
   } finally {
     await reader.close();
   }

@@ -19,8 +19,18 @@ export interface Share {
   readonly log: string;
   /** The replica's disks as the storage daemon exports them, by index. */
   readonly disks: readonly NbdAddress[];
-  /** The undo log that is being made: its file, the place where the next segment goes, and zstd's level, 0: as it is. Null where none is made. */
-  readonly undo: { readonly path: string; readonly place: SharedArrayBuffer; readonly level: number } | null;
+  /**
+   * The undo log that is being made: its file, the place where the next segment goes, zstd's level, 0: as it is, and the sizes of the disks
+   * to which it leads back. Null where none is made.
+   */
+  readonly undo: {
+    readonly path: string;
+    readonly place: SharedArrayBuffer;
+    readonly level: number;
+    readonly sizes: readonly number[];
+  } | null;
+  /** What the disks lose by this log, besides what its frames say. */
+  readonly tails: readonly Item[];
   /** Items taken so far, 4 bytes. */
   readonly taken: SharedArrayBuffer;
 }
@@ -52,6 +62,8 @@ export interface Item {
   readonly disk: number;
   /** In order, disjoint. */
   readonly parts: readonly Part[];
+  /** The end of a disk that is cut off: all of it is kept in the undo log, also where it reads as zeros already. */
+  readonly isTail?: boolean;
 }
 
 export function isZero({ frame }: Part): boolean {

@@ -49,7 +49,7 @@ export async function materialise(request: MaterialiseRequest): Promise<void> {
       const reader = await LogReader.open(path);
       readers.push(reader);
       const frames = await reader.index();
-      for (const [disk, index] of indexes.entries()) index.add(runsOf(reader, frames, disk));
+      for (const [disk, index] of indexes.entries()) index.add(runsOf(reader, frames, disk, images[disk]!.size));
     }
     const { apply } = await engine.connections();
     for (const [disk, { runs }] of indexes.entries()) await writeRuns(apply[disk]!, runs);

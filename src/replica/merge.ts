@@ -58,6 +58,7 @@ export async function writeMerged(request: MergeRequest): Promise<UndoLog> {
       follows: newer.follows,
       makes: older.makes,
       point: older.point,
+      disks: older.disks,
       empty: footer.frames === 0,
       bytes: writer.written,
     };

@@ -1,6 +1,7 @@
 import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import type { Failure } from '../model/failure.ts';
+import type { LocalDisk } from '../store/store.ts';
 import type { RoomPolicy } from './room.ts';
 
 export interface ReplicaOptions {
@@ -17,6 +18,8 @@ export interface ReplicaOptions {
   readonly log: Log;
   /** Told of a recovery point that was given up for want of room. */
   readonly onGivenUp?: (sequence: number) => void;
+  /** Told the disks whenever a log has made others of them. */
+  readonly onReshaped?: (disks: readonly LocalDisk[]) => void;
   /** Told when applying fails, and null when it goes on. */
   readonly onFailure?: (failure: Failure | null) => void;
   /** Told of damage that was found, in words. */

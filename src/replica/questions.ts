@@ -1,4 +1,5 @@
 /** What a primary may ask about the replica's disks as they are, while nothing is applied: digests, and whether both sides hold the same. */
+import { blocksOf } from '../digests/digest-file.ts';
 import { UNKNOWN } from '../digests/digest-pages.ts';
 import { readDigests } from '../digests/read-digests.ts';
 import type { Lanes } from '../lanes/lanes.ts';
@@ -17,7 +18,7 @@ import {
 } from '../protocol/endpoint.ts';
 import { describe, notFollowing } from './admission.ts';
 import type { Damage } from './damage.ts';
-import type { Digests } from './digests.ts';
+import { MAX_BLOCKS, type Digests } from './digests.ts';
 import type { DiskEngine } from './engine.ts';
 import { checkQuestion, readPageDigests } from './page-digests.ts';
 import type { RecordFile } from './record.ts';
@@ -50,7 +51,15 @@ export class Questions {
     const disk = this.#disk(question.target);
     return await atRest(async () => {
       const { apply } = await engine.connections();
-      return await digests.of(disk, apply[disk]!, question);
+      const client = apply[disk];
+      // A disk that is larger at the primary, or new, follows with the next log: of what isn't there yet no digest is known.
+      const blocks = client === undefined ? 0 : blocksOf(client.size);
+      const there = Math.max(0, Math.min(question.count, blocks - question.from));
+      if (there === question.count) return await digests.of(disk, client!, question);
+      if (question.count > MAX_BLOCKS)
+        throw new Failure('bad-request', `${question.count} blocks are asked for at once`);
+      const known = there === 0 ? Buffer.alloc(0) : await digests.of(disk, client!, { ...question, count: there });
+      return Buffer.concat([known, Buffer.alloc((question.count - there) * DIGEST_BYTES)]);
     });
   }
 

@@ -6,7 +6,7 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import type { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
-import type { Position, RecoveryPoint } from '../model/relationship.ts';
+import type { Position, RecoveryPoint, ReplicatedDisk } from '../model/relationship.ts';
 import type { DiskExtent, LogName } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
 import { pause } from '../lib/clock.ts';
@@ -131,6 +131,11 @@ export class Replica {
     return this.#record.value.disks;
   }
 
+  /** The disks that a recovery point has, with their sizes then. */
+  disksAt(sequence: number): readonly ReplicatedDisk[] {
+    return this.#chain.backTo(sequence)[0]?.disks ?? this.disks;
+  }
+
   /** Why received logs can't be applied just now; null when all is well. */
   get failure(): Failure | null {
     return this.#applier.failure;
@@ -184,7 +189,8 @@ export class Replica {
     if (this.#closed) throw new Failure('interrupted', 'the replica is being closed');
     const floor = await this.#room.forOneMore(signal);
     const expected = () => {
-      const { id, epoch, disks } = this.#record.value;
+      const { id, epoch } = this.#record.value;
+      const disks = this.#inbox.waiting.at(-1)?.disks ?? this.disks;
       return { relationship: id, epoch, received: this.#inbox.received, disks };
     };
     try {
@@ -300,7 +306,7 @@ export class Replica {
       const point = this.#point(sequence);
       this.requireSound(sequence, damaged);
       if (this.#applier.torn) throw this.failure ?? new Failure('busy', 'a received log is still being applied');
-      return await this.#views.open(point.sequence, this.#chain.backTo(sequence), owner);
+      return await this.#views.open(point.sequence, this.disksAt(sequence), this.#chain.backTo(sequence), owner);
     });
   }
 
@@ -326,7 +332,7 @@ export class Replica {
     await this.#publishing.run(`materialising ${sequence}`, async () => {
       const logs = this.#chain.backTo(point.sequence);
       try {
-        await materialise({ disks: this.disks, overlays, logs, runDirectory, log });
+        await materialise({ disks: this.imagesAt(sequence), overlays, logs, runDirectory, log });
       } catch (error) {
         if (!(error instanceof Failure) || error.code !== 'bad-log') throw error;
         for (const one of logs) await this.scrub.undo(one);
@@ -364,6 +370,11 @@ export class Replica {
   async #begin(): Promise<void> {
     await this.#digests.open();
     this.#applier.start();
+  }
+
+  /** The images that hold them now. */
+  imagesAt(sequence: number): LocalDisk[] {
+    return this.disksAt(sequence).map(({ target, size }, i) => ({ target, size, path: this.disks[i]!.path }));
   }
 
   #point(sequence: number): RecoveryPoint {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
+import type { LocalDisk } from '../store/store.ts';
 import { removeReplica, type NewReplica } from './create.ts';
 import { Replica } from './replica.ts';
 import type { RoomPolicy } from './room.ts';
@@ -23,6 +24,7 @@ export interface ReplicasOptions {
   readonly log: Log;
   /** Told of a recovery point that was given up for want of room. */
   readonly onGivenUp?: (id: string, sequence: number) => void;
+  readonly onReshaped?: (id: string, disks: readonly LocalDisk[]) => void;
   /** Told when a replica can't apply what it has received, and null when it goes on. */
   readonly onFailure?: (id: string, failure: Failure | null) => void;
   /** Told of damage that was found in a replica, in words. */
@@ -111,7 +113,8 @@ export class Replicas {
   }
 
   #replicaOptions(id: string) {
-    const { directory, runDirectory, lanes, undoLevel, room, log, onGivenUp, onFailure, onDamage } = this.#options;
+    const { directory, runDirectory, lanes, undoLevel, room, log, onGivenUp, onReshaped, onFailure, onDamage } =
+      this.#options;
     return {
       directory: join(directory, id),
       runDirectory: join(runDirectory, id),
@@ -119,6 +122,7 @@ export class Replicas {
       ...(undoLevel === undefined ? {} : { undoLevel }),
       ...(room === undefined ? {} : { room }),
       onGivenUp: (sequence: number) => onGivenUp?.(id, sequence),
+      onReshaped: (disks: readonly LocalDisk[]) => onReshaped?.(id, disks),
       log: log.child({ replica: id }),
       onFailure: (failure: Failure | null) => onFailure?.(id, failure),
       onDamage: (text: string) => onDamage?.(id, text),

@@ -12,7 +12,8 @@ import { LogReader } from '../deltalog/reader.ts';
 import { removeDurably, syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { Failure } from '../model/failure.ts';
-import type { Position, RecoveryPoint } from '../model/relationship.ts';
+import type { Position, RecoveryPoint, ReplicatedDisk } from '../model/relationship.ts';
+import { sameShape } from '../model/shape.ts';
 import { describe } from './admission.ts';
 import { parseUndoName, type ReplicaLayout } from './layout.ts';
 
@@ -24,6 +25,8 @@ export interface UndoLog {
   readonly makes: Position;
   /** The recovery point that that state is; null where it is none. */
   readonly point: RecoveryPoint | null;
+  /** Disks of that state. */
+  readonly disks: readonly ReplicatedDisk[];
   /** Both states hold the same bytes. */
   readonly empty: boolean;
   /** Size of the file. */
@@ -169,6 +172,8 @@ export class UndoChain {
     for (const [i, newer] of this.#logs.entries()) {
       const older = this.#logs[i - 1];
       if (older === undefined || !this.#isUnneeded(newer)) continue;
+      // What a disk held beyond its end then is no part of the older point.
+      if (!sameShape(older.disks, newer.disks)) continue;
       if (newer.bytes >= older.bytes * MERGE_AT) return { older, newer };
     }
     return undefined;
@@ -223,9 +228,9 @@ export async function readUndo(path: string): Promise<UndoLog> {
   try {
     const { header, footer } = reader;
     if (header.direction !== 'undo') throw new Failure('io', `${path} is not an undo log`);
-    const { follows, point } = header;
+    const { follows, point, disks } = header;
     const { size } = await stat(path);
-    return { path, follows, makes: footer.makes, point, empty: footer.frames === 0, bytes: size };
+    return { path, follows, makes: footer.makes, point, disks, empty: footer.frames === 0, bytes: size };
   } finally {
     await reader.close();
   }

@@ -7,9 +7,17 @@ export interface UndoSource {
   readonly frame: FrameEntry;
 }
 
-/** The frames of an undo log, as runs of one disk. */
-export function runsOf(reader: LogReader, frames: readonly FrameEntry[], disk: number): IndexedRun<UndoSource>[] {
+/** The frames of an undo log, as runs of one disk. @param size bytes of the disk that count: a newer log may know of a larger one. */
+export function runsOf(
+  reader: LogReader,
+  frames: readonly FrameEntry[],
+  disk: number,
+  size = Number.POSITIVE_INFINITY,
+): IndexedRun<UndoSource>[] {
   return frames
-    .filter((frame) => frame.disk === disk)
-    .map((frame) => ({ offset: frame.offset, length: frame.length, source: { reader, frame } }));
+    .filter((frame) => frame.disk === disk && frame.offset < size)
+    .map((frame) => {
+      const length = Math.min(frame.length, size - frame.offset);
+      return { offset: frame.offset, length, source: { reader, frame } };
+    });
 }

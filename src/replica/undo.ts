@@ -54,13 +54,13 @@ export class UndoDraft {
   }
 
   /** The file that lanes write to, and where the next segment goes. */
-  get target(): { readonly path: string; readonly place: SharedArrayBuffer } {
-    return { path: this.#log.path, place: this.#log.place };
+  get target(): { readonly path: string; readonly place: SharedArrayBuffer; readonly sizes: readonly number[] } {
+    return { path: this.#log.path, place: this.#log.place, sizes: this.#request.disks.map(({ size }) => size) };
   }
 
   /** All segments are in the file. Durable and final when it resolves; without segments both states hold the same. */
   async finish(segments: readonly WrittenSegment[]): Promise<UndoLog> {
-    const { path, follows, makes, point } = this.#request;
+    const { path, follows, makes, point, disks } = this.#request;
     for (const segment of segments) this.#log.add(segment);
     crashPoint('replica:undo-written');
     const footer: LogFooter = await this.#log.finish({ makes, durable: true });
@@ -68,7 +68,7 @@ export class UndoDraft {
     await rename(this.#log.path, path);
     await syncDirectory(dirname(path));
     crashPoint('replica:undo-final');
-    return { path, follows, makes, point, empty: footer.frames === 0, bytes: this.#log.written };
+    return { path, follows, makes, point, disks, empty: footer.frames === 0, bytes: this.#log.written };
   }
 
   /** What was written is of no use, and the room may be needed. Nobody writes to it any more. */

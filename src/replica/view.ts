@@ -9,6 +9,7 @@ import { LogReader, type FrameEntry } from '../deltalog/reader.ts';
 import { BufferPool } from '../lib/buffer-pool.ts';
 import { Failure } from '../model/failure.ts';
 import type { ReplicatedDisk } from '../model/relationship.ts';
+import type { NbdClient } from '../qemu/nbd/client.ts';
 import type { SourceBytes, SourceExtent } from '../qemu/nbd/server.ts';
 import { ALLOCATION, BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
 import { FrameCache } from './frame-cache.ts';
@@ -105,7 +106,7 @@ export class PointView {
   /** Holes and data of the disk at the point. */
   async extents(disk: number, offset: number, length: number): Promise<SourceExtent[]> {
     const index = this.#indexes[disk]!;
-    const onDisk = await this.#flat.patiently((clients) => clients[disk]!.extents(BASE_ALLOCATION, offset, length));
+    const onDisk = await this.#flat.patiently((clients) => extentsOf(clients[disk]!, offset, length));
     // Looked at after the disk: what isn't covered now hadn't been written when the disk was asked.
     const out: SourceExtent[] = [];
     let next = 0;
@@ -199,9 +200,13 @@ export class PointView {
   #runsOf(path: string, entries: readonly FrameEntry[]): Runs[] {
     let frame = this.#frames.add(path, entries);
     const counts = this.disks.map(() => 0);
-    for (const { disk } of entries) counts[disk]!++;
+    // What a newer log has of disks that came after the point, or beyond their ends then, is nobody's to read.
+    for (const { disk } of entries) if (disk < counts.length) counts[disk]!++;
     const runs = counts.map((count) => new RunColumns(count));
-    for (const { disk, offset, length } of entries) runs[disk]!.push(offset, length, frame++);
+    for (const { disk, offset, length } of entries) {
+      runs[disk]?.push(offset, length, frame);
+      frame++;
+    }
     return runs;
   }
 
@@ -220,6 +225,12 @@ export class PointView {
     const numbers = this.#frames.keepOnly(used);
     for (const index of this.#indexes) index.renumber(numbers);
   }
+}
+
+/** None beyond the end of a disk that has been cut since. */
+async function extentsOf(client: NbdClient, offset: number, length: number) {
+  const end = Math.min(client.size, offset + length);
+  return end <= offset ? [] : await client.extents(BASE_ALLOCATION, offset, end - offset);
 }
 
 async function framesOf(path: string): Promise<FrameEntry[]> {

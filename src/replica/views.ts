@@ -32,7 +32,6 @@ export interface ViewsOptions {
   /** For the names under which views hold undo logs: on the file system of these. */
   readonly directory: string;
   readonly runDirectory: string;
-  readonly disks: readonly ReplicatedDisk[];
   readonly lanes: Lanes;
   /** Gives the exports of the flat disks, by index, by a storage daemon that is started if none runs. */
   readonly flatDisks: () => Promise<NbdAddress[]>;
@@ -53,11 +52,16 @@ export class Views {
   }
 
   /**
-   * Opens a view of the point of that sequence, to which the logs lead back (oldest first). None of them may be unlinked, and
+   * Opens a view of the point of that sequence, which has these disks, and to which the logs lead back (oldest first). None of them may be unlinked, and
    * none published, before this resolves.
    */
-  async open(sequence: number, logs: readonly UndoLog[], owner?: SocketOwner): Promise<View> {
-    const { directory, runDirectory, disks, lanes, flatDisks, log } = this.#options;
+  async open(
+    sequence: number,
+    disks: readonly ReplicatedDisk[],
+    logs: readonly UndoLog[],
+    owner?: SocketOwner,
+  ): Promise<View> {
+    const { directory, runDirectory, lanes, flatDisks, log } = this.#options;
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const name = `view-${this.#next++}`;
     const paths = logs.map(({ path }) => path);

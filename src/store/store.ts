@@ -145,6 +145,8 @@ export interface RelationshipRecord {
   /** Primary: its lease was over, and the VM is stopped until there is another one. */
   readonly stoppedByLease?: boolean;
   readonly disks: readonly LocalDisk[];
+  /** Primary: the replica has not acknowledged a log yet since the disks became these. */
+  readonly reshaped?: boolean;
   /** The VM's definition, as it is to run (with this host's disks, never locked). */
   readonly definition: string;
   /** The VM was to start with its host; the daemon does that instead of libvirt. */

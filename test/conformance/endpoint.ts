@@ -211,9 +211,10 @@ export function runEndpointConformance(name: string, make: () => Promise<Endpoin
           const question = { target, from: 0, count: blocks, reread };
           assert.ok(Buffer.concat(wanted).equals(await it.endpoint.digests(primary.id, question)));
         }
-        await assert.rejects(it.endpoint.digests(primary.id, { target, from: 0, count: blocks + 1 }), {
-          code: 'bad-request',
-        });
+        const beyond = await it.endpoint.digests(primary.id, { target, from: 0, count: blocks + 1 });
+        assert.ok(Buffer.concat([...wanted, Buffer.alloc(DIGEST_BYTES)]).equals(beyond), 'nothing is known there');
+        const tooMany = { target, from: 0, count: 65_537 };
+        await assert.rejects(it.endpoint.digests(primary.id, tooMany), { code: 'bad-request' });
       }
       await assert.rejects(it.endpoint.digests(primary.id, { target: 'vdz', from: 0, count: 1 }), {
         code: 'not-found',

@@ -64,8 +64,8 @@ export interface LogOptions {
 
 export class TestPrimary {
   readonly id: string;
-  readonly disks: readonly ReplicatedDisk[];
-  readonly bytes: readonly Buffer[];
+  disks: readonly ReplicatedDisk[];
+  bytes: readonly Buffer[];
   /** What the disks held after each log, by sequence. */
   readonly states = new Map<number, readonly Buffer[]>();
   position: Position = START;
@@ -85,6 +85,15 @@ export class TestPrimary {
 
   between(low: number, high: number): number {
     return low + Math.floor(this.#random() * (high - low + 1));
+  }
+
+  /** The disks become these: what is cut off is gone, what is added reads as zeros. The next log says so. */
+  reshape(disks: readonly ReplicatedDisk[]): void {
+    this.disks = disks;
+    this.bytes = disks.map(({ size }, i) => {
+      const before = this.bytes[i] ?? Buffer.alloc(0);
+      return Buffer.concat([before.subarray(0, size), Buffer.alloc(Math.max(0, size - before.length))]);
+    });
   }
 
   /** Changes the disks at random and gives the log of it. */

@@ -98,6 +98,7 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   resync: z.strictObject({ reason: text, begin: z.enum(['by-policy', 'at-once', 'by-hand']) }).exactOptional(),
   stoppedByLease: z.boolean().exactOptional(),
   disks: z.array(z.strictObject({ target: text, size: count, path: text })),
+  reshaped: z.boolean().exactOptional(),
   definition: z.string(),
   autostart: z.boolean(),
   position,

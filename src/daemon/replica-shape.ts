@@ -1,0 +1,10 @@
+/** What this host remembers of a replica's disks follows the replica, whose logs change them. */
+import { sameShape } from '../model/shape.ts';
+import type { LocalDisk, Store } from '../store/store.ts';
+
+/** Does nothing while the VM runs here, on disks of a recovery point, or where nothing has changed. */
+export function noteShape(store: Store, id: string, disks: readonly LocalDisk[]): void {
+  const record = store.relationship(id);
+  if (record?.role !== 'replica' || record.failover !== null || sameShape(record.disks, disks)) return;
+  store.putRelationship({ ...record, disks });
+}

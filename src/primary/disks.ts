@@ -1,0 +1,71 @@
+/**
+ * The VM's disks as they are now: its administrator resizes them, moves them to other images (a snapshot, a copy with pivot), while
+ * replication goes on. Every log says in its header which disks the state has that it makes; so the next log after a change brings the
+ * replica into shape, also one in which nothing else has changed.
+ */
+import type { PointExport } from '../hypervisor/hypervisor.ts';
+import { bytesText } from '../lib/bytes-text.ts';
+import { Failure } from '../model/failure.ts';
+import { sameShape } from '../model/shape.ts';
+import type { CopyProgress, LocalDisk } from '../store/store.ts';
+import type { Replication } from './replication.ts';
+
+/** Takes note of what has become of the VM's disks since the last cycle. */
+export async function followDisks(replication: Replication): Promise<void> {
+  const { disks, vmId } = replication.record;
+  const vm = await replication.services.hypervisor.getVm(vmId);
+  const now = disks.map((disk) => {
+    const found = vm.disks.find(({ target }) => target === disk.target);
+    // Why one is gone, or can't be read, says whoever opens a point of it.
+    return found === undefined || found.size === 0 ? disk : { ...disk, size: found.size, path: found.path };
+  });
+  await take(replication, now);
+}
+
+/**
+ * Looks whether the disks of a point have the sizes that are known. Failure `disks-changed` when not: the new ones are remembered, and what
+ * was about to be read begins again.
+ */
+export async function noticeSizes(replication: Replication, exports: readonly PointExport[]): Promise<void> {
+  const sizes = new Map(exports.map(({ target, size }) => [target, size]));
+  const now = replication.record.disks.map((disk) => ({ ...disk, size: sizes.get(disk.target) ?? disk.size }));
+  if (!(await take(replication, now))) return;
+  throw new Failure('disks-changed', `disks of ${replication.record.vmName} were resized just now`);
+}
+
+/** @returns whether the shape is another one than before. */
+async function take(replication: Replication, now: readonly LocalDisk[]): Promise<boolean> {
+  const { disks, vmName, verification, copy } = replication.record;
+  const { known, event } = replication.services;
+  for (const [i, { target, path }] of now.entries()) {
+    if (path !== disks[i]!.path) event('info', 'disk-moved', `disk ${target} of ${vmName} is ${path} now`);
+  }
+  if (sameShape(now, disks)) {
+    if (now.some(({ path }, i) => path !== disks[i]!.path)) replication.update({ disks: now });
+    return false;
+  }
+  replication.update({
+    disks: now,
+    reshaped: true,
+    copy: copy === null ? null : within(copy, now),
+    ...(verification === undefined ? {} : { verification: { ...verification, pass: null, repairs: [] } }),
+  });
+  // Files of what is known are of a size.
+  await known.close();
+  const changes = now.flatMap(({ target, size }, i) => {
+    const before = disks[i]!.size;
+    return size === before ? [] : [`${target} from ${bytesText(before)} to ${bytesText(size)}`];
+  });
+  event(
+    'info',
+    'disks-changed',
+    `disks of ${vmName} were resized (${changes.join(', ')}): the replica's follow with the next log`,
+  );
+  return true;
+}
+
+/** A copy goes on behind a disk that has become shorter than what is copied of it. */
+function within(copy: CopyProgress, disks: readonly LocalDisk[]): CopyProgress {
+  const disk = disks[copy.disk];
+  return disk === undefined || copy.offset < disk.size ? copy : { ...copy, disk: copy.disk + 1, offset: 0 };
+}
