@@ -13,6 +13,8 @@ export interface FioJob {
   readonly rate?: number;
   /** Once over the whole export instead of for so long. */
   readonly once?: boolean;
+  /** So much of the export, from its beginning on; left out: all. */
+  readonly bytes?: number;
 }
 
 export interface FioResult {
@@ -34,11 +36,12 @@ const side = z.object({
 const output = z.object({ jobs: z.array(z.object({ error: z.number(), read: side, write: side })).min(1) });
 
 export async function fio(job: FioJob): Promise<FioResult> {
-  const { socketPath, exportName, rw, blockBytes, depth, seconds, rate, once = false } = job;
+  const { socketPath, exportName, rw, blockBytes, depth, seconds, rate, once = false, bytes } = job;
   const args = ['--name=bench', '--ioengine=nbd', `--uri=nbd+unix:///${exportName}?socket=${socketPath}`];
   args.push(`--rw=${rw}`, `--bs=${blockBytes}`, `--iodepth=${depth}`, '--randrepeat=0', '--norandommap');
   if (!once) args.push('--time_based', `--runtime=${seconds}`);
   args.push('--refill_buffers', '--output-format=json', '--percentile_list=50:99:99.9');
+  if (bytes !== undefined) args.push(`--size=${bytes}`);
   if (rate !== undefined) args.push(`--rate_iops=${rate}`);
   const { stdout } = await checked('fio', args);
   const parsed = output.parse(JSON.parse(stdout.slice(stdout.indexOf('{'))));

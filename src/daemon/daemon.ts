@@ -245,6 +245,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       compression: config.compression,
       verifySeconds: config.verify.passDays * DAY_SECONDS,
       sliceBytes: config.slice.bytes,
+      compareBytesPerSecond: config.resync.readBytesPerSecond,
       outboxLimit: () => outboxLimit(config),
       pointLimits: POINT_LIMITS,
       points,

@@ -20,7 +20,7 @@ import { Failure, type FailureJson } from '../model/failure.ts';
 import { provenNow, type Proven } from '../model/lag.ts';
 import { learnSpeed, type Sent } from '../model/link-speed.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
-import { readLimitOf, type ReadLimit } from '../model/read-limit.ts';
+import { compareLimitOf, readLimitOf, type ReadLimit } from '../model/read-limit.ts';
 import { after } from '../model/state.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import type { LogInFlight, RelationshipRecord, Severity, Statistics, Store } from '../store/store.ts';
@@ -43,6 +43,8 @@ export interface PrimaryServices extends Clocks {
   readonly verifySeconds: number;
   /** Most bytes of data in one slice of a copy. */
   readonly sliceBytes: number;
+  /** Bytes that a comparison reads a second at most, where the relationship has no limit of its own; 0: no limit. */
+  readonly compareBytesPerSecond: number;
   /** Most bytes that one log may take in the outbox, as the room is now. */
   readonly outboxLimit: () => Promise<number>;
   readonly pointLimits: PointLimits;
@@ -133,6 +135,11 @@ export class Replication {
   /** As it is set now. */
   get readLimit(): ReadLimit {
     return readLimitOf(this.record);
+  }
+
+  /** The same for a comparison of whole disks; a guest that waits to start elsewhere isn't disturbed by it. */
+  get compareLimit(): ReadLimit {
+    return this.urgent ? this.readLimit : compareLimitOf(this.record, this.services.compareBytesPerSecond);
   }
 
   /** What an acknowledged sending adds to the statistics. */

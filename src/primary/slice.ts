@@ -75,10 +75,11 @@ export async function captureSlice(
     {
       await using reader = await PointReader.connect(point, replication.targets());
       const extents = await changesOf(reader, copy, to);
-      const size = itemSize(replication.readLimit);
+      const limit = () => (theirs === undefined ? replication.readLimit : replication.compareLimit);
+      const size = itemSize(limit());
       const items =
         theirs === undefined ? slice.upTo(most, size, extents) : slice.comparing(most, size, extents, theirs, log);
-      const pace = (work: Work) => replication.pace.take(work, replication.readLimit);
+      const pace = (work: Work) => replication.pace.take(work, limit());
       const options = { lanes, bytes, level: level.shared, known, signal: held, pace, onGrown };
       found = await reader.pack(items, log, options);
     }

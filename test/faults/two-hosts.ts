@@ -6,6 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Call, CallName, Input, Result } from '../../src/api/contract.ts';
 import { Actions } from '../../src/daemon/actions.ts';
+import { defaultConfig } from '../../src/daemon/config/read.ts';
 import { EventFeed } from '../../src/daemon/event-feed.ts';
 import { failoverOperations } from '../../src/daemon/operations/failovers.ts';
 import { proofOperations } from '../../src/daemon/operations/proofs.ts';
@@ -158,6 +159,7 @@ export class Host {
           pointLimits: POINT_LIMITS,
           points,
           verifySeconds: made.verifySeconds,
+          compareBytesPerSecond: defaultConfig(name).resync.readBytesPerSecond,
           sliceBytes: Number(process.env['SLICE_BYTES'] ?? SLICE_BYTES),
           event: (severity, kind, message) => events.add(id, severity, kind, message),
         }),

@@ -88,6 +88,7 @@ export class ModelHost {
       lanes: { count: 1 },
       verifySeconds: 0,
       sliceBytes: 1e9,
+      compareBytesPerSecond: 0,
       outboxLimit: async () => 1e9,
       pointLimits: { openMs: Number.POSITIVE_INFINITY },
       event: () => undefined,

@@ -123,6 +123,17 @@ export const options = z.strictObject({
     })
     .prefault({})
     .describe('How whole disks and large changes are cut.'),
+  resync: z
+    .strictObject({
+      readBytesPerSecond: size(0, '0')
+        .prefault('100 MiB')
+        .describe(
+          "Bytes of a VM's disks that a comparison of both sides reads a second at most, so that the guest keeps its I/O; 0: no limit. " +
+            'A VM with a read limit of its own (`--read-limit`) is held to that instead.',
+        ),
+    })
+    .prefault({})
+    .describe('How both sides are compared when they have to be.'),
   verify: z
     .strictObject({
       passDays: z
