@@ -8,6 +8,7 @@ import { append, commit } from '../test/soak/ledger.ts';
 import type { Campaign } from '../test/soak/campaign.ts';
 import { corruptions } from '../test/soak/corruptions.ts';
 import { faults } from '../test/soak/faults.ts';
+import { guests } from '../test/soak/guests.ts';
 import { kills } from '../test/soak/kills.ts';
 import { outage } from '../test/soak/outage.ts';
 import { points } from '../test/soak/points.ts';
@@ -15,7 +16,17 @@ import { powerLoss } from '../test/soak/power-loss.ts';
 import { resync } from '../test/soak/resync.ts';
 import { thousandPoints } from '../test/soak/thousand-points.ts';
 
-const CAMPAIGNS: readonly Campaign[] = [points, powerLoss, kills, thousandPoints, corruptions, faults, outage, resync];
+const CAMPAIGNS: readonly Campaign[] = [
+  points,
+  powerLoss,
+  kills,
+  thousandPoints,
+  corruptions,
+  faults,
+  outage,
+  resync,
+  guests,
+];
 
 function usage(problem: string): never {
   console.error(`${problem}\nUsage: npm run test:soak -- [CAMPAIGN…] [--seed S] [--minutes N]\nCampaigns:`);
@@ -49,7 +60,7 @@ async function soak({ name, round }: Campaign, first: number, at: string, millis
     console.log(`── ${name}, trial ${trials}, seed ${seed}`);
     const progress = (text: string) => console.log(`${(elapsed() / 1000).toFixed(0).padStart(6)} s  ${text}`);
     try {
-      const outcome = await round({ seed, progress });
+      const outcome = await round({ seed, progress, minutes: milliseconds / 60_000 });
       found = typeof outcome === 'string' ? outcome : outcome.found;
       rounds += typeof outcome === 'string' ? 1 : outcome.rounds;
       if (typeof outcome === 'object' && outcome.violation !== undefined) throw new Error(outcome.violation);

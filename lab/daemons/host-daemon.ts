@@ -108,6 +108,12 @@ export class HostDaemon {
     }
   }
 
+  /** As this machine sees it, while it runs. */
+  async pid(): Promise<number> {
+    if (this.#process === undefined) throw new Failure('unreachable', `understudyd of ${this.host.name} does not run`);
+    return (await this.#process.identity()).pid;
+  }
+
   /** SIGTERM, and waits for its end. */
   async stop(): Promise<void> {
     await this.#process?.signal('SIGTERM');

@@ -10,6 +10,7 @@ import { asFailure, Failure } from '../model/failure.ts';
 import { judgePeer } from '../model/role.ts';
 import type { ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import type { RelationshipRecord, Store } from '../store/store.ts';
+import { Rounds } from './rounds.ts';
 
 export interface ContactOptions {
   readonly store: Pick<Store, 'relationships' | 'relationship'>;
@@ -31,28 +32,22 @@ const PATIENCE_MS = 3000;
 
 export class Contact {
   readonly #options: ContactOptions;
-  readonly #stop = new AbortController();
-  #running: Promise<void> = Promise.resolve();
+  readonly #rounds: Rounds;
 
   constructor(options: ContactOptions) {
     this.#options = options;
+    const { store, everyMs = EVERY_MS } = options;
+    this.#rounds = new Rounds(everyMs, (signal) =>
+      Promise.all(store.relationships().map((record) => this.#look(record, signal))),
+    );
   }
 
   begin(): void {
-    this.#running = this.#run(this.#stop.signal);
+    this.#rounds.begin();
   }
 
   async close(): Promise<void> {
-    this.#stop.abort();
-    await this.#running;
-  }
-
-  async #run(signal: AbortSignal): Promise<void> {
-    const { store, everyMs = EVERY_MS } = this.#options;
-    while (!signal.aborted) {
-      await Promise.all(store.relationships().map((record) => this.#look(record, signal)));
-      await sleep(everyMs, signal).catch(() => undefined); // closed: the loop ends
-    }
+    await this.#rounds.close();
   }
 
   async #look({ id }: RelationshipRecord, signal: AbortSignal): Promise<void> {

@@ -7,6 +7,7 @@ import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
 import { SKEW_LIMIT_MS } from '../model/lag.ts';
 import type { Severity, Store } from '../store/store.ts';
+import { Rounds } from './rounds.ts';
 
 export interface PeerClocksOptions {
   readonly clocks: Clocks;
@@ -21,23 +22,24 @@ const EVERY_MS = 20_000;
 
 export class PeerClocks {
   readonly #options: PeerClocksOptions;
-  readonly #stop = new AbortController();
   /** A peer's clock minus this host's boot clock, ms. */
   readonly #offsets = new Map<string, number>();
   readonly #skewed = new Set<string>();
-  #running: Promise<void> = Promise.resolve();
+  /** A peer that doesn't answer keeps no round waiting. */
+  readonly #rounds = new Rounds(EVERY_MS, (signal) =>
+    Promise.race([this.look(), sleep(EVERY_MS, signal).catch(() => undefined)]),
+  );
 
   constructor(options: PeerClocksOptions) {
     this.#options = options;
   }
 
   begin(): void {
-    this.#running = this.#run(this.#stop.signal);
+    this.#rounds.begin();
   }
 
   async close(): Promise<void> {
-    this.#stop.abort();
-    await this.#running;
+    await this.#rounds.close();
   }
 
   /** What a peer's clock shows minus what the boot clock does, ms; undefined: it hasn't answered yet. */
@@ -56,13 +58,6 @@ export class PeerClocks {
   async look(): Promise<void> {
     const peers = new Set(this.#options.store.relationships().map(({ peer }) => peer));
     await Promise.all([...peers].map((peer) => this.#measure(peer)));
-  }
-
-  async #run(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await Promise.race([this.look(), sleep(EVERY_MS, signal).catch(() => undefined)]);
-      await sleep(EVERY_MS, signal).catch(() => undefined); // closed: the loop ends
-    }
   }
 
   async #measure(peer: string): Promise<void> {

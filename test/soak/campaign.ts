@@ -2,6 +2,8 @@
 
 export interface Round {
   readonly seed: number;
+  /** What there is for all rounds of the campaign: for one that lasts as long as it is told. 0: as short as it can be. */
+  readonly minutes: number;
   /** Says how far it is. */
   readonly progress: (text: string) => void;
 }

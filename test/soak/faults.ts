@@ -28,7 +28,10 @@ const endSchema = z.object({
 });
 
 /** Runs so many steps in a world of their own. */
-export async function runFaults({ seed, progress }: Round, { steps, relations, diskMiB }: Extent): Promise<Outcome> {
+export async function runFaults(
+  { seed, progress }: Pick<Round, 'seed' | 'progress'>,
+  { steps, relations, diskMiB }: Extent,
+): Promise<Outcome> {
   const directory = mkdtempSync(join(tmpdir(), 'us-w-'));
   const program = [process.execPath, MAIN, directory, ...[seed, steps, relations, diskMiB].map(String)];
   const namespace = ['--mount', '--propagation', 'private', 'sh', '-c', MOUNT, 'sh', directory, ...program];

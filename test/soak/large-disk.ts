@@ -11,6 +11,35 @@ import { VM, VmHosts } from '../faults/vm-hosts.ts';
 export const BLOCK = 65_536;
 const TARGET = 'vda';
 
+export interface LargeDiskTrial {
+  readonly seed: number;
+  /** Of the disk, and of one slice of a copy, bytes. */
+  readonly size: number;
+  readonly slice: number;
+  /** Blocks that are written before each of two points. */
+  readonly first: number;
+  readonly second: number;
+}
+
+/** Lets `work` go on with a disk that is replicated, with two points; everything is gone after it. */
+export async function withLargeDisk<T>(trial: LargeDiskTrial, work: (disk: LargeDisk) => Promise<T>): Promise<T> {
+  process.env['SLICE_BYTES'] = String(trial.slice);
+  try {
+    const disk = await LargeDisk.begin(trial.seed, trial.size);
+    try {
+      for (const blocks of [trial.first, trial.second]) {
+        await disk.write(blocks);
+        await disk.replicated();
+      }
+      return await work(disk);
+    } finally {
+      await disk.dispose();
+    }
+  } finally {
+    delete process.env['SLICE_BYTES'];
+  }
+}
+
 /** What each block that was ever written holds. */
 type Contents = ReadonlyMap<number, string>;
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Campaign } from './campaign.ts';
-import { BLOCK, LargeDisk } from './large-disk.ts';
+import { BLOCK, withLargeDisk } from './large-disk.ts';
 
 const MIB = 2 ** 20;
 const SIZE = 256 * MIB;
@@ -25,15 +25,9 @@ export const outage: Campaign = {
   name: 'outage',
   about: "churn of 3 x the disk's size behind a cut link, and the way back",
   async round({ seed, progress }) {
-    process.env['SLICE_BYTES'] = String(CAP);
-    const disk = await LargeDisk.begin(seed, SIZE);
-    const { vm } = disk;
-    try {
+    return await withLargeDisk({ seed, size: SIZE, slice: CAP, first: 200, second: 20 }, async (disk) => {
+      const { vm } = disk;
       vm.hosts.a.outboxLimit = CAP;
-      await disk.write(200);
-      await disk.replicated();
-      await disk.write(20);
-      await disk.replicated();
       vm.hosts.cut = true;
       let most = 0;
       for (let step = 1; step <= STEPS; step++) {
@@ -62,9 +56,6 @@ export const outage: Campaign = {
         `${SIZE / MIB} MiB disk, ${(3 * SIZE) / MIB} MiB written behind the cut; the primary kept ${Math.round(most / 1024)} KiB at most ` +
         `(cap ${CAP / 1024} + 0.03 % = ${Math.round((CAP + 0.0003 * SIZE) / 1024)}); Replicating again by itself in ${seconds.toFixed(1)} s`
       );
-    } finally {
-      delete process.env['SLICE_BYTES'];
-      await disk.dispose();
-    }
+    });
   },
 };

@@ -11,7 +11,7 @@ import { serveHypervisors } from '../faults/remote-hypervisor.ts';
 import { VM } from '../faults/vm-hosts.ts';
 import type { Campaign } from './campaign.ts';
 import { feltByGuest } from './guest-load.ts';
-import { BLOCK, LargeDisk } from './large-disk.ts';
+import { BLOCK, type LargeDisk, withLargeDisk } from './large-disk.ts';
 
 const MIB = 2 ** 20;
 const SIZE = 8 * 2 ** 30;
@@ -64,15 +64,9 @@ export const resync: Campaign = {
   about:
     'an 8 GiB disk with 1 % different blocks is compared, with kill -9 of both daemons in the middle; what its guest feels',
   async round({ seed, progress }) {
-    process.env['SLICE_BYTES'] = String(SLICE);
     const random = seeded(seed + 1);
-    const disk = await LargeDisk.begin(seed, SIZE);
-    const { vm } = disk;
-    try {
-      await disk.write(1000);
-      await disk.replicated();
-      await disk.write(50);
-      await disk.replicated();
+    return await withLargeDisk({ seed, size: SIZE, slice: SLICE, first: 1000, second: 50 }, async (disk) => {
+      const { vm } = disk;
       const before = await disk.checkPoints();
       await vm.hosts.a.services.primaries.stop(vm.id);
       await vm.hosts.close();
@@ -113,9 +107,6 @@ export const resync: Campaign = {
         `(bound ${(most / MIB).toFixed(1)}), killed ${KILLS} times at any moment and ${PLACES.length} times at a place, never begun anew; ` +
         `${before} points before, all equal after; ${seconds.toFixed(1)} s from the last kill on; ${felt}`
       );
-    } finally {
-      delete process.env['SLICE_BYTES'];
-      await disk.dispose();
-    }
+    });
   },
 };

@@ -87,15 +87,15 @@ export async function look(daemon: HostDaemon): Promise<Replication> {
 }
 
 /** Makes the next cycle due at once: that is what a change of settings does, even one that changes nothing. */
-export async function hurry(daemon: HostDaemon): Promise<void> {
-  await daemon.client.call('replicationSet', { ref: VM, intervalSeconds: INTERVAL_SECONDS });
+export async function hurry(daemon: HostDaemon, vm = VM): Promise<void> {
+  await daemon.client.call('replicationSet', { ref: vm, intervalSeconds: INTERVAL_SECONDS });
 }
 
 /** Waits until everything that the guest had done by now is at the replica. */
-export async function protectedNow(primary: HostDaemon, timeoutMs = 10 * INTERVAL_MS): Promise<Replication> {
+export async function protectedNow(primary: HostDaemon, timeoutMs = 10 * INTERVAL_MS, vm = VM): Promise<Replication> {
   const now = Date.now();
   const isSince = ({ protectedUntil }: Replication) => protectedUntil !== null && protectedUntil > now;
-  return await primary.waitFor(VM, 'protected up to now', isSince, timeoutMs);
+  return await primary.waitFor(vm, 'protected up to now', isSince, timeoutMs);
 }
 
 /** Events of the relationship on a host, `kind: message`, oldest first. */

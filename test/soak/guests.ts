@@ -1,0 +1,119 @@
+/** Two guests replicate for an hour, each to the other's host: nothing that they take grows, and what they have is right. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { sleep } from '../../src/lib/clock.ts';
+import { assertByteEqual } from '../system/equality.ts';
+import { assertRecordsGood } from '../system/records-inside.ts';
+import type { Campaign, Outcome, Round } from './campaign.ts';
+import { EVENTS, wentOn } from './guests/events.ts';
+import { plot } from './guests/plot.ts';
+import { csvOf, judge, panelsOf, takeSample, type Sample } from './guests/quantities.ts';
+import { SoakWorld } from './guests/world.ts';
+import { commit } from './ledger.ts';
+
+const CACHE = join(import.meta.dirname, '../../.cache');
+const DOCS = join(import.meta.dirname, '../../docs');
+const SAMPLE_MS = 10_000;
+const EVENT_MS = 60_000;
+const SHORTEST_MINUTES = 5;
+/** A shorter one is still warming up, and is only drawn: into .cache. */
+const JUDGED_MINUTES = 30;
+
+interface Samples {
+  readonly minutes: number[];
+  readonly samples: Sample[];
+}
+
+interface Watch extends Pick<Round, 'progress'> {
+  /** Aborts at the end. */
+  readonly signal: AbortSignal;
+}
+
+async function takeSamples(
+  world: SoakWorld,
+  { minutes, samples }: Samples,
+  { signal, progress }: Watch,
+): Promise<void> {
+  const began = performance.now();
+  const elapsed = () => performance.now() - began;
+  while (!signal.aborted) {
+    minutes.push(elapsed() / 60_000);
+    const sample = await takeSample(world);
+    samples.push(sample);
+    const columns = Object.entries(sample).map(([name, value]) => `${name} ${value.toFixed(1)}`);
+    if (samples.length % 6 === 0) progress(columns.join(' '));
+    await sleep(SAMPLE_MS - (elapsed() % SAMPLE_MS), signal).catch(() => undefined); // the end
+  }
+}
+
+/** One event a minute, each kind as often as the others, on one relationship or the other. Gives how many there were. */
+async function letThingsHappen(world: SoakWorld, seed: number, { signal, progress }: Watch): Promise<number> {
+  for (let happened = 0; ; happened++) {
+    await sleep(EVENT_MS, signal).catch(() => undefined); // the end
+    if (signal.aborted) return happened;
+    const at = seed + happened;
+    const event = EVENTS[at % EVENTS.length]!;
+    const relation = world.relations[Math.floor(at / EVENTS.length) % world.relations.length]!;
+    progress(`${event.name}: ${relation.vm}`);
+    try {
+      await event.happen(world, relation);
+      await wentOn(world);
+    } catch (error) {
+      throw new Error(`${event.name} of ${relation.vm}`, { cause: error });
+    }
+  }
+}
+
+/** Lets both go on for so long; whichever fails ends the other. */
+async function watched(world: SoakWorld, kept: Samples, { seed, minutes, progress }: Round): Promise<number> {
+  const end = new AbortController();
+  const timer = setTimeout(() => end.abort(), minutes * 60_000);
+  const watch = { signal: end.signal, progress };
+  const parts = [takeSamples(world, kept, watch), letThingsHappen(world, seed, watch)] as const;
+  try {
+    const [, happened] = await Promise.all(parts);
+    return happened;
+  } finally {
+    clearTimeout(timer);
+    end.abort();
+    await Promise.allSettled(parts);
+  }
+}
+
+function keep({ minutes, samples }: Samples): void {
+  const took = minutes.at(-1)!;
+  const title = `Two guests, a cycle every 5 s, for ${took.toFixed(0)} minutes (${commit()}, ${new Date().toISOString().slice(0, 10)})`;
+  mkdirSync(CACHE, { recursive: true });
+  writeFileSync(join(CACHE, 'soak.csv'), csvOf(minutes, samples));
+  writeFileSync(join(took < JUDGED_MINUTES ? CACHE : DOCS, 'soak.svg'), plot(title, minutes, panelsOf(samples)));
+}
+
+export const guests: Campaign = {
+  name: 'guests',
+  about:
+    'two real guests replicate, each to the other host, for all the minutes that there are: nothing they take grows',
+  async round(round): Promise<Outcome> {
+    const minutes = Math.max(round.minutes, SHORTEST_MINUTES);
+    await using world = await SoakWorld.create('soak-guests');
+    const kept: Samples = { minutes: [], samples: [] };
+    let events: number;
+    try {
+      events = await watched(world, kept, { ...round, minutes });
+    } finally {
+      if (kept.samples.length > 0) keep({ minutes: kept.minutes.slice(0, kept.samples.length), samples: kept.samples });
+    }
+    for (const { vm, guest, primary, replica } of world.relations) {
+      await assertRecordsGood(guest);
+      await assertByteEqual(primary, replica, world.scratch, vm);
+    }
+    const { grown, flat } = judge(kept.samples);
+    const looked = `${minutes.toFixed(0)} minutes, ${kept.samples.length} samples, ${events} events; both sides byte-equal, records good`;
+    const isJudged = minutes >= JUDGED_MINUTES;
+    const found = `${looked}; medians of the middle and the last third: ${[...flat, ...grown].join(', ')}`;
+    return {
+      rounds: 1,
+      found,
+      ...(isJudged && grown.length > 0 ? { violation: `it grows: ${grown.join('; ')}` } : {}),
+    };
+  },
+};
