@@ -145,10 +145,17 @@ export async function commitImage(path: string): Promise<void> {
   await syncFile(backing.path);
 }
 
-/** Checks a qcow2 that nobody has open. `repair`: `leaks` only, or `all` that is wrong; then it gives what was left. */
-export async function checkImage(path: string, options: { repair?: 'leaks' | 'all' } = {}): Promise<ImageCheck> {
+/**
+ * Checks a qcow2. `repair`: `leaks` only, or `all` that is wrong; then it gives what was left, and nobody may have it open. `inUse`:
+ * somebody has, who doesn't write now; what wasn't flushed looks wrong.
+ */
+export async function checkImage(
+  path: string,
+  options: { repair?: 'leaks' | 'all'; inUse?: boolean } = {},
+): Promise<ImageCheck> {
   const repair = options.repair === undefined ? [] : ['-r', options.repair];
-  const args = ['check', '--output=json', '-f', 'qcow2', ...repair, path];
+  const shared = options.inUse === true ? ['-U'] : [];
+  const args = ['check', '--output=json', '-f', 'qcow2', ...shared, ...repair, path];
   const { stdout } = await qemuImg(args, `check image ${path}`, [0, 2, 3]);
   const json = JSON.parse(stdout) as CheckJson;
   if (json['check-errors'] > 0) throw new Failure('io', `image ${path} couldn't be checked to its end`);

@@ -6,6 +6,7 @@ import type { Confirmations } from './confirmations.ts';
 import { Damage } from './damage.ts';
 import { Digests } from './digests.ts';
 import { DiskEngine } from './engine.ts';
+import { ImagesSound } from './image-sound.ts';
 import type { Inbox } from './inbox.ts';
 import { ReplicaLayout } from './layout.ts';
 import { Merger } from './merger.ts';
@@ -101,6 +102,7 @@ export function assemble(options: ReplicaOptions, { record, inbox, chain, confir
     policy: options.room,
     onGivenUp: (sequence) => options.onGivenUp?.(sequence),
   });
-  const scrub = new Scrub({ record, questions, damage, chain, inbox, applier, lanes, onDamage });
+  const images = new ImagesSound({ record, engine, digests, standstill });
+  const scrub = new Scrub({ record, questions, images, damage, chain, inbox, applier, lanes, onDamage });
   return { layout, engine, digests, damage, questions, views, merger, applier, room, scrub, standstill, publishing };
 }

@@ -16,6 +16,7 @@ import { TestPrimary, type MadeLog } from '../../test/faults/replica-primary.ts'
 import { WRITER } from '../deltalog/header.ts';
 import { LogWriter } from '../deltalog/writer.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
+import { checkImage } from '../qemu/image.ts';
 import { Replica } from './replica.ts';
 
 const MIB = 2 ** 20;
@@ -228,3 +229,52 @@ test('an undo log whose damage nobody has found yet is found by who goes back ov
   assert.equal(await compareWithPoint(replica, primary, 3), undefined);
   await replica.close();
 });
+
+void test('a bit that flips in what an image keeps about itself is found and mended; the block that it led astray is named', async () => {
+  const replica = await Replica.create(options(), newReplica(primary, { history: 4 }));
+  try {
+    for (const block of [1, 4, 9]) await send(replica, await writing(block * DIGEST_BLOCK, randomBytes(DIGEST_BLOCK)));
+    await replica.drained();
+    const { path } = replica.record.disks[0]!;
+    assert.deepEqual(await checkImage(path, { inUse: true }), { corruptions: 0, leaks: 0 });
+    // The entry of block 4 names its neighbour's cluster from now on.
+    await flipBit(path, (await level2(path)) + 8 * 4 + 5);
+    assert.ok((await checkImage(path, { inUse: true })).corruptions > 0);
+    const view = await replica.openView(replica.points().at(-1)!.sequence); // goes on meanwhile
+    await scrub(replica);
+    assert.deepEqual(await checkImage(path, { inUse: true }), { corruptions: 0, leaks: 0 });
+    assert.match(
+      told[0]!,
+      /^the image of vda was damaged in \d+ places of what it keeps about itself: they are mended/,
+    );
+    assert.deepEqual(replica.status().damage, [{ target: 'vda', offset: 4 * DIGEST_BLOCK, length: DIGEST_BLOCK }]);
+    // Sent again as it was.
+    const right = Buffer.from(primary.bytes[0]!.subarray(4 * DIGEST_BLOCK, 5 * DIGEST_BLOCK));
+    await send(replica, await writing(4 * DIGEST_BLOCK, right));
+    await replica.drained();
+    assert.equal(replica.status().damage, undefined);
+    // Two blocks had shared a cluster, which one of them has again to itself: a mark that says so is mended by the next pass.
+    await scrub(replica);
+    const before = told.length;
+    await scrub(replica);
+    assert.equal(told.length, before, told.join('\n'));
+    for (const { sequence } of replica.points())
+      assert.equal(await compareWithPoint(replica, primary, sequence), undefined, `point ${sequence}`);
+    await view.close();
+  } finally {
+    await replica.close();
+  }
+});
+
+/** Where a small qcow2 keeps which cluster holds which bytes: 8 bytes for each. */
+async function level2(image: string): Promise<number> {
+  const file = await readFile(image);
+  const level1 = Number(file.readBigUInt64BE(40));
+  return Number(file.readBigUInt64BE(level1) & 0x00ff_ffff_ffff_fe00n);
+}
+
+/** A whole pass. */
+async function scrub(replica: Replica): Promise<void> {
+  await replica.scrub.begin(Date.now());
+  while (!(await replica.scrub.step(Date.now(), never)).done);
+}

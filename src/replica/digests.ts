@@ -132,6 +132,11 @@ export class Digests {
     }
   }
 
+  /** The image of a disk was changed in what it keeps about itself: what its blocks ought to hold is what is known, all the same. */
+  async reseal(disk: number): Promise<void> {
+    await this.#keep(disk, (file) => sealImageDigests(file, this.#disks[disk]!));
+  }
+
   /**
    * Does something with what is known of a disk, if there is anything. A file with which it goes wrong is given up, all of it: it must
    * never be believed later. Throws if not even that is possible.

@@ -1,5 +1,5 @@
 /**
- * Looks for damage on what lies at rest: the flat disks, against the digests of what was written; undo logs and received logs, by their
+ * Looks for damage on what lies at rest: the flat disks, each first in what its image keeps about itself, then against the digests of what was written; undo logs and received logs, by their
  * own. In small steps, whose pace is somebody else's business; a pass that was interrupted goes on where it was.
  */
 import { blocksOf } from '../digests/digest-file.ts';
@@ -8,6 +8,7 @@ import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import type { Applier } from './applier.ts';
 import { isWholeLog } from './check-log.ts';
 import type { Damage } from './damage.ts';
+import type { ImagesSound } from './image-sound.ts';
 import type { Inbox } from './inbox.ts';
 import type { Questions } from './questions.ts';
 import type { RecordFile } from './record.ts';
@@ -20,6 +21,7 @@ const STEP_BLOCKS = 256;
 export interface ScrubParts {
   readonly record: RecordFile;
   readonly questions: Questions;
+  readonly images: ImagesSound;
   readonly damage: Damage;
   readonly chain: UndoChain;
   readonly inbox: Inbox;
@@ -93,6 +95,7 @@ export class Scrub {
     { target, size }: { readonly target: string; readonly size: number },
     signal: AbortSignal,
   ): Promise<number> {
+    if (pass.block === 0) await this.#image(pass.disk, target);
     const blocks = blocksOf(size);
     const count = Math.min(STEP_BLOCKS, blocks - pass.block);
     const found = await this.#parts.questions.scrub(pass.disk, pass.block, count, signal);
@@ -105,6 +108,21 @@ export class Scrub {
     const next = end < blocks ? { ...pass, block: end } : { ...pass, disk: pass.disk + 1, block: 0 };
     await this.#note({ pass: next, found: this.state.found + found.length });
     return count * DIGEST_BLOCK;
+  }
+
+  /** Before the first block is read: what is mended of an image may read otherwise. */
+  async #image(disk: number, target: string): Promise<void> {
+    const mended = await this.#parts.images.mend(disk);
+    if (mended === undefined) return;
+    const { found, left } = mended;
+    await this.#note({ found: this.state.found + found.corruptions });
+    const outcome =
+      left.corruptions === 0
+        ? 'they are mended; where the disk does not read as what was written, the primary sends it again. To be sure compare both sides (on the primary: understudy verify)'
+        : `${left.corruptions} could not be mended: remove the replica and enable replication again, or restore the image and compare both sides`;
+    this.#parts.onDamage(
+      `the image of ${target} was damaged in ${found.corruptions} places of what it keeps about itself: ${outcome}`,
+    );
   }
 
   /** Checks one undo log, and notes it where it is damaged. @returns its bytes. */
