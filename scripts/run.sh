@@ -12,6 +12,9 @@ debian_packages='qemu-system-x86 qemu-system-common qemu-utils libvirt-daemon-sy
 # what the bench measures us beside, and what it loads disks with
 bench_packages='fio rsync libnbd-bin python3 python3-libnbd python3-lz4 zstd'
 
+# who else works on VMs, beside us: `test long`, which is test:guests
+neighbour_packages='virtnbdbackup'
+
 say() { echo "understudy: $*" >&2; }
 fail() {
   say "$*"
@@ -61,6 +64,7 @@ if command -v flock >/dev/null; then # two commands at once: the second waits fo
   flock -n 9 || { say 'waiting for the set-up of another command'; flock 9; }
 fi
 case $command in demo | test | soak)
+  case " $* " in *' long '*) debian_packages="$debian_packages $neighbour_packages" ;; esac
   [ "$(id -u)" = 0 ] || fail "$command makes isolated hosts with namespaces: run it as root."
   install_debian_packages
   ;;

@@ -5,6 +5,7 @@ import { actionOperations } from './operations/actions.ts';
 import { daemonOperations } from './operations/daemon.ts';
 import { eventOperations } from './operations/events.ts';
 import { failoverOperations } from './operations/failover.ts';
+import { neighbourOperations } from './operations/neighbours.ts';
 import { peerOperations } from './operations/peers.ts';
 import { pointOperations } from './operations/points.ts';
 import { replicaOperations } from './operations/replicas.ts';
@@ -18,6 +19,7 @@ export const GROUPS = {
   vms: vmOperations,
   replications: replicationOperations,
   replicas: replicaOperations,
+  neighbours: neighbourOperations,
   points: pointOperations,
   failover: failoverOperations,
   actions: actionOperations,
@@ -30,6 +32,7 @@ export const CONTRACT = {
   ...vmOperations,
   ...replicationOperations,
   ...replicaOperations,
+  ...neighbourOperations,
   ...pointOperations,
   ...failoverOperations,
   ...actionOperations,

@@ -28,6 +28,7 @@ const MEANING = {
   'vm-running': 'The VM runs, and must not for this.',
   'vm-not-running': 'The VM is off, and must not be for this.',
   'shutdown-timeout': 'The guest was asked to shut down and did not in time. It was not forced.',
+  yielded: 'Somebody has asked that the VM be left to other programs for a while; it goes on by itself.',
   'job-conflict': 'libvirt allows one such job at a time for a VM, and another program has it.',
   'too-much-at-once': 'A cycle was given up for the sake of the guest or of free space; nothing is lost by it.',
   'disks-changed':

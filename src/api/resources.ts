@@ -91,7 +91,7 @@ export const TokenView = z
   })
   .meta({ id: 'Token', description: 'A one-time enrolment token.' });
 
-const role = z.enum(['primary', 'replica']).describe('what this host is in the relationship');
+export const role = z.enum(['primary', 'replica']).describe('what this host is in the relationship');
 const state = z.enum(keys(STATES)).describe("as this host sees it; Hyper-V Replica's names");
 const vmState = z.enum(['running', 'paused', 'off']);
 
@@ -204,6 +204,9 @@ export const ReplicationView = z
     suspended: z
       .boolean()
       .describe('paused by an administrator of this host; who is paused by the other side has the failure `suspended`'),
+    yieldUntil: time
+      .nullable()
+      .describe("until then the VM's domain is left to other programs, as asked for; null: it isn't"),
     failure: FailureView.nullable().describe('what stands in the way now'),
     epoch: z.number().int(),
     intervalSeconds: z.number().int(),

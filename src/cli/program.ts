@@ -4,6 +4,7 @@ import { addActionCommands } from './commands/action.ts';
 import { addEventCommands } from './commands/event.ts';
 import { addFailoverCommands } from './commands/failover.ts';
 import { addLogCommands } from './commands/log.ts';
+import { addNeighbourCommands } from './commands/neighbour.ts';
 import { addPeerCommands } from './commands/peer.ts';
 import { addPointCommands } from './commands/point.ts';
 import { addReplicaCommands } from './commands/replica.ts';
@@ -32,6 +33,7 @@ export function createProgram(): Command {
   addPointCommands(program);
   addFailoverCommands(program);
   addProofCommands(program);
+  addNeighbourCommands(program);
   addActionCommands(program);
   addEventCommands(program);
   addLogCommands(program);

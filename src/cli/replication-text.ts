@@ -16,6 +16,8 @@ export const health = (output: Output, { health: level }: Replication): string =
 /** State, with progress where there is some, and said where it waits for space. */
 export function stateText({ state, copy, failure }: Replication): string {
   if (failure?.code === 'no-space') return `${state}, waiting for space`;
+  if (failure?.code === 'yielded') return `${state}, left to other programs`;
+  if (failure?.code === 'job-conflict') return `${state}, waiting for another program`;
   return copy === null || copy.bytesTotal === 0
     ? state
     : `${state} ${Math.floor((100 * copy.bytesDone) / copy.bytesTotal)} %`;

@@ -45,6 +45,7 @@ import { failoverOperations } from './operations/failovers.ts';
 import { hostOperations } from './operations/host.ts';
 import { peerOperations } from './operations/peers.ts';
 import { proofOperations } from './operations/proofs.ts';
+import { neighbourOperations } from './operations/neighbours.ts';
 import { replicationOperations, viewOf } from './operations/replications.ts';
 import { streamOperations } from './operations/streams.ts';
 import { keepGuard } from './lease-guard.ts';
@@ -260,6 +261,7 @@ function operations(services: DaemonServices): Operations {
     ...hostOperations(services),
     ...peerOperations(services),
     ...replicationOperations(services),
+    ...neighbourOperations(services),
     ...proofOperations(services),
     ...failoverOperations(services),
     ...streamOperations(services, (id) => viewOf(services, id)),

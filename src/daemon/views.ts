@@ -6,6 +6,7 @@ import { leaseLeftMs } from '../failover/lease.ts';
 import { frontier, type Plan } from '../journal/plan.ts';
 import { DEFAULT_AUTO_RESYNC, needOf, resyncFrom } from '../model/auto-resync.ts';
 import { shownState } from '../model/state.ts';
+import { yieldedUntil } from '../model/yielding.ts';
 import type { Replica } from '../replica/replica.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
 import type { FailoverRecord, RelationshipRecord } from '../store/store.ts';
@@ -59,6 +60,7 @@ export function replicationView(
     health,
     healthReasons: reasons,
     suspended: record.suspended,
+    yieldUntil: yieldedUntil(record, now) ?? null,
     failure,
     epoch: record.epoch,
     intervalSeconds: record.intervalSeconds,

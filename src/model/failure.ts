@@ -86,6 +86,11 @@ export const CATALOGUE = {
     409,
     'Another backup job is open on this VM (see `virsh domjobinfo`); replication waits for it.',
   ),
+  yielded: kind(
+    'backoff',
+    409,
+    'It goes on by itself at the time named, or at once with `understudy replication resume`.',
+  ),
   'too-much-at-once': kind(
     'backoff',
     409,

@@ -9,6 +9,7 @@ import { Retries } from '../model/backoff.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import { nextCycle, phaseOf } from '../model/schedule.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
+import { yieldedUntil, yielding } from '../model/yielding.ts';
 import { followDisks } from './disks.ts';
 import { beginCatchUp } from './catch-up.ts';
 import { runCopy } from './copy.ts';
@@ -24,6 +25,8 @@ const AGREEABLE: ReadonlySet<string> = new Set(['tracking-lost', 'not-following'
 
 /** Between two tries to compare, of which the first came to nothing, ms. */
 const NOTHING_CAME_MS = 500;
+/** So often it looks whether another program's job on the VM is over, ms. */
+const JOB_LOOK_MS = 5000;
 /** While it waits, it looks whether the host was suspended, ms. */
 const LOOK_MS = 10_000;
 /** Two clocks that are read one after the other, and one of them in steps, differ by less, ms. */
@@ -117,6 +120,13 @@ export class ReplicationLoop {
           await this.#wait(steady() + Math.min(look, begins - now()), signal);
           continue;
         }
+        // Other programs have their turn, and nothing is wrong: only the lag counts.
+        if (failure.code === 'yielded' || failure.code === 'job-conflict') {
+          this.replication.trouble(failure);
+          const until = yieldedUntil(this.replication.record, now()) ?? now() + JOB_LOOK_MS;
+          await this.#wait(steady() + Math.min(look, until - now()), signal);
+          continue;
+        }
         this.replication.count({ failedCycles: statistics.failedCycles + 1 });
         this.replication.trouble(failure);
         const retry = AGREEABLE.has(failure.code) ? 'backoff' : failure.retry;
@@ -129,6 +139,8 @@ export class ReplicationLoop {
   /** One thing that is due. Returns when the last cycle began. */
   async #step(lastStart: number | null, signal: AbortSignal): Promise<number | null> {
     const { replication } = this;
+    const until = yieldedUntil(replication.record, replication.services.now());
+    if (until !== undefined) throw yielding(replication.record.vmName, until);
     if (!this.#agreed) {
       await reconcile(replication, signal);
       this.#agreed = true;

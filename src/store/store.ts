@@ -142,6 +142,8 @@ export interface RelationshipRecord {
   readonly autoResync?: AutoResync;
   /** Primary: see `needOf`. */
   readonly resync?: ResyncNeed;
+  /** Primary: until then the VM's domain is left to other programs: no job of ours, ms since the epoch. */
+  readonly yieldUntil?: number;
   /** Primary: its lease was over, and the VM is stopped until there is another one. */
   readonly stoppedByLease?: boolean;
   readonly disks: readonly LocalDisk[];

@@ -159,6 +159,12 @@ export function createMemoryWorld(): MemoryWorld {
     replicationVerify: async ({ ref }) =>
       set(ref, { verification: { ...VERIFIED, last: { began: NOW, ended: NOW, leftOutBytes: 0 } } }),
     replicationScrub: async ({ ref }) => set(ref, {}),
+    replicationYield: async ({ ref, seconds }) => set(ref, { yieldUntil: seconds === 0 ? null : NOW + seconds * 1000 }),
+    vmDetach: async ({ vm: ref }) => {
+      const { id, name, replications } = vms.find((one) => one.id === ref || one.name === ref)!;
+      world.replications = world.replications.filter(({ vmId }) => vmId !== id);
+      return { id, name, replication: replications[0] ?? null, bitmaps: 0 };
+    },
     replicationRemove: async ({ ref }) => {
       const { id } = find(ref);
       world.replications = world.replications.filter((one) => one.id !== id);
@@ -276,6 +282,7 @@ const replication: Replication = {
   health: 'normal',
   healthReasons: [],
   suspended: false,
+  yieldUntil: null,
   failure: null,
   epoch: 1,
   intervalSeconds: 5,

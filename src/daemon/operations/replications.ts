@@ -6,6 +6,7 @@ import { keepLease, renewLease } from '../../failover/lease.ts';
 import type { Position } from '../../model/relationship.ts';
 import { NOTHING_YET, type RelationshipRecord, type Store } from '../../store/store.ts';
 import { move, recordOf, update } from '../../failover/services.ts';
+import { endReplication } from '../end-replication.ts';
 import { findRelationship } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
 import { markSeed } from '../seeds.ts';
@@ -156,9 +157,10 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
     },
 
     replicationResume: async ({ ref }) => {
-      const { id, vmName, role, peer } = idle(findRelationship(services, ref));
+      const { id, vmName, role, peer, failure } = idle(findRelationship(services, ref));
       if (role === 'replica') await services.replicas.find(id)?.setSuspended(false);
-      update(services, id, { suspended: false });
+      const yielded = failure?.code === 'yielded' ? { failure: null } : {};
+      update(services, id, { suspended: false, yieldUntil: 0, ...yielded });
       services.event(id, 'info', 'resumed', `replication of ${vmName} goes on`);
       primaries.start(id);
       if (role === 'primary') primaries.loop(id).wake();
@@ -201,18 +203,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       return await viewOf(services, record.id);
     },
 
-    replicationRemove: async ({ ref, keepDisks }) => {
-      const record = findRelationship(services, ref);
-      if (record.role === 'replica' && record.state === 'RecoveryInProgress') {
-        throw new Failure('wrong-state', `a failover of ${record.vmName} is under way`);
-      }
-      if (record.state === 'FailedOverWaitingCompletion') {
-        throw new Failure('wrong-state', `the failover of ${record.vmName} is neither completed nor cancelled`, {
-          hint: 'Complete or cancel it first: understudy failover complete|cancel',
-        });
-      }
-      await actions.finish('remove-replication', record.id, { keepDisks, tellPeer: true });
-    },
+    replicationRemove: async ({ ref, keepDisks }) =>
+      await endReplication(services, findRelationship(services, ref), { keepDisks }),
 
     replicaRescan: () => rescan(services),
 

@@ -78,9 +78,9 @@ export class RunningTracking {
 
   /** Ends the VM's backup job if it is ours; Failure `job-conflict` when the VM is busy with anything else. */
   async endJob(domain: DomainRef, directory: PointDirectory): Promise<void> {
-    if ((await this.#calls.jobType(domain)) === JOB_NONE) return;
+    if (!(await this.#isBusy(domain))) return;
     if (!(await this.#jobIsOurs(domain, directory))) {
-      throw new Failure('job-conflict', `VM ${domain.name} is busy with another job (backup, migration, dump)`);
+      throw busy(domain);
     }
     await this.#abort(domain, directory);
   }
@@ -114,6 +114,16 @@ export class RunningTracking {
       if (next !== null) await this.dropBitmap(domain, targets, next);
     } catch (error) {
       this.#log.warn({ vm: domain.name, err: error }, 'could not clean up after a point that did not open');
+    }
+  }
+
+  /** Whether it has a job; while a backup is being begun libvirt fails to say what it does. */
+  async #isBusy(domain: DomainRef): Promise<boolean> {
+    try {
+      return (await this.#calls.jobType(domain)) !== JOB_NONE;
+    } catch (error) {
+      if (error instanceof Failure && /backup job data missing/.test(error.message)) return true;
+      throw error;
     }
   }
 
@@ -187,12 +197,18 @@ async function exportsOf(targets: readonly string[], socketPath: string, since: 
   );
 }
 
+/** In the same words however it is found out: it is told of once. */
+function busy(domain: DomainRef, cause?: VirError): Failure {
+  const message = `VM ${domain.name} is busy with another program's job (backup, migration, snapshot, dump)`;
+  return new Failure('job-conflict', message, cause === undefined ? {} : { cause });
+}
+
 /** What libvirt says about jobs and bitmaps, in our terms. */
 function trackingFailure(domain: DomainRef, error: unknown): unknown {
   if (!(error instanceof Failure) || !(error.cause instanceof VirError)) return error;
   const options = { cause: error.cause };
   if (error.cause.code === VIR_ERR.operationTimeout || /active block job|job.*active|in use/i.test(error.message)) {
-    return new Failure('job-conflict', `VM ${domain.name} is busy with another job: ${error.cause.message}`, options);
+    return busy(domain, error.cause);
   }
   if (error.cause.code === VIR_ERR.configUnsupported || /unsupported for storage/i.test(error.message)) {
     return new Failure('disk-unsupported', `VM ${domain.name}: ${error.cause.message}`, options);

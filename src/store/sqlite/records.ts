@@ -96,6 +96,7 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   readIops: count.exactOptional(),
   autoResync: z.string().regex(AUTO_RESYNC_PATTERN).exactOptional(),
   resync: z.strictObject({ reason: text, begin: z.enum(['by-policy', 'at-once', 'by-hand']) }).exactOptional(),
+  yieldUntil: count.exactOptional(),
   stoppedByLease: z.boolean().exactOptional(),
   disks: z.array(z.strictObject({ target: text, size: count, path: text })),
   reshaped: z.boolean().exactOptional(),

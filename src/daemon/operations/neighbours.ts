@@ -1,0 +1,55 @@
+/** Beside whatever else works on the VMs of this host, and out of its way. */
+import type { Operations } from '../../api/contract.ts';
+import { BITMAP_PREFIX } from '../../hypervisor/hypervisor.ts';
+import { update } from '../../failover/services.ts';
+import { Failure } from '../../model/failure.ts';
+import { yieldedUntil, yielding } from '../../model/yielding.ts';
+import { endReplication } from '../end-replication.ts';
+import { findRelationship } from '../relationships.ts';
+import type { DaemonServices } from '../services.ts';
+import { viewOf } from './replications.ts';
+
+type NeighbourOperations = Pick<Operations, 'replicationYield' | 'vmDetach'>;
+
+export function neighbourOperations(services: DaemonServices): NeighbourOperations {
+  const { store, hypervisor, primaries, actions } = services;
+  return {
+    replicationYield: async ({ ref, seconds }) => {
+      const { id, vmName, role, peer, failure } = findRelationship(services, ref);
+      if (role !== 'primary') throw new Failure('wrong-role', `${vmName} runs on ${peer}; ask there`);
+      const holder = actions.journal.holder(id);
+      if (holder !== undefined) throw new Failure('busy', `${holder.kind} of ${vmName} is under way`);
+      const now = services.now();
+      const yieldUntil = now + seconds * 1000;
+      await primaries.stop(id);
+      if (seconds > 0) {
+        const why = yielding(vmName, yieldUntil);
+        update(services, id, { yieldUntil, failure: why.toJSON() });
+        services.event(id, 'info', 'yielded', why.message);
+      } else if (yieldedUntil(findRelationship(services, id), now) !== undefined) {
+        update(services, id, { yieldUntil, ...(failure?.code === 'yielded' ? { failure: null } : {}) });
+        services.event(id, 'info', 'yield-ended', `${vmName} is read again`);
+      }
+      primaries.start(id);
+      return await viewOf(services, id);
+    },
+
+    vmDetach: async ({ vm: ref }) => {
+      const { id, name } = await hypervisor.getVm(ref);
+      const record = store.relationships().find(({ vmId }) => vmId === id);
+      if (record !== undefined) await endReplication(services, record, { keepDisks: true });
+      // With a replica its definition has gone.
+      const bitmaps = record?.role === 'replica' ? 0 : await dropAll(id);
+      const replication = record === undefined ? null : { id: record.id, role: record.role, peer: record.peer };
+      return { id, name, replication, bitmaps };
+    },
+  };
+
+  /** @returns how many there were. */
+  async function dropAll(vmId: string): Promise<number> {
+    await hypervisor.closePoint(vmId);
+    const ours = (await hypervisor.listBitmaps(vmId)).filter(({ name }) => name.startsWith(BITMAP_PREFIX));
+    for (const { name } of ours) await hypervisor.dropBitmap(vmId, name);
+    return ours.length;
+  }
+}
