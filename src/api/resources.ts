@@ -110,6 +110,9 @@ export const VmView = z
         unsupported: z.string().nullable().describe('why this disk cannot be replicated; null where it can'),
       }),
     ),
+    besidesDisks: z
+      .array(z.string())
+      .describe('what belongs to it and is in no disk of it: it does not travel with them'),
     replicable: z.boolean(),
     reason: z.string().nullable().describe('why it is not replicable, or not without leaving disks out'),
     replications: z.array(z.object({ id: z.string(), role, peer: z.string(), state })),

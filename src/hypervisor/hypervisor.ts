@@ -47,6 +47,8 @@ export interface Vm extends VmStatus {
   readonly name: string;
   readonly state: VmState;
   readonly disks: readonly VmDisk[];
+  /** What belongs to the VM and is in no disk of it, in words: it doesn't travel with the disks. */
+  readonly besidesDisks: readonly string[];
 }
 
 /** One disk of an open point. */

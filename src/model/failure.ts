@@ -119,7 +119,7 @@ export const CATALOGUE = {
   'disk-unsupported': kind(
     'never',
     422,
-    'Convert the disk to qcow2 (`qemu-img convert`), or leave it out with --exclude-disk.',
+    'Change what the message names (a disk of another format: `qemu-img convert -O qcow2`), or leave the disk out with --exclude-disk.',
   ),
   'disk-engine': kind(
     'backoff',

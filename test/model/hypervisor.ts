@@ -50,7 +50,7 @@ export class ModelHypervisor implements Hypervisor {
     this.#life.live();
     const { state, live, defined } = this.#vm;
     const disk = { target: 'vda', path: live ?? defined, format: 'qcow2', size: 2 * BLOCK };
-    return { id: VM_ID, name: 'vm', state, pausedByIoError: false, autostart: false, disks: [disk] };
+    return { id: VM_ID, name: 'vm', state, pausedByIoError: false, autostart: false, disks: [disk], besidesDisks: [] };
   }
 
   async vmStatus() {

@@ -249,6 +249,7 @@ const vm = (name: string, more: Partial<Sent<VmView>>): Sent<VmView> => ({
   state: 'running',
   autostart: true,
   disks: [{ target: 'vda', path: `/vm/${name}.qcow2`, format: 'qcow2', size: 2 ** 30, unsupported: null }],
+  besidesDisks: [],
   replicable: true,
   reason: null,
   replications: [],

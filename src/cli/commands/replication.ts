@@ -56,6 +56,9 @@ export function addReplicationCommands(program: Command): void {
           ...(options.excludeDisk === undefined ? {} : { excludeDisks: options.excludeDisk }),
         });
         session.output.note(`replication of ${begun.vmName} to ${begun.peer} is enabled`);
+        const { besidesDisks = [] } =
+          (await session.client.call('vmList', {})).find(({ id }) => id === begun.vmId) ?? {};
+        if (besidesDisks.length > 0) session.output.note(`not replicated with it: ${besidesDisks.join(', ')}`);
         showResult(session, await followCopy(session, begun, options));
       }),
     );

@@ -127,6 +127,15 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         'enabled',
         `replication of ${vm.name} to ${request.peer} every ${settings.intervalSeconds} s`,
       );
+      if (vm.besidesDisks.length > 0) {
+        const what = vm.besidesDisks.join(', ');
+        services.event(
+          record.id,
+          'warning',
+          'stays-here',
+          `${what}: this stays here and isn't replicated with ${vm.name}`,
+        );
+      }
       primaries.start(record.id);
       return await viewOf(services, record.id);
     },

@@ -71,6 +71,7 @@ describe('a domain definition', () => {
       name: 'web',
       owner: { uid: 64055, gid: 107 },
       agentConnected: true,
+      besidesDisks: ['its UEFI variables', 'what its TPM holds', 'devices of this host that are passed through to it'],
       disks: [
         {
           target: 'vda',
@@ -91,6 +92,16 @@ describe('a domain definition', () => {
     assert.equal(agentConnected, false);
     assert.match(disks[0]!.unsupported!, /neither a file nor a block device \(type network\)/);
     assert.equal(disks[1]!.format, 'raw'); // never probed
+  });
+
+  test('an encrypted disk is refused by name: what a backup job reads of it is plain text', () => {
+    const encryption = `<encryption format='luks'><secret type='passphrase' uuid='${OLD_ID}'/></encryption>`;
+    const source = '<source file="/images/secret.qcow2">';
+    for (const inside of [`${source}${encryption}</source>`, `${source}</source>${encryption}`]) {
+      const disk = `<disk type='file'><driver name='qemu' type='qcow2'/>${inside}<target dev='vda'/></disk>`;
+      const { disks } = describeDomain(`<domain><name>v</name><devices>${disk}</devices></domain>`);
+      assert.match(disks[0]!.unsupported!, /^it is encrypted, and its replica would be plain text$/);
+    }
   });
 
   test('rewritten with nothing to change keeps all that is not ours to know', () => {

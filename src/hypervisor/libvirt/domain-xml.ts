@@ -17,6 +17,8 @@ export interface DomainDescription {
   readonly id: string;
   readonly name: string;
   readonly disks: readonly DefinedDisk[];
+  /** What belongs to the VM and is in no disk of it. */
+  readonly besidesDisks: readonly string[];
   /** Whether a guest agent has its channel open; only a live definition knows. */
   readonly agentConnected: boolean;
   /** User that this VM's QEMU runs as; only a live definition knows, and only under a privileged libvirt. */
@@ -65,10 +67,23 @@ export function describeDomain(xml: string): DomainDescription {
     disks: elements(document, '/domain/devices/disk')
       .filter((disk) => (attribute(disk, 'device') ?? 'disk') === 'disk')
       .map(describeDisk),
+    besidesDisks: besidesDisks(document),
     agentConnected:
       element(document, "/domain/devices/channel/target[@name='org.qemu.guest_agent.0'][@state='connected']") !==
       undefined,
   }));
+}
+
+const BESIDES_DISKS: Readonly<Record<string, string>> = {
+  "/domain/os/nvram | /domain/os[@firmware='efi']": 'its UEFI variables',
+  "/domain/devices/tpm/backend[@type='emulator']": 'what its TPM holds',
+  '/domain/devices/filesystem': 'directories of this host that it shares',
+  "/domain/devices/hostdev | /domain/devices/interface[@type='hostdev']":
+    'devices of this host that are passed through to it',
+};
+
+function besidesDisks(document: XmlDocument): string[] {
+  return Object.entries(BESIDES_DISKS).flatMap(([path, what]) => (element(document, path) === undefined ? [] : [what]));
 }
 
 /** Whom libvirt runs VMs as by default, from its capabilities. */
@@ -115,6 +130,9 @@ function whyUntracked(disk: XmlElement, path: string, format: string): string | 
   if (element(disk, 'transient') !== undefined) return 'it is transient: its changes are thrown away';
   if (element(disk, 'readonly') !== undefined) return 'it is read-only';
   if (element(disk, 'shareable') !== undefined) return 'it is shared by several VMs';
+  // A backup job reads plain text.
+  if (element(disk, 'encryption | source/encryption') !== undefined)
+    return 'it is encrypted, and its replica would be plain text';
   if (format !== 'qcow2') return `its format is ${format}, and changes can only be tracked in qcow2`;
   return undefined;
 }

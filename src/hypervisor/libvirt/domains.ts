@@ -56,11 +56,12 @@ export class Domains {
   }
 
   async vm(domain: DomainRef): Promise<Vm> {
-    const [{ id, name, disks }, status] = await Promise.all([this.describe(domain), this.status(domain)]);
+    const [{ id, name, disks, besidesDisks }, status] = await Promise.all([this.describe(domain), this.status(domain)]);
     return {
       id,
       name,
       ...status,
+      besidesDisks,
       disks: await Promise.all(disks.map((disk) => this.#disk(domain, disk))),
     };
   }

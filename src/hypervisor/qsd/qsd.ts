@@ -181,7 +181,7 @@ export class QsdHypervisor implements Hypervisor {
 
   async #describe(file: VmFile): Promise<Vm> {
     const { id, name, disks } = file.definition;
-    return { id, name, ...this.#status(file), disks: await Promise.all(disks.map(describeDisk)) };
+    return { id, name, ...this.#status(file), besidesDisks: [], disks: await Promise.all(disks.map(describeDisk)) };
   }
 }
 
