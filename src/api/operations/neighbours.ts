@@ -4,6 +4,18 @@ import { ref } from '../input.ts';
 import { operation } from '../operation.ts';
 import { ReplicationView, role } from '../resources.ts';
 
+const DetachedView = z
+  .object({
+    id: z.string(),
+    name: z.string(),
+    replication: z
+      .object({ id: z.string(), role, peer: z.string() })
+      .nullable()
+      .describe('the relationship that has ended'),
+    bitmaps: z.number().int().describe('removed besides those of the relationship'),
+  })
+  .meta({ id: 'Detached', description: 'A VM in which nothing of understudy is left.' });
+
 /** Beside whatever else works on the VMs of this host. */
 export const neighbourOperations = {
   replicationYield: operation({
@@ -29,15 +41,7 @@ export const neighbourOperations = {
     method: 'POST',
     path: '/vms/:vm/detach',
     input: z.strictObject({ vm: z.string().min(1).describe('name or id of the VM') }),
-    result: z.object({
-      id: z.string(),
-      name: z.string(),
-      replication: z
-        .object({ id: z.string(), role, peer: z.string() })
-        .nullable()
-        .describe('the relationship that has ended'),
-      bitmaps: z.number().int().describe('removed besides those of the relationship'),
-    }),
+    result: DetachedView,
     errors: ['not-found', 'wrong-state', 'busy', 'job-conflict', 'libvirt', 'libvirt-down', 'timeout'],
   }),
 };
