@@ -29,19 +29,19 @@ interface Watch extends Pick<Round, 'progress'> {
   readonly signal: AbortSignal;
 }
 
-async function takeSamples(
-  world: SoakWorld,
-  { minutes, samples }: Samples,
-  { signal, progress }: Watch,
-): Promise<void> {
+async function takeSamples(world: SoakWorld, kept: Samples, { signal, progress }: Watch): Promise<void> {
   const began = performance.now();
   const elapsed = () => performance.now() - began;
   while (!signal.aborted) {
-    minutes.push(elapsed() / 60_000);
+    const at = elapsed() / 60_000;
     const sample = await takeSample(world);
-    samples.push(sample);
-    const columns = Object.entries(sample).map(([name, value]) => `${name} ${value.toFixed(1)}`);
-    if (samples.length % 6 === 0) progress(columns.join(' '));
+    kept.minutes.push(at);
+    kept.samples.push(sample);
+    if (kept.samples.length % 6 === 0) {
+      const columns = Object.entries(sample).map(([name, value]) => `${name} ${value.toFixed(1)}`);
+      progress(columns.join(' '));
+      keep(kept, CACHE);
+    }
     await sleep(SAMPLE_MS - (elapsed() % SAMPLE_MS), signal).catch(() => undefined); // the end
   }
 }
@@ -80,12 +80,14 @@ async function watched(world: SoakWorld, kept: Samples, { seed, minutes, progres
   }
 }
 
-function keep({ minutes, samples }: Samples): void {
-  const took = minutes.at(-1)!;
-  const title = `Two guests, a cycle every 5 s, for ${took.toFixed(0)} minutes (${commit()}, ${new Date().toISOString().slice(0, 10)})`;
+/** As numbers, and drawn. */
+function keep({ minutes, samples }: Samples, directory: string): void {
+  const took = minutes.at(-1)!.toFixed(0);
+  const day = new Date().toISOString().slice(0, 10);
+  const title = `Two guests, a cycle every 5 s, for ${took} minutes (${commit()}, ${day})`;
   mkdirSync(CACHE, { recursive: true });
   writeFileSync(join(CACHE, 'soak.csv'), csvOf(minutes, samples));
-  writeFileSync(join(took < JUDGED_MINUTES ? CACHE : DOCS, 'soak.svg'), plot(title, minutes, panelsOf(samples)));
+  writeFileSync(join(directory, 'soak.svg'), plot(title, minutes, panelsOf(samples)));
 }
 
 export const guests: Campaign = {
@@ -96,19 +98,15 @@ export const guests: Campaign = {
     const minutes = Math.max(round.minutes, SHORTEST_MINUTES);
     await using world = await SoakWorld.create('soak-guests');
     const kept: Samples = { minutes: [], samples: [] };
-    let events: number;
-    try {
-      events = await watched(world, kept, { ...round, minutes });
-    } finally {
-      if (kept.samples.length > 0) keep({ minutes: kept.minutes.slice(0, kept.samples.length), samples: kept.samples });
-    }
+    const isJudged = minutes >= JUDGED_MINUTES;
+    const events = await watched(world, kept, { ...round, minutes });
+    keep(kept, isJudged ? DOCS : CACHE);
     for (const { vm, guest, primary, replica } of world.relations) {
       await assertRecordsGood(guest);
       await assertByteEqual(primary, replica, world.scratch, vm);
     }
     const { grown, flat } = judge(kept.samples);
     const looked = `${minutes.toFixed(0)} minutes, ${kept.samples.length} samples, ${events} events; both sides byte-equal, records good`;
-    const isJudged = minutes >= JUDGED_MINUTES;
     const found = `${looked}; medians of the middle and the last third: ${[...flat, ...grown].join(', ')}`;
     return {
       rounds: 1,
