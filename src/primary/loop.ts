@@ -27,8 +27,10 @@ const AGREEABLE: ReadonlySet<string> = new Set(['tracking-lost', 'not-following'
 const NOTHING_CAME_MS = 500;
 /** So often it looks whether another program's job on the VM is over, ms. */
 const JOB_LOOK_MS = 5000;
-/** While it waits, it looks whether the host was suspended, ms. */
+/** While it waits, it looks whether the host was suspended, or whether there is room again, ms. */
 const LOOK_MS = 10_000;
+/** What counts as more room: the outbox may take so many times as much. */
+const MORE_ROOM = 1.1;
 /** Two clocks that are read one after the other, and one of them in steps, differ by less, ms. */
 const SUSPENDED_MS = 100;
 
@@ -131,7 +133,7 @@ export class ReplicationLoop {
         this.replication.trouble(failure);
         const retry = AGREEABLE.has(failure.code) ? 'backoff' : failure.retry;
         const delay = retries.after(retry, intervalSeconds) ?? look;
-        await this.#wait(steady() + delay, signal);
+        await this.#wait(steady() + delay, signal, retry === 'space' ? await this.#room() : undefined);
       }
     }
   }
@@ -245,11 +247,18 @@ export class ReplicationLoop {
     addRepairs(this.replication, damage);
   }
 
+  /** Tells whether there is more room on this host than there is now. */
+  async #room(): Promise<() => Promise<boolean>> {
+    const { outboxLimit } = this.replication.services;
+    const now = await outboxLimit().catch(() => 0); // a full disk may fail in many ways
+    return async () => (await outboxLimit().catch(() => 0)) > now * MORE_ROOM;
+  }
+
   /**
-   * Waits until a time of the steady clock. Timers stand still while the host is suspended: so it is looked at in between, and what fell due
-   * meanwhile is done as soon as the host is awake, once.
+   * Waits until a time of the steady clock, or until there is what is missing. Timers stand still while the host is suspended: so it is
+   * looked at in between, and what fell due meanwhile is done as soon as the host is awake, once.
    */
-  async #wait(due: number, signal: AbortSignal): Promise<void> {
+  async #wait(due: number, signal: AbortSignal, isThere?: () => Promise<boolean>): Promise<void> {
     const { wake, services } = this.replication;
     const { steady, boot } = services;
     const awake = boot() - steady();
@@ -260,6 +269,7 @@ export class ReplicationLoop {
         const left = due - steady() - Math.max(0, boot() - steady() - awake - SUSPENDED_MS);
         if (left <= 0) break;
         await pause(Math.min(left, LOOK_MS), [wake], signal).catch(() => undefined); // stopped: the loop ends
+        if ((await isThere?.()) === true) break;
       }
     } finally {
       endListening();

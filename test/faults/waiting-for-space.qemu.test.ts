@@ -6,10 +6,14 @@ import { test } from 'node:test';
 import { run } from '../../src/lib/process.ts';
 
 for (const [policy, what] of [
-  ['wait', 'waits for space, says how much is missing, and goes on by itself as soon as there is'],
-  ['oldest-points', 'gives its oldest recovery points up where it is told to, and goes on'],
+  [
+    'wait',
+    'of a Replica server: it waits for space, says how much is missing, and goes on by itself as soon as there is',
+  ],
+  ['oldest-points', 'of a Replica server: it gives its oldest recovery points up where it is told to, and goes on'],
+  ['primary', 'of a primary: it goes on by itself as soon as there is room for its outbox'],
 ] as const) {
-  void test(`a Replica server whose file system is full ${what}`, async () => {
+  void test(`a full file system ${what}`, async () => {
     const directory = await mkdtemp(join(tmpdir(), 'us-w-'));
     try {
       const script = join(import.meta.dirname, 'waiting-for-space.ts');

@@ -1,6 +1,6 @@
 /**
- * Two daemons, the Replica server's replicas on a small file system that gets full. Run by waiting-for-space.qemu.test.ts in a mount
- * namespace of its own. Usage: waiting-for-space.ts DIRECTORY wait|oldest-points
+ * Two daemons, the Replica server's replicas, or the primary's outbox, on a small file system that gets full. Run by
+ * waiting-for-space.qemu.test.ts in a mount namespace of its own. Usage: waiting-for-space.ts DIRECTORY wait|oldest-points|primary
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -44,6 +44,33 @@ async function checkLatest(pair: Pair): Promise<void> {
   await rm(file);
 }
 
+/** The outbox has no room for a log: it is waited for, and a cycle goes as soon as there is. */
+async function fullPrimary(pair: Pair): Promise<void> {
+  const { client, place: own } = pair.primary;
+  const outbox = join(own.data, 'outbox');
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'none', outbox]);
+  try {
+    await pair.establish();
+    await change(pair, 0);
+    await pair.cycle(VM);
+    const before = (await pair.points(VM)).length;
+    await fill(outbox, 0);
+    await change(pair, 1);
+    await client.call('replicationResume', { ref: VM });
+    await pair.until('waiting for space', async () => (await pair.view(VM)).failure?.code === 'no-space');
+    assert.equal((await pair.points(VM)).length, before);
+    await rm(join(outbox, 'filler'));
+    const began = performance.now();
+    await pair.until('going on', async () => (await pair.points(VM)).length === before + 1);
+    // It looks for room: it doesn't wait for its next try, a minute from the first one and up to half an hour later.
+    assert.ok(performance.now() - began < 30_000, `it took ${performance.now() - began} ms`);
+    assert.equal((await pair.view(VM)).failure, null);
+    await checkLatest(pair);
+  } finally {
+    execFileSync('umount', ['--lazy', outbox]);
+  }
+}
+
 const place = new Place(directory);
 try {
   const options = {
@@ -53,6 +80,7 @@ try {
     diskBytes: 48 * MIB,
   };
   await place.with(Pair.open(place, options), async (pair) => {
+    if (policy === 'primary') return await fullPrimary(pair);
     const replicas = join(pair.replica.place.data, 'replicas');
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=128m', 'none', replicas]);
     try {
