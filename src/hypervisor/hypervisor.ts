@@ -37,6 +37,8 @@ export interface VmStatus {
   readonly state: VmState;
   /** True when the hypervisor paused the VM since a write of its failed for lack of room, and nothing else keeps it. */
   readonly pausedByIoError: boolean;
+  /** True when it is off since a revert to one of its snapshots failed half way. */
+  readonly failedRevert?: true;
   /** Whether it starts with its host, by the hypervisor's own doing. */
   readonly autostart: boolean;
 }

@@ -16,6 +16,7 @@ import { runCopy } from './copy.ts';
 import { stampOf } from './images.ts';
 import { runCycle, type CycleResult } from './cycle.ts';
 import { reconcile } from './reconcile.ts';
+import { yieldToRevert } from './revert.ts';
 import { addRepairs, hasRepairs } from './repairs.ts';
 import type { Replication } from './replication.ts';
 import { compare, isAsked, verifyAlone, wantsPoint } from './verify.ts';
@@ -143,6 +144,7 @@ export class ReplicationLoop {
     const { replication } = this;
     const until = yieldedUntil(replication.record, replication.services.now());
     if (until !== undefined) throw yielding(replication.record.vmName, until);
+    await yieldToRevert(replication);
     if (!this.#agreed) {
       await reconcile(replication, signal);
       this.#agreed = true;

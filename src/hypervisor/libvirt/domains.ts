@@ -1,7 +1,7 @@
 import { Failure } from '../../model/failure.ts';
 import type { Vm, VmDisk, VmState, VmStatus } from '../hypervisor.ts';
 import { type DefinedDisk, type DomainDescription, describeDomain } from './domain-xml.ts';
-import { DOMAIN_STATE, PAUSED_BY_IO_ERROR, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
+import { DOMAIN_STATE, OFF_BY_FAILURE, PAUSED_BY_IO_ERROR, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
 import { VirError } from './rpc/error.ts';
 
 const UUID = /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i;
@@ -75,7 +75,7 @@ export class Domains {
     return (await this.#stateAndReason(domain)).state;
   }
 
-  async #stateAndReason(domain: DomainRef): Promise<{ state: VmState; pausedByIoError: boolean }> {
+  async #stateAndReason(domain: DomainRef): Promise<Omit<VmStatus, 'autostart'>> {
     const { state, reason } = await this.#calls.state(domain);
     const pausedByIoError = state === DOMAIN_STATE.paused && reason === PAUSED_BY_IO_ERROR;
     switch (state) {
@@ -84,11 +84,16 @@ export class Domains {
       case DOMAIN_STATE.shutdown: // on its way, and QEMU still has the disks
         return { state: 'running', pausedByIoError };
       case DOMAIN_STATE.shutoff:
-        return { state: 'off', pausedByIoError };
+        return { state: 'off', pausedByIoError, ...(await this.#failedRevert(domain, reason)) };
       default:
         // paused, suspended by its guest, or crashed: no CPU runs; a crashed one may have left QEMU behind
         return { state: isActive(domain) ? 'paused' : 'off', pausedByIoError };
     }
+  }
+
+  /** libvirt doesn't tell a revert that failed from a start that did. */
+  async #failedRevert(domain: DomainRef, reason: number): Promise<{ failedRevert?: true }> {
+    return reason === OFF_BY_FAILURE && (await this.#calls.snapshots(domain)) > 0 ? { failedRevert: true } : {};
   }
 
   async #disk(domain: DomainRef, disk: DefinedDisk): Promise<VmDisk> {

@@ -20,6 +20,8 @@ export const DOMAIN_STATE = { running: 1, blocked: 2, paused: 3, shutdown: 4, sh
 const REUSE_SCRATCH = 1;
 /** Why a paused domain is paused: a write of its failed. */
 export const PAUSED_BY_IO_ERROR = 5;
+/** Why a domain is off: starting it, or reverting it to a snapshot, failed. */
+export const OFF_BY_FAILURE = 6;
 export const XML_FLAG = { secure: 1, inactive: 2 } as const;
 export const UNDEFINE_FLAG = { managedSave: 1, snapshotsMetadata: 2, keepNvram: 8, checkpointsMetadata: 16 } as const;
 export const SHUTDOWN_FLAG = { acpi: 1, agent: 2 } as const;
@@ -160,6 +162,11 @@ export class Calls {
 
   async endBlockJob(domain: DomainRef, disk: string, flags: number): Promise<void> {
     await this.#call(237, 'domainBlockJobAbort', onDomain(domain).string(disk).uint(flags));
+  }
+
+  /** Number of its snapshots. */
+  async snapshots(domain: DomainRef): Promise<number> {
+    return (await this.#call(187, 'domainSnapshotNum', onDomain(domain).uint(0))).int();
   }
 
   // --- backups and checkpoints ---
