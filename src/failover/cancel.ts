@@ -32,10 +32,8 @@ export const cancelFailover: PlanDefinition<FailoverServices> = {
       name: 'give the role back',
       onFailure: 'stay',
       run: async (services, plan) => {
-        move(services, plan.relationship, 'failover-cancelled', {
-          failover: null,
-          disks: replicaOf(services, plan.relationship).disks,
-        });
+        const { disks } = replicaOf(services, plan.relationship); // whatever sizes the point's were
+        move(services, plan.relationship, 'failover-cancelled', { failover: null, disks });
       },
     },
     {

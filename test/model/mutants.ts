@@ -62,8 +62,8 @@ export const MUTANTS: readonly (Mutant & { readonly budget: Partial<Budget> })[]
   {
     breaks: 'a failover that is cancelled keeps the epoch that it raised',
     file: 'failover/cancel.ts',
-    from: "'failover-cancelled', { failover: null });",
-    to: "'failover-cancelled', { failover: null, epoch: recordOf(services, plan.relationship).epoch - 1 });",
+    from: "'failover-cancelled', { failover: null, disks });",
+    to: "'failover-cancelled', { failover: null, disks, epoch: recordOf(services, plan.relationship).epoch - 1 });",
     budget: { failovers: 2 },
   },
   {

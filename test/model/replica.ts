@@ -40,6 +40,11 @@ export class ModelReplica {
     return [{ ...DISK, path: this.#state.path }];
   }
 
+  /** Nobody resizes disks here. */
+  imagesAt() {
+    return this.disks;
+  }
+
   get frozen(): boolean {
     return this.#state.frozen;
   }
