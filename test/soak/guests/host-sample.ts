@@ -1,5 +1,5 @@
 /** What a host's processes and files take, as this machine sees them. */
-import { readdirSync, readFileSync, readlinkSync, type Stats } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { HostDaemon } from '../../../lab/daemons/host-daemon.ts';
@@ -79,20 +79,27 @@ function processesBeside(pid: number): Process[] {
 
 async function roomOf(directory: string): Promise<Pick<HostSample, 'state' | 'logs' | 'disks'>> {
   const room = { state: 0, logs: 0, disks: 0 };
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  for (const { parentPath, name } of entries) {
-    const path = join(parentPath, name);
-    const found = await stats(path);
-    if (found?.isFile() !== true) continue;
+  for (const path of await filesBelow(directory)) {
     const kind = !path.startsWith(join(directory, 'replicas/')) ? 'state' : path.endsWith('.qcow2') ? 'disks' : 'logs';
-    room[kind] += (found.blocks * 512) / MIB;
+    const found = await unlessGone(lstat(path));
+    room[kind] += ((found?.blocks ?? 0) * 512) / MIB;
   }
   return room;
 }
 
-/** Undefined of what has gone since its directory was read. */
-async function stats(path: string): Promise<Stats | undefined> {
-  return await lstat(path).catch((error: NodeJS.ErrnoException) => {
+/** Directories come and go meanwhile. */
+async function filesBelow(directory: string): Promise<string[]> {
+  const entries = (await unlessGone(readdir(directory, { withFileTypes: true }))) ?? [];
+  const below = entries.map(async (entry) => {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) return await filesBelow(path);
+    return entry.isFile() ? [path] : [];
+  });
+  return (await Promise.all(below)).flat();
+}
+
+async function unlessGone<T>(looked: Promise<T>): Promise<T | undefined> {
+  return await looked.catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
