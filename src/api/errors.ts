@@ -20,6 +20,8 @@ const MEANING = {
   'not-following': 'The replica holds another state than the one that the log begins at; nothing was applied.',
   'stale-epoch': 'A failover has moved the role: this side speaks for a time that is over.',
   'bad-log': 'A delta log does not match its own digests; nothing of the damaged part was applied.',
+  'log-refused':
+    'The Replica server finds one log after the other damaged, also those that were made anew by comparing both sides; what is there stays as it is.',
   'point-damaged':
     'A recovery point holds bytes that are known to be damaged, or can not be read any more because the way back to it is damaged.',
   'format-unknown': 'A file, log or peer uses a version that this one does not know. It is never guessed at.',

@@ -73,6 +73,11 @@ export const CATALOGUE = {
     'The other side has taken the role over since. See both with `understudy replication show`.',
   ),
   'bad-log': kind('backoff', 422, 'The log was damaged on its way or at rest; it is sent again.'),
+  'log-refused': kind(
+    'never',
+    422,
+    'A log was made anew, and both sides compared, in vain: look for failing memory or a failing network card on either host, and see that both run the same version of understudy. It is tried again now and then.',
+  ),
   'point-damaged': kind('never', 409, 'Choose another recovery point: `understudy point list` says which are whole.'),
   'format-unknown': kind('never', 422, 'Written by a newer version: upgrade understudy on this host.'),
   // hypervisor and disks

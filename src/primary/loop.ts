@@ -16,9 +16,10 @@ import { runCopy } from './copy.ts';
 import { stampOf } from './images.ts';
 import { runCycle, type CycleResult } from './cycle.ts';
 import { reconcile } from './reconcile.ts';
-import { yieldToRevert } from './revert.ts';
+import { refusedLogs } from './refused-logs.ts';
 import { addRepairs, hasRepairs } from './repairs.ts';
 import type { Replication } from './replication.ts';
+import { yieldToRevert } from './revert.ts';
 import { compare, isAsked, verifyAlone, wantsPoint } from './verify.ts';
 
 /** What the next agreement heals by itself, by comparing both sides. */
@@ -98,16 +99,18 @@ export class ReplicationLoop {
   async #run(signal: AbortSignal): Promise<void> {
     let lastStart: number | null = null;
     const retries = new Retries();
+    let refused = 0;
     const { now, steady } = this.replication.services;
     while (!signal.aborted) {
       try {
         lastStart = await this.#gate.run('replication', () => this.#step(lastStart, signal));
         retries.reset();
+        refused = 0;
       } catch (error) {
         if (signal.aborted) return;
         this.#agreed = false;
         this.#quiet = undefined;
-        const failure = asFailure(error);
+        let failure = asFailure(error);
         if (failure.code === 'stale-epoch') {
           this.#hooks.onRoleLost(failure);
           return;
@@ -131,6 +134,7 @@ export class ReplicationLoop {
           continue;
         }
         this.replication.count({ failedCycles: statistics.failedCycles + 1 });
+        if (failure.code === 'bad-log') failure = refusedLogs(this.replication, failure, ++refused);
         this.replication.trouble(failure);
         const retry = AGREEABLE.has(failure.code) ? 'backoff' : failure.retry;
         const delay = retries.after(retry, intervalSeconds) ?? look;
