@@ -35,6 +35,7 @@ const MEANING = {
   'too-much-at-once': 'A cycle was given up for the sake of the guest or of free space; nothing is lost by it.',
   'disks-changed':
     'A disk of the VM was resized while a point in time of it was being read. It is met by nobody but the log of the daemon: reading begins again at once.',
+  'disk-removed': 'A replicated disk was taken out of the VM. Recovery points keep it, and no new ones are made.',
   'tracking-lost': 'The bitmap that says what has changed is gone or not to be relied on.',
   suspended: 'An administrator of the Replica server has paused replication there: it takes no logs.',
   'resync-required':

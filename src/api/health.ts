@@ -18,6 +18,8 @@ export interface HealthFacts {
   readonly stoppedByLease?: boolean;
   /** The peer's clock minus this host's, ms; null or left out: not known. */
   readonly skewMs?: number | null;
+  /** Disks of the VM that were added since replication was enabled. */
+  readonly unprotected?: readonly string[];
   /** Why both sides have to be compared. */
   readonly resyncReason?: string;
   /** Known to differ between both sides, or to be damaged on the replica's disks, bytes. */
@@ -69,6 +71,8 @@ export function judgeHealth(facts: HealthFacts): { health: Health; reasons: stri
     (facts.role === 'replica' ? critical : warning).push('replication is paused by an administrator of this host');
   }
   if (facts.failure !== null) (facts.failure.retry === 'never' ? critical : warning).push(facts.failure.message);
+
+  for (const target of facts.unprotected ?? []) warning.push(`disk ${target} was added and is not replicated`);
 
   const { unrepairedBytes = 0, damagedPoints = 0 } = facts;
   if (unrepairedBytes > 0) {

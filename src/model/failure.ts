@@ -106,6 +106,11 @@ export const CATALOGUE = {
     409,
     'Disks of the VM were resized: what was being read is read again by itself, and the replica follows.',
   ),
+  'disk-removed': kind(
+    'backoff',
+    409,
+    'Attach the disk again: replication goes on by itself. Or remove replication and enable it again without it.',
+  ),
   'tracking-lost': kind(
     'never',
     409,

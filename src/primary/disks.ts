@@ -3,7 +3,7 @@
  * replication goes on. Every log says in its header which disks the state has that it makes; so the next log after a change brings the
  * replica into shape, also one in which nothing else has changed.
  */
-import type { PointExport } from '../hypervisor/hypervisor.ts';
+import type { PointExport, Vm } from '../hypervisor/hypervisor.ts';
 import { bytesText } from '../lib/bytes-text.ts';
 import { Failure } from '../model/failure.ts';
 import { sameShape } from '../model/shape.ts';
@@ -12,14 +12,45 @@ import type { Replication } from './replication.ts';
 
 /** Takes note of what has become of the VM's disks since the last cycle. */
 export async function followDisks(replication: Replication): Promise<void> {
-  const { disks, vmId } = replication.record;
-  const vm = await replication.services.hypervisor.getVm(vmId);
-  const now = disks.map((disk) => {
-    const found = vm.disks.find(({ target }) => target === disk.target);
-    // Why one is gone, or can't be read, says whoever opens a point of it.
-    return found === undefined || found.size === 0 ? disk : { ...disk, size: found.size, path: found.path };
+  const vm = await attached(replication);
+  noticeOthers(replication, vm);
+  const now = replication.record.disks.map((disk) => {
+    const found = vm.disks.find(({ target }) => target === disk.target)!;
+    // Why one can't be read, says whoever opens a point of it.
+    return found.size === 0 ? disk : { ...disk, size: found.size, path: found.path };
   });
   await take(replication, now);
+}
+
+/**
+ * The VM, if it has all disks that are replicated. Failure `disk-removed` otherwise: nothing is begun then, so that its bitmap stays where
+ * it is, and replication goes on from there when the disk is back.
+ */
+export async function attached(replication: Replication): Promise<Vm> {
+  const { disks, vmId, vmName, peer } = replication.record;
+  const vm = await replication.services.hypervisor.getVm(vmId);
+  const missing = disks.filter(({ target }) => !vm.disks.some((disk) => disk.target === target));
+  if (missing.length === 0) return vm;
+  const names = missing.map(({ target, path }) => `${target} (${path})`).join(', ');
+  throw new Failure(
+    'disk-removed',
+    `${vmName} has lost its disk ${names}; ${peer} keeps all disks as they were before`,
+  );
+}
+
+/** A disk that was added is in no recovery point: that is said. Those that were there when replication was enabled were left out by a person. */
+function noticeOthers(replication: Replication, vm: Vm): void {
+  const { disks, leftOut, unprotected = [], vmName } = replication.record;
+  const others = vm.disks.map(({ target }) => target).filter((target) => !disks.some((disk) => disk.target === target));
+  if (leftOut === undefined) return void replication.update({ leftOut: others });
+  const added = others.filter((target) => !leftOut.includes(target));
+  if (added.join() === unprotected.join()) return;
+  replication.update({ unprotected: added });
+  for (const target of added.filter((one) => !unprotected.includes(one))) {
+    const cure = 'remove replication and enable it again, with this disk, or with --exclude-disk to leave it out';
+    const text = `disk ${target} was added to ${vmName}: it is in no recovery point`;
+    replication.services.event('critical', 'disk-unprotected', `${text}; to change that, ${cure}`);
+  }
 }
 
 /**

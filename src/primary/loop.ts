@@ -10,7 +10,7 @@ import { asFailure, Failure } from '../model/failure.ts';
 import { nextCycle, phaseOf } from '../model/schedule.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import { yieldedUntil, yielding } from '../model/yielding.ts';
-import { followDisks } from './disks.ts';
+import { attached, followDisks } from './disks.ts';
 import { beginCatchUp } from './catch-up.ts';
 import { runCopy } from './copy.ts';
 import { stampOf } from './images.ts';
@@ -150,6 +150,7 @@ export class ReplicationLoop {
     if (until !== undefined) throw yielding(replication.record.vmName, until);
     await yieldToRevert(replication);
     if (!this.#agreed) {
+      await attached(replication);
       await reconcile(replication, signal);
       this.#agreed = true;
     }

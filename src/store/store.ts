@@ -149,6 +149,10 @@ export interface RelationshipRecord {
   readonly disks: readonly LocalDisk[];
   /** Primary: the replica has not acknowledged a log yet since the disks became these. */
   readonly reshaped?: boolean;
+  /** Primary: targets of disks that a person has left out; left out: not known. */
+  readonly leftOut?: readonly string[];
+  /** Primary: targets of disks that were added since. */
+  readonly unprotected?: readonly string[];
   /** The VM's definition, as it is to run (with this host's disks, never locked). */
   readonly definition: string;
   /** The VM was to start with its host; the daemon does that instead of libvirt. */

@@ -1,0 +1,120 @@
+/** Disks that are plugged in and out of a running, protected VM: what can go on does, the rest is said with its cure. */
+import assert from 'node:assert/strict';
+import { after, before } from 'node:test';
+import { until } from '../../src/lib/clock.ts';
+import { assertByteEqual, contentOf, pointsOf } from '../system/equality.ts';
+import { stages } from '../system/stages.ts';
+import { TwoHosts, VM, eventsOf, look, protectedNow } from '../system/two-hosts.ts';
+
+const MIB = 1024 * 1024;
+const PATIENCE_MS = 60_000;
+const [FIRST, SECOND, ADDED] = ['first', 'second', 'added'].map((name) => `/var/lib/libvirt/images/${name}.qcow2`);
+
+const stage = stages();
+let hosts: TwoHosts;
+let early: { readonly sequence: number; readonly content: Record<string, string> };
+
+before(async () => {
+  hosts = await TwoHosts.create('guest-plug.test');
+  for (const path of [FIRST!, SECOND!, ADDED!]) {
+    await hosts.a.host.succeed(['qemu-img', 'create', '-q', '-f', 'qcow2', path, '16M']);
+    await hosts.a.host.succeed(['qemu-io', '-f', 'qcow2', '-c', `write -P ${path.length} 0 1M`, path]);
+  }
+  await plug(FIRST!, 'vdc');
+  await hosts.replicate();
+  await protectedNow(hosts.a);
+});
+after(() => hosts?.[Symbol.asyncDispose]());
+
+/** As an administrator does it, again if libvirt was busy with one of our jobs. */
+async function asAdministrator(...words: string[]): Promise<void> {
+  let said = '';
+  const done = async () =>
+    await hosts.a.host.virsh(...words).then(
+      () => true,
+      (error: unknown) => {
+        said = String(error);
+        return false;
+      },
+    );
+  const onTimeout = () => new Error(`virsh ${words.join(' ')}: ${said}`);
+  await until(done, { timeoutMs: PATIENCE_MS, everyMs: 500, onTimeout });
+}
+
+async function plug(path: string, target: string): Promise<void> {
+  await asAdministrator(
+    'attach-disk',
+    VM,
+    path,
+    target,
+    '--driver',
+    'qemu',
+    '--subdriver',
+    'qcow2',
+    '--live',
+    '--config',
+  );
+}
+
+async function unplug(target: string): Promise<void> {
+  await asAdministrator('detach-disk', VM, target, '--live', '--config');
+  const isGone = async () => !(await hosts.a.host.virsh('domblklist', VM)).includes(target);
+  await until(isGone, { timeoutMs: PATIENCE_MS, onTimeout: () => new Error(`the guest keeps ${target}`) });
+}
+
+/** Replication has stopped at the removal, and says why. */
+async function saysRemoved(): Promise<void> {
+  const { a } = hosts;
+  await a.waitFor(VM, 'told', ({ failure }) => failure?.code === 'disk-removed', PATIENCE_MS);
+  const { failure, health } = await look(a);
+  assert.notEqual(health, 'normal');
+  assert.match(failure?.message ?? '', /web has lost its disk vdc/);
+  assert.match(failure?.hint ?? '', /Attach the disk again/);
+}
+
+const compared = async () => (await eventsOf(hosts.a)).filter((event) => event.startsWith('comparing:'));
+
+async function isWhole(): Promise<void> {
+  const { a, b, scratch } = hosts;
+  await protectedNow(a, PATIENCE_MS);
+  await assertByteEqual(a, b, scratch);
+  assert.deepEqual(await contentOf(b, scratch, [early.sequence]), early.content, 'an older point is what it was');
+}
+
+stage(
+  'a disk that is taken out stops replication, in words; it goes on without a comparison when it is back',
+  async () => {
+    const { b, scratch } = hosts;
+    const { sequence } = (await pointsOf(b))[0]!;
+    early = { sequence, content: await contentOf(b, scratch, [sequence]) };
+    await unplug('vdc');
+    await saysRemoved();
+    await plug(FIRST!, 'vdc');
+    await isWhole();
+    assert.deepEqual(await compared(), []);
+  },
+);
+
+stage('a disk in the place of another one is compared, and the others are not copied', async () => {
+  const { a } = hosts;
+  const { sentBytes } = (await look(a)).statistics;
+  await unplug('vdc');
+  await saysRemoved();
+  await plug(SECOND!, 'vdc');
+  await isWhole();
+  const { disks, statistics } = await look(a);
+  assert.equal(disks.find(({ target }) => target === 'vdc')?.path, SECOND);
+  assert.equal((await compared()).length, 1);
+  assert.ok(statistics.sentBytes - sentBytes < 16 * MIB, `${statistics.sentBytes - sentBytes} bytes sent`);
+});
+
+stage('a disk that is added is said to be in no recovery point, until it is gone again', async () => {
+  const { a } = hosts;
+  await plug(ADDED!, 'vdd');
+  const told = await a.waitFor(VM, 'told', ({ healthReasons }) => healthReasons.join().includes('vdd'), PATIENCE_MS);
+  assert.deepEqual([told.health, told.state], ['warning', 'Replicating']);
+  assert.match((await eventsOf(a)).join('\n'), /disk-unprotected: disk vdd was added to web/);
+  await isWhole();
+  await unplug('vdd');
+  await a.waitFor(VM, 'sound', ({ health }) => health === 'normal', PATIENCE_MS);
+});
