@@ -59,11 +59,11 @@ export class ReplicatedVm {
   }
 
   /** Waits for something; what doesn't come is told with what both hosts remember. */
-  async wait(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  async wait(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = PATIENCE_MS): Promise<void> {
     await until(condition, {
-      timeoutMs: PATIENCE_MS,
+      timeoutMs,
       everyMs: 20,
-      onTimeout: () => new Error(`${what}: not in ${PATIENCE_MS} ms\n${this.#story('a')}\n${this.#story('b')}`),
+      onTimeout: () => new Error(`${what}: not in ${timeoutMs} ms\n${this.#story('a')}\n${this.#story('b')}`),
     });
   }
 

@@ -10,6 +10,8 @@ import { VM, VmHosts } from '../faults/vm-hosts.ts';
 
 export const BLOCK = 65_536;
 const TARGET = 'vda';
+/** A comparison reads 100 MiB a second at most. */
+const PATIENCE_MS = 300_000;
 
 export interface LargeDiskTrial {
   readonly seed: number;
@@ -94,11 +96,12 @@ export class LargeDisk {
   async replicated(): Promise<number> {
     const now = Date.now();
     const { primaries } = this.vm.host('a').services;
-    await this.vm.wait('replicated', () => {
+    const isReplicated = () => {
       primaries.loop(this.vm.id).wake();
       const { protectedUntil, copy, inFlight, state } = this.vm.record('a');
       return state === 'Replicating' && copy === null && inFlight === null && (protectedUntil ?? 0) >= now;
-    });
+    };
+    await this.vm.wait('replicated', isReplicated, PATIENCE_MS);
     const replica = this.vm.host('b').services.replicas.get(this.vm.id);
     await replica.drained();
     const { sequence } = replica.points()[0]!;

@@ -68,11 +68,13 @@ export function streamOperations(
       const follow = on(emitter, 'change', { signal });
       return (async function* () {
         try {
-          yield actionView(services, plan(action));
-          if (hasEnded(plan(action))) return;
-          for await (const _ of follow) {
-            yield actionView(services, plan(action));
-            if (hasEnded(plan(action))) return;
+          // It may end while what it was is being taken: only what has been shown as ended is over.
+          let shown = plan(action);
+          yield actionView(services, shown);
+          while (!hasEnded(shown)) {
+            await follow.next();
+            shown = plan(action);
+            yield actionView(services, shown);
           }
         } finally {
           end();
