@@ -14,6 +14,8 @@ import { commit } from './ledger.ts';
 const CACHE = join(import.meta.dirname, '../../.cache');
 const DOCS = join(import.meta.dirname, '../../docs');
 const SAMPLE_MS = 10_000;
+/** Not in step with the cycles: else all of them would see the lag of one moment of a cycle. */
+const OUT_OF_STEP_MS = 5000;
 const EVENT_MS = 60_000;
 const SHORTEST_MINUTES = 5;
 /** A shorter one is still warming up, and is only drawn: into .cache. */
@@ -42,7 +44,8 @@ async function takeSamples(world: SoakWorld, kept: Samples, { signal, progress }
       progress(columns.join(' '));
       keep(kept, CACHE);
     }
-    await sleep(SAMPLE_MS - (elapsed() % SAMPLE_MS), signal).catch(() => undefined); // the end
+    const next = kept.samples.length * SAMPLE_MS + Math.random() * OUT_OF_STEP_MS;
+    await sleep(Math.max(0, next - elapsed()), signal).catch(() => undefined); // the end
   }
 }
 

@@ -15,7 +15,7 @@ export interface Flatness {
   readonly isFlat: boolean;
 }
 
-/** @param values in the order of time, at even distances; three at least. */
+/** @param values in the order of time, at about even distances; three at least. */
 export function flatness(values: readonly number[], { part, besides }: Bound): Flatness {
   const third = Math.floor(values.length / 3);
   const middle = median(values.slice(-2 * third, -third));
