@@ -1,9 +1,9 @@
 #!/bin/sh
 # First process of an isolated host: runs as pid 1 of new net, pid, uts, ipc and mount namespaces.
 # When it is killed the kernel kills everything else of the host at once, as a power cut does.
-#   host-init.sh DIRECTORY NAME TREE
+#   host-init.sh DIRECTORY NAME TREE USR
 set -eu
-directory=$1 name=$2 tree=$3
+directory=$1 name=$2 tree=$3 usr=$4
 
 # /proc is still the machine's: this is our pid as the machine sees it. The lab's clean-up finds us by it.
 read -r stat </proc/self/stat
@@ -19,6 +19,13 @@ if [ -e /dev/kvm ]; then
   mount -n -o remount,bind,ro /dev/kvm
 fi
 hostname "$name"
+# Other versions of programs than the machine's; they would fail over plug-ins of its own.
+if [ -n "$usr" ]; then
+  mount -n -t overlay -o "lowerdir=$usr:/usr" understudy-lab /usr
+  for plugins in "$usr"/lib/*/libvirt "$usr"/lib/*/qemu; do
+    [ ! -d "$plugins" ] || mount -n --bind "$plugins" "/usr${plugins#"$usr"}"
+  done
+fi
 
 # The tree stays visible even where it lies in a directory that is replaced below.
 case $tree in

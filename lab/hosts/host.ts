@@ -36,17 +36,26 @@ export class LabHost {
   readonly #switch: Switch;
   readonly #libvirt: boolean;
   readonly #port: string;
+  readonly #usr: string | undefined;
   #namespace: Namespace | undefined;
   #cut = false;
   #limit: number | null = null;
 
-  constructor(options: { name: string; address: string; directory: string; switch: Switch; libvirt: boolean }) {
+  constructor(options: {
+    name: string;
+    address: string;
+    directory: string;
+    switch: Switch;
+    libvirt: boolean;
+    usr: string | undefined;
+  }) {
     this.name = options.name;
     this.address = options.address;
     this.directory = options.directory;
     this.#switch = options.switch;
     this.#port = `to-${options.name}`;
     this.#libvirt = options.libvirt;
+    this.#usr = options.usr;
   }
 
   get running(): boolean {
@@ -77,7 +86,7 @@ export class LabHost {
   async start(): Promise<void> {
     if (this.running) return;
     bootHostFiles(this.directory);
-    this.#namespace = await Namespace.start(KINDS, INIT, this.directory, [this.name, TREE]);
+    this.#namespace = await Namespace.start(KINDS, INIT, this.directory, [this.name, TREE, this.#usr ?? '']);
     await this.#switch.plug(this.#port, this.#namespace, this.address);
     if (this.#cut) await this.cut();
     if (this.#limit !== null) await this.limit(this.#limit);

@@ -20,6 +20,8 @@ export interface LabOptions {
   readonly hosts: readonly string[];
   /** User that QEMU runs as; default `libvirt-qemu`, as on a real host. */
   readonly qemuUser?: QemuUser;
+  /** By host: a directory that is laid over its /usr, with other versions of programs in it. */
+  readonly usr?: Readonly<Record<string, string>>;
   /** False: hosts without libvirtd (start in about 50 ms). Default true. */
   readonly libvirt?: boolean;
 }
@@ -49,7 +51,7 @@ export class Lab implements AsyncDisposable {
   }
 
   static async create(options: LabOptions): Promise<Lab> {
-    const { name = 'lab', hosts: names, qemuUser = 'libvirt-qemu', libvirt = true } = options;
+    const { name = 'lab', hosts: names, qemuUser = 'libvirt-qemu', libvirt = true, usr = {} } = options;
     const wrong = names.find((host, at) => !HOST_NAME.test(host) || host === 'switch' || names.indexOf(host) !== at);
     if (wrong !== undefined) throw new Failure('bad-request', `"${wrong}" can't be the name of a lab host`);
     if (names.length > MOST_HOSTS) throw new Failure('bad-request', `a lab has at most ${MOST_HOSTS} hosts`);
@@ -65,7 +67,7 @@ export class Lab implements AsyncDisposable {
       const hosts = identities.map((identity) => {
         const own = hostDirectory(directory, identity.name);
         createHostFiles(own, identity, identities, qemuUser);
-        return new LabHost({ ...identity, directory: own, switch: network, libvirt });
+        return new LabHost({ ...identity, directory: own, switch: network, libvirt, usr: usr[identity.name] });
       });
       await Promise.all(hosts.map((host) => host.start()));
       return new Lab(directory, name, { hosts, switch: network, forget });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HostDaemon } from '../../lab/daemons/host-daemon.ts';
 import { type GuestOptions, LabGuest, installGuestFiles } from '../../lab/guest/guest.ts';
-import { Lab } from '../../lab/hosts/lab.ts';
+import { Lab, type LabOptions } from '../../lab/hosts/lab.ts';
 import type { ConfigFile } from '../../src/daemon/config/options.ts';
 
 export const VM = 'web';
@@ -18,6 +18,7 @@ export type Replication = Awaited<ReturnType<HostDaemon['show']>>;
 export interface TwoHostsOptions {
   readonly guest?: Partial<GuestOptions>;
   readonly config?: ConfigFile;
+  readonly usr?: LabOptions['usr'];
 }
 
 /** Two isolated hosts, each with libvirtd and understudyd, paired; the test guest runs on the first one. */
@@ -37,8 +38,11 @@ export class TwoHosts implements AsyncDisposable {
     this.scratch = mkdtempSync(join(tmpdir(), 'us-system-'));
   }
 
-  static async create(name: string, { guest: options = {}, config = {} }: TwoHostsOptions = {}): Promise<TwoHosts> {
-    const lab = await Lab.create({ name, hosts: ['a', 'b'] });
+  static async create(
+    name: string,
+    { guest: options = {}, config = {}, usr = {} }: TwoHostsOptions = {},
+  ): Promise<TwoHosts> {
+    const lab = await Lab.create({ name, hosts: ['a', 'b'], usr });
     try {
       const [a, b] = [new HostDaemon(lab.host('a'), config), new HostDaemon(lab.host('b'), config)];
       const guest = await LabGuest.define(a.host, {

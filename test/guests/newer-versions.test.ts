@@ -1,0 +1,72 @@
+/** The same on the libvirt and QEMU of the backports: on the Replica server alone, on the primary alone (after the failover), on both. */
+import assert from 'node:assert/strict';
+import { after, before } from 'node:test';
+import { backports } from '../../lab/hosts/backports.ts';
+import { assertByteEqual, pointsOf } from '../system/equality.ts';
+import { assertRecordsGood } from '../system/records-inside.ts';
+import { stages } from '../system/stages.ts';
+import { TwoHosts, VM, hurry, protectedNow } from '../system/two-hosts.ts';
+
+const REVERSE_MS = 120_000;
+
+const stage = stages();
+let newer: string;
+let hosts: TwoHosts;
+
+before(async () => {
+  newer = await backports();
+  hosts = await TwoHosts.create('newer-versions.test', { usr: { b: newer } });
+});
+after(() => hosts?.[Symbol.asyncDispose]());
+
+async function versionsOf(host: 'a' | 'b'): Promise<string> {
+  const text = await hosts[host].host.virsh('version', '--daemon');
+  return [...text.matchAll(/(?:libvirt|QEMU) (\d+\.\d+)/g)].map(([, version]) => version).join(' ');
+}
+
+/** Cycles, every byte compared, a test of a point, a planned failover with the roles turned round. */
+async function acrossAndRound(from: 'a' | 'b', to: 'a' | 'b'): Promise<void> {
+  const [primary, replica] = [hosts[from], hosts[to]];
+  for (let cycle = 0; cycle < 3; cycle++) {
+    await hurry(primary);
+    await protectedNow(primary);
+  }
+  await assertByteEqual(primary, replica, hosts.scratch);
+  assert.ok((await pointsOf(replica)).length >= 3);
+  await replica.act('testFailoverStart', { ref: VM });
+  assert.equal(await replica.host.virsh('domstate', `${VM} - Test`), 'running');
+  await replica.act('testFailoverStop', { ref: VM });
+  await primary.act('plannedFailover', { ref: VM, shutdownTimeoutSeconds: 60 });
+  await replica.waitFor(
+    VM,
+    'replicating back',
+    ({ role, state }) => role === 'primary' && state === 'Replicating',
+    REVERSE_MS,
+  );
+  const guest = to === 'a' ? hosts.guest : hosts.guestOnB;
+  await guest.agent.wait();
+  await assertRecordsGood(guest);
+}
+
+stage('from this release to the newer one, and the roles turned round', async () => {
+  const [old, young] = [await versionsOf('a'), await versionsOf('b')];
+  console.log(`a: ${old}; b: ${young}`);
+  assert.notEqual(young, old, 'the backports hold nothing newer: this test shows nothing');
+  await hosts.replicate();
+  await acrossAndRound('a', 'b');
+});
+
+stage('and from the newer one home', async () => {
+  await acrossAndRound('b', 'a');
+  const { a, b, scratch } = hosts;
+  await assertByteEqual(a, b, scratch);
+});
+
+stage('both newer', async () => {
+  await hosts[Symbol.asyncDispose]();
+  hosts = await TwoHosts.create('newest-versions.test', { usr: { a: newer, b: newer } });
+  await hosts.replicate();
+  await acrossAndRound('a', 'b');
+  const { a, b, scratch } = hosts;
+  await assertByteEqual(b, a, scratch);
+});
