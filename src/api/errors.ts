@@ -44,6 +44,7 @@ const MEANING = {
   'disk-engine': 'qemu-storage-daemon, qemu-img or an NBD server of theirs failed.',
   io: 'A file or device could not be read or written.',
   'no-space': 'A file system is full, or would be.',
+  'unsupported-version': 'libvirt or QEMU of this host is older than what replication can rely on.',
   'missing-program': 'A program that is needed is not installed.',
   internal: 'Understudy did something wrong.',
 } as const satisfies Record<FailureCode, string>;

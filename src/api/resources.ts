@@ -50,7 +50,12 @@ export const DaemonView = z
     caFingerprint: z.string().describe("SHA-256 of this host's CA certificate, lower-case hex"),
     startedAt: time,
     now: time.describe("this host's clock: ms since the epoch"),
-    libvirt: z.object({ reachable: z.boolean(), failure: FailureView.nullable() }),
+    libvirt: z.object({
+      reachable: z.boolean(),
+      failure: FailureView.nullable(),
+      versions: z.record(z.string(), z.string()).describe('of libvirt and QEMU; empty while it is not reachable'),
+      remark: z.string().nullable().describe('when they are older or newer than what is supported and tried'),
+    }),
     space: z
       .array(
         z.object({

@@ -23,6 +23,8 @@ import { Lanes } from '../lanes/lanes.ts';
 import { HOST_CLOCKS } from '../lib/boot-clock.ts';
 import type { Log } from '../lib/log.ts';
 import { LEVELS } from '../model/compression.ts';
+import { asFailure } from '../model/failure.ts';
+import { tooOld, untried } from '../model/versions.ts';
 import { runsHere } from '../model/role.ts';
 import { Turns } from '../lib/turns.ts';
 import { VERSION } from '../lib/version.ts';
@@ -191,6 +193,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     onRoom: (id) => services.primaries.loop(id).wake(),
     log,
   });
+  void sayVersions(all);
   const begun = takenUp.then(async () => {
     scrubbing.begin();
     await roles.begin();
@@ -253,6 +256,19 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
       event: (severity: 'info' | 'warning' | 'critical', kind: string, message: string) =>
         events.add(id, severity, kind, message),
     };
+  }
+}
+
+/** What is out of the supported range is said at the start, as far as the hypervisor answers then; `status` says it at any time. */
+async function sayVersions({ hypervisor, events, log }: DaemonServices): Promise<void> {
+  try {
+    const versions = await hypervisor.versions();
+    const old = tooOld(versions);
+    const remark = old ?? untried(versions);
+    log.info({ versions }, remark ?? 'versions are supported');
+    if (remark !== undefined) events.add(null, old === undefined ? 'info' : 'critical', 'versions', remark);
+  } catch (error) {
+    log.warn({ err: asFailure(error) }, 'the hypervisor does not say its versions');
   }
 }
 

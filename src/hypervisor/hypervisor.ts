@@ -13,6 +13,7 @@
  * Whatever an implementation leaves in a VM (bitmaps, checkpoints, jobs) carries our name prefix, so that anybody
  * can tell it from other tools' and `listBitmaps`/`abandonPoint` can clean up after a crash.
  */
+import type { Versions } from '../model/versions.ts';
 
 /** Prefix of every bitmap or checkpoint of ours. */
 export const BITMAP_PREFIX = 'understudy-';
@@ -129,6 +130,8 @@ export interface HostUser {
 export interface Hypervisor {
   /** Whom VMs run as, and so who must be able to open what is made for them; undefined where it is this process's user. */
   vmUser(): Promise<HostUser | undefined>;
+  /** Of the programs that it is made of. */
+  versions(): Promise<Versions>;
   listVms(): Promise<Vm[]>;
   /** Failure `not-found` when there is none. `ref` is an id or a name. */
   getVm(ref: string): Promise<Vm>;

@@ -138,6 +138,11 @@ export const CATALOGUE = {
   ),
   io: kind('backoff', 500, 'See the kernel log of the named host for the device.'),
   'no-space': kind('space', 507, 'Make room on the named file system; replication goes on by itself.'),
+  'unsupported-version': kind(
+    'never',
+    409,
+    'Upgrade what the message names on this host; README says which versions are supported.',
+  ),
   'missing-program': kind('never', 500, 'Install the named Debian package.'),
   internal: kind('never', 500, "This is a bug of understudy. Please report it with the event's cause."),
 } as const satisfies Record<string, Kind>;

@@ -20,8 +20,9 @@ before(async () => {
 after(() => hosts?.[Symbol.asyncDispose]());
 
 async function versionsOf(host: 'a' | 'b'): Promise<string> {
-  const text = await hosts[host].host.virsh('version', '--daemon');
-  return [...text.matchAll(/(?:libvirt|QEMU) (\d+\.\d+)/g)].map(([, version]) => version).join(' ');
+  const { versions, remark } = (await hosts[host].client.call('daemonStatus', {})).libvirt;
+  assert.equal(remark, null);
+  return Object.entries(versions).join(' ');
 }
 
 /** Cycles, every byte compared, a test of a point, a planned failover with the roles turned round. */

@@ -42,6 +42,10 @@ export class ModelHypervisor implements Hypervisor {
     return undefined;
   }
 
+  async versions() {
+    return {};
+  }
+
   async listVms(): Promise<Vm[]> {
     return this.#life.here.vm === null ? [] : [await this.getVm()];
   }

@@ -69,6 +69,7 @@ export const replicationOperations = {
       'not-found',
       'already-exists',
       'disk-unsupported',
+      'unsupported-version',
       'unreachable',
       'timeout',
       'peer-refused',

@@ -239,7 +239,7 @@ const daemon = {
   caFingerprint: 'cd'.repeat(32),
   startedAt: NOW - 3_723_000,
   now: NOW,
-  libvirt: { reachable: true, failure: null },
+  libvirt: { reachable: true, failure: null, versions: { libvirt: '9.0.0', QEMU: '7.2.22' }, remark: null },
   space: [{ purpose: 'replicas', path: '/srv', freeBytes: 3 * 2 ** 30, totalBytes: 10 * 2 ** 30 }],
 } as const;
 

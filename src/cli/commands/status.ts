@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { CONTRACT } from '../../api/contract.ts';
+import { CONTRACT, type Result } from '../../api/contract.ts';
 import { inSession } from '../session.ts';
 import { sheet } from '../table.ts';
 import { bytes, duration } from '../words.ts';
@@ -21,7 +21,7 @@ export function addStatusCommand(program: Command): void {
             [
               'libvirt',
               daemon.libvirt.reachable
-                ? output.paint('green', 'reachable')
+                ? `${output.paint('green', 'reachable')}${versionsText(daemon.libvirt)}`
                 : `${output.paint('red', 'not reachable')}: ${daemon.libvirt.failure?.message ?? 'no reason given'}`,
             ],
             ...daemon.space.map(
@@ -32,4 +32,9 @@ export function addStatusCommand(program: Command): void {
         );
       }),
     );
+}
+
+function versionsText({ versions, remark }: Result<'daemonStatus'>['libvirt']): string {
+  const said = Object.entries(versions).map(([program, version]) => `${program} ${version}`);
+  return `${said.length === 0 ? '' : `: ${said.join(', ')}`}${remark === null ? '' : `\n${remark}`}`;
 }

@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import { tooOld, untried } from '../../model/versions.ts';
 import { asFailure } from '../../model/failure.ts';
 import type { Operations } from '../../api/contract.ts';
 import type { DaemonServices } from '../services.ts';
@@ -59,9 +60,10 @@ export function hostOperations(services: DaemonServices): HostOperations {
   async function libvirtStatus() {
     try {
       await hypervisor.listVms();
-      return { reachable: true, failure: null };
+      const versions = await hypervisor.versions();
+      return { reachable: true, failure: null, versions, remark: tooOld(versions) ?? untried(versions) ?? null };
     } catch (error) {
-      return { reachable: false, failure: asFailure(error).toJSON() };
+      return { reachable: false, failure: asFailure(error).toJSON(), versions: {}, remark: null };
     }
   }
 }

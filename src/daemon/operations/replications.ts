@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import type { Operations, Result } from '../../api/contract.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
 import { needOf, type ResyncNeed } from '../../model/auto-resync.ts';
+import { tooOld } from '../../model/versions.ts';
 import { keepLease, renewLease } from '../../failover/lease.ts';
 import type { Position } from '../../model/relationship.ts';
 import { NOTHING_YET, type RelationshipRecord, type Store } from '../../store/store.ts';
@@ -74,6 +75,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       if (present !== undefined) {
         throw new Failure('already-exists', `${vm.name} has a replication relationship with ${present.peer} already`);
       }
+      const old = tooOld(await hypervisor.versions());
+      if (old !== undefined) throw new Failure('unsupported-version', old);
       const endpoint = services.peer(request.peer);
       const unknown = request.excludeDisks.find((target) => !vm.disks.some((disk) => disk.target === target));
       if (unknown !== undefined) throw new Failure('not-found', `${vm.name} has no disk ${unknown} to leave out`);

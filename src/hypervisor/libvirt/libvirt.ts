@@ -1,3 +1,4 @@
+import type { Versions } from '../../model/versions.ts';
 import type { Log } from '../../lib/log.ts';
 import type {
   BitmapStatus,
@@ -50,6 +51,11 @@ export class LibvirtHypervisor implements Hypervisor {
 
   async vmUser(): Promise<HostUser | undefined> {
     return vmUserOf(await this.#calls.capabilities());
+  }
+
+  async versions(): Promise<Versions> {
+    const { libvirt, qemu } = await this.#calls.versions();
+    return { libvirt: versionText(libvirt), QEMU: versionText(qemu) };
   }
 
   listVms(): Promise<Vm[]> {
@@ -135,4 +141,9 @@ export class LibvirtHypervisor implements Hypervisor {
     await this.#tracking.close();
     await this.#session.close();
   }
+}
+
+/** As libvirt counts them. */
+function versionText(version: number): string {
+  return [Math.floor(version / 1e6), Math.floor(version / 1000) % 1000, version % 1000].join('.');
 }

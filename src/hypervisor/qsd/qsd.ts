@@ -1,4 +1,6 @@
+import { run } from '../../lib/process.ts';
 import { Failure } from '../../model/failure.ts';
+import type { Versions } from '../../model/versions.ts';
 import { imageInfo } from '../../qemu/image.ts';
 import type {
   BitmapStatus,
@@ -34,6 +36,11 @@ export class QsdHypervisor implements Hypervisor {
   /** VMs of this hypervisor are our own processes. */
   async vmUser(): Promise<undefined> {
     return undefined;
+  }
+
+  async versions(): Promise<Versions> {
+    const { stdout } = await run('qemu-storage-daemon', ['--version']);
+    return { 'qemu-storage-daemon': /version (\S+)/.exec(stdout)?.[1] ?? 'unknown' };
   }
 
   async listVms(): Promise<Vm[]> {

@@ -52,6 +52,13 @@ export class Calls {
     return reader.array(readDomain);
   }
 
+  /** Each as 1,000,000 × major + 1,000 × minor + release. */
+  async versions(): Promise<{ libvirt: number; qemu: number }> {
+    const libvirt = (await this.#call(157, 'connectGetLibVersion', new XdrWriter())).uhyper();
+    const qemu = (await this.#call(4, 'connectGetVersion', new XdrWriter())).uhyper();
+    return { libvirt, qemu };
+  }
+
   /** XML: what the host and its hypervisor can do, and whom VMs run as. */
   async capabilities(): Promise<string> {
     return (await this.#call(7, 'connectGetCapabilities', new XdrWriter())).string();
