@@ -8,11 +8,15 @@ const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const MIRROR = 'http://deb.debian.org/debian';
 
 /** libvirt and QEMU as Debian packages them, without what the libraries of the release itself give them. */
+const DRIVERS = ['qemu', 'network', 'nodedev', 'secret', 'storage', 'nwfilter'];
+const LIBVIRT = ['daemon', 'daemon-common', 'daemon-system', 'daemon-log', 'clients', 'common'];
+const QEMU = ['system-common', 'system-data', 'system-x86', 'utils'];
 const PACKAGES = [
-  ...['libvirt-daemon', 'libvirt-daemon-driver-qemu', 'libvirt-daemon-common', 'libvirt-daemon-system'],
-  ...['network', 'nodedev', 'secret', 'storage', 'nwfilter'].map((driver) => `libvirt-daemon-driver-${driver}`),
-  ...['libvirt-daemon-log', 'libvirt-clients', 'libvirt0', 'libvirt-common'],
-  ...['qemu-system-common', 'qemu-system-data', 'qemu-system-x86', 'qemu-utils', 'seabios'],
+  'libvirt0',
+  'seabios',
+  ...DRIVERS.map((driver) => `libvirt-daemon-driver-${driver}`),
+  ...LIBVIRT.map((part) => `libvirt-${part}`),
+  ...QEMU.map((part) => `qemu-${part}`),
 ];
 
 /**
@@ -53,10 +57,8 @@ async function unpack(directory: string, release: string): Promise<void> {
   const options = Object.entries(own).flatMap(([key, value]) => ['-o', `${key}=${value}`]);
   await must('apt-get', [...options, '-q', 'update']);
   const packages = join(directory, 'packages');
-  await must('sh', [
-    ...['-c', 'cd "$1" && shift && exec apt-get "$@"', 'sh', packages],
-    ...[...options, '-q', '-t', `${release}-backports`, 'download', ...PACKAGES],
-  ]);
+  const download = [...options, '-q', '-t', `${release}-backports`, 'download', ...PACKAGES];
+  await must('sh', ['-c', 'cd "$1" && shift && exec apt-get "$@"', 'sh', packages, ...download]);
   for (const file of readdirSync(packages)) {
     await must('dpkg-deb', ['-x', join(packages, file), join(directory, 'root')]);
   }
