@@ -1,7 +1,7 @@
 /** What is proven about a relationship, as the API shows it. */
 import type { ScrubView, VerificationView } from '../api/resources.ts';
 import { totalLength } from '../model/extent.ts';
-import { bytesDone, nextPass, NOT_VERIFIED } from '../model/verification.ts';
+import { bytesDone, NOT_VERIFIED, untilNextPass } from '../model/verification.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import type { DaemonServices } from './services.ts';
 
@@ -9,7 +9,9 @@ import type { DaemonServices } from './services.ts';
 export function verificationView(services: DaemonServices, record: RelationshipRecord): VerificationView {
   const { verification = NOT_VERIFIED, disks, protectedUntil } = record;
   const { pass, last, asked, different, repaired, repairs } = verification;
-  const { verifySeconds } = services.primaries.loop(record.id).replication.services;
+  const { replication } = services.primaries.loop(record.id);
+  const at = { now: services.now(), boot: services.boot() };
+  const left = untilNextPass(replication.services.verifySeconds, replication.passClock.sinceLast(verification, at));
   return {
     equalAt: repairs.length > 0 ? null : protectedUntil,
     pass:
@@ -22,7 +24,7 @@ export function verificationView(services: DaemonServices, record: RelationshipR
             asked,
           },
     last: last === null ? null : { began: last.began, ended: last.ended, leftOutBytes: last.leftOut },
-    nextDue: nextPass({ ...verification, pass: null }, verifySeconds, services.now()),
+    nextDue: left === null ? null : at.now + left,
     different,
     repaired,
     unrepairedBytes: totalLength(repairs),

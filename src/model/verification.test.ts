@@ -3,9 +3,9 @@ import { test } from 'node:test';
 import {
   advanced,
   bytesDone,
-  nextPass,
   NOT_VERIFIED,
   sliceBytes,
+  untilNextPass,
   withPass,
   type Verification,
 } from './verification.ts';
@@ -19,27 +19,26 @@ const DAY = 86_400;
 
 test('a pass goes over all disks in order, and then waits until the next is due', () => {
   let now = 1000;
-  let at: Verification = withPass(NOT_VERIFIED, DAY, now);
+  let at: Verification = withPass(NOT_VERIFIED, DAY, null, now);
   const seen: string[] = [];
   while (at.pass !== null) {
     now += 10;
     seen.push(`${at.pass.disk}+${at.pass.offset} after ${bytesDone(at.pass, DISKS)}`);
     const { size } = DISKS[at.pass.disk]!;
-    at = advanced(at, DISKS, { to: Math.min(size, at.pass.offset + 2 * MIB), leftOut: 7 }, now);
+    at = advanced(at, DISKS, { to: Math.min(size, at.pass.offset + 2 * MIB), leftOut: 7 }, { now, took: now - 1000 });
   }
   assert.deepEqual(seen, ['0+0 after 0', `0+${2 * MIB} after ${2 * MIB}`, `1+0 after ${3 * MIB}`]);
   assert.deepEqual(at.last, { began: 1000, ended: 1030, leftOut: 21 });
-  assert.equal(nextPass(at, DAY, now), 1000 + DAY * 1000);
-  assert.equal(withPass(at, DAY, now).pass, null);
-  assert.notEqual(withPass(at, DAY, 1000 + DAY * 1000).pass, null);
-  assert.notEqual(withPass(at, DAY, 500).pass, null, 'a clock that was set back does not put it off');
+  assert.equal(untilNextPass(DAY, 30), DAY * 1000 - 30);
+  assert.equal(withPass(at, DAY, 30, now).pass, null);
+  assert.notEqual(withPass(at, DAY, DAY * 1000, now).pass, null);
 });
 
 test('without a schedule nothing is done by itself', () => {
-  assert.equal(withPass(NOT_VERIFIED, 0, 1).pass, null);
+  assert.equal(withPass(NOT_VERIFIED, 0, null, 1).pass, null);
   assert.equal(sliceBytes(DISKS, 300, 0), 0);
   const asked = { ...NOT_VERIFIED, asked: true, pass: { began: 1, disk: 0, offset: 0, leftOut: 0 } };
-  assert.equal(withPass(asked, 0, 1), asked);
+  assert.equal(withPass(asked, 0, null, 1), asked);
 });
 
 test('a cycle compares its share, and never next to nothing', () => {

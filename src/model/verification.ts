@@ -50,30 +50,38 @@ export function sliceBytes(disks: readonly ReplicatedDisk[], intervalSeconds: nu
   return Math.max(LEAST, Math.ceil((total * intervalSeconds * HASTE) / passSeconds));
 }
 
-/** When the next pass is due, ms since the epoch: at once where there was none; null where passes are only made when asked for. */
-export function nextPass({ pass, last }: Verification, passSeconds: number, now: number): number | null {
-  if (pass !== null) return now;
+/**
+ * In how many ms the next pass is due: at once (0) where there was none; null where passes are only made when asked for.
+ * @param sinceLast ms since the last one began (pass-clock.ts); null where there was none.
+ */
+export function untilNextPass(passSeconds: number, sinceLast: number | null): number | null {
   if (passSeconds === 0) return null;
-  return last === null ? now : last.began + passSeconds * 1000;
+  return sinceLast === null ? 0 : Math.max(0, passSeconds * 1000 - sinceLast);
 }
 
 /** Begins a pass where one is due; one that is under way goes on. */
-export function withPass(verification: Verification, passSeconds: number, now: number): Verification {
-  const due = nextPass(verification, passSeconds, now);
-  // A clock that was set back must not put it off for as long.
-  const early = verification.last !== null && verification.last.began > now;
-  if (verification.pass !== null || due === null || (due > now && !early)) return verification;
+export function withPass(
+  verification: Verification,
+  passSeconds: number,
+  sinceLast: number | null,
+  now: number,
+): Verification {
+  if (verification.pass !== null || untilNextPass(passSeconds, sinceLast) !== 0) return verification;
   return { ...verification, pass: { began: now, disk: 0, offset: 0, leftOut: 0 } };
 }
 
-/** The pass after [offset, to) of its disk was compared but for `leftOut` bytes; ended behind the last disk. */
+/**
+ * The pass after [offset, to) of its disk was compared but for `leftOut` bytes; ended behind the last disk.
+ * @param at ms since the epoch, and for how many ms the pass has been going.
+ */
 export function advanced(
   verification: Verification,
   disks: readonly ReplicatedDisk[],
   slice: { readonly to: number; readonly leftOut: number },
-  now: number,
+  at: { readonly now: number; readonly took: number },
 ): Verification {
   const { pass } = verification;
+  const { now, took } = at;
   if (pass === null) return verification;
   const leftOut = pass.leftOut + slice.leftOut;
   const next =
@@ -81,7 +89,7 @@ export function advanced(
       ? { ...pass, offset: slice.to, leftOut }
       : { ...pass, disk: pass.disk + 1, offset: 0, leftOut };
   if (next.disk < disks.length) return { ...verification, pass: next };
-  return { ...verification, pass: null, asked: false, last: { began: pass.began, ended: now, leftOut } };
+  return { ...verification, pass: null, asked: false, last: { began: now - took, ended: now, leftOut } };
 }
 
 /** Bytes of a pass that are behind it. */

@@ -18,6 +18,7 @@ import { Asking } from '../model/asking.ts';
 import type { Compression } from '../model/compression.ts';
 import { Failure, type FailureJson } from '../model/failure.ts';
 import { provenNow, type Proven } from '../model/lag.ts';
+import { PassClock } from '../model/pass-clock.ts';
 import { learnSpeed, type Sent } from '../model/link-speed.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import { compareLimitOf, readLimitOf, type ReadLimit } from '../model/read-limit.ts';
@@ -86,6 +87,9 @@ export class Replication {
 
   /** Whether it asks before it sends (thin.ts). */
   readonly asking = new Asking();
+
+  /** Since when passes of verification go, and are due. */
+  readonly passClock = new PassClock();
 
   /** When a slice was read last to be compared, by the steady clock; undefined: not by this process. */
   slicedAt: number | undefined;

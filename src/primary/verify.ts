@@ -60,8 +60,12 @@ export function wantsPoint(replication: Replication): boolean {
 
 /** With a pass, where one is due. */
 function begun(replication: Replication) {
-  const { now, verifySeconds } = replication.services;
-  return withPass(replication.record.verification ?? NOT_VERIFIED, verifySeconds, now());
+  const { now, boot, verifySeconds } = replication.services;
+  const { verification = NOT_VERIFIED } = replication.record;
+  const at = { now: now(), boot: boot() };
+  const due = withPass(verification, verifySeconds, replication.passClock.sinceLast(verification, at), at.now);
+  replication.passClock.sincePass(due, at);
+  return due;
 }
 
 /** While a cycle's point is open: reads what comes next. What goes wrong is told, and no harm. */
@@ -240,7 +244,7 @@ async function changedSince({ services }: Replication, { disk, from, digests }: 
 }
 
 function note(replication: Replication, slice: ReadSlice, { different }: VerifyAnswer): void {
-  const { now } = replication.services;
+  const { now, boot } = replication.services;
   const { disks, verification: before = NOT_VERIFIED } = replication.record;
   const { target, size } = disks[slice.disk]!;
   const extentOf = (block: number) => {
@@ -266,7 +270,10 @@ function note(replication: Replication, slice: ReadSlice, { different }: VerifyA
       ),
   );
   const to = Math.min(size, (slice.from + count) * DIGEST_BLOCK);
-  const moved = slice.isRepair ? before : advanced(before, disks, { to, leftOut: slice.leftOut }, now());
+  const clock = { now: now(), boot: boot() };
+  const at = { now: clock.now, took: replication.passClock.sincePass(before, clock) };
+  const moved = slice.isRepair ? before : advanced(before, disks, { to, leftOut: slice.leftOut }, at);
+  replication.passClock.sinceLast(moved, clock); // before anybody sets the clock
   const verification = {
     ...moved,
     repairs,

@@ -54,6 +54,36 @@ void test('the primary’s clock goes a year ahead and back: cycles, points, lag
   assert.equal(await vm.checkAllPoints('b'), 5);
 });
 
+void test('the primary’s clock goes a year ahead and back: both sides are compared as a whole when it is due, and then only', async (t) => {
+  const vm = await startReplication(t, { begin: false });
+  vm.hosts.a.verifySeconds = 86_400;
+  const { primaries } = vm.hosts.a.services;
+  await primaries.forget(vm.id);
+  vm.hosts.a.link.chooser = () => undefined;
+  primaries.start(vm.id);
+  await replicated(vm);
+  const passes = () => vm.count('a', 'verified');
+  await vm.wait('the first pass', () => {
+    primaries.loop(vm.id).wake();
+    return passes() === 1;
+  });
+  for (const clockSet of [YEAR, 0, -YEAR, 0]) {
+    vm.hosts.a.clockSet = clockSet;
+    await vm.vms.change('a', 2);
+    await replicated(vm);
+    assert.equal(vm.record('a').verification?.pass, null);
+    const { nextDue } = (await show(vm, 'a')).verification!;
+    const inMs = nextDue! - (Date.now() + clockSet);
+    assert.ok(inMs > 86_000_000 && inMs <= 86_400_000, `due in ${inMs} ms`);
+  }
+  assert.equal(passes(), 1);
+  vm.hosts.a.suspended = 86_400_000; // a day goes by
+  await vm.wait('the second pass', () => {
+    primaries.loop(vm.id).wake();
+    return passes() === 2;
+  });
+});
+
 void test('the Replica server’s clock goes a year ahead: no point goes, and the lag that it shows is right', async (t) => {
   const vm = await startReplication(t);
   await vm.replicated('a');
