@@ -22,6 +22,12 @@ void test('clocks that are apart are a warning', () => {
   assert.deepEqual(judge({ skewMs: -3_600_000 }).reasons, ['the clocks of both hosts are 3600 s apart']);
 });
 
+void test('a disk that nobody has decided about is a warning', () => {
+  assert.deepEqual(judge({ unprotected: [] }).health, 'normal');
+  const { health, reasons } = judge({ unprotected: ['vdc'] });
+  assert.deepEqual({ health, reasons }, { health: 'warning', reasons: ['disk vdc was added and is not replicated'] });
+});
+
 void test('why both sides have to be compared is said', () => {
   const waiting = judge({ state: 'WaitingForStartResynchronize', resyncReason: 'vda has lost its bitmap' });
   assert.equal(waiting.health, 'critical');

@@ -40,9 +40,10 @@ export async function attached(replication: Replication): Promise<Vm> {
 
 /** A disk that was added is in no recovery point: that is said. Those that were there when replication was enabled were left out by a person. */
 function noticeOthers(replication: Replication, vm: Vm): void {
-  const { disks, leftOut, unprotected = [], vmName } = replication.record;
+  const { disks, unprotected = [], vmName } = replication.record;
   const others = vm.disks.map(({ target }) => target).filter((target) => !disks.some((disk) => disk.target === target));
-  if (leftOut === undefined) return void replication.update({ leftOut: others });
+  replication.othersAtFirst ??= others;
+  const { leftOut = replication.othersAtFirst } = replication.record;
   const added = others.filter((target) => !leftOut.includes(target));
   if (added.join() === unprotected.join()) return;
   replication.update({ unprotected: added });

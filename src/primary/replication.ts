@@ -94,6 +94,9 @@ export class Replication {
   /** When a slice was read last to be compared, by the steady clock; undefined: not by this process. */
   slicedAt: number | undefined;
 
+  /** Targets of disks that weren't replicated when this process first looked. */
+  othersAtFirst: readonly string[] | undefined;
+
   /** The other side doesn't know how to compare (verify.ts). */
   verifiesNot = false;
 

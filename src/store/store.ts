@@ -149,7 +149,7 @@ export interface RelationshipRecord {
   readonly disks: readonly LocalDisk[];
   /** Primary: the replica has not acknowledged a log yet since the disks became these. */
   readonly reshaped?: boolean;
-  /** Primary: targets of disks that a person has left out; left out: not known. */
+  /** Primary: targets of disks that a person left out when replication was enabled here. */
   readonly leftOut?: readonly string[];
   /** Primary: targets of disks that were added since. */
   readonly unprotected?: readonly string[];

@@ -101,6 +101,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         epoch: start.epoch,
         ...settings,
         disks,
+        leftOut: vm.disks.map(({ target }) => target).filter((target) => request.excludeDisks.includes(target)),
         definition: await hypervisor.exportDefinition(vm.id),
         autostart: vm.autostart,
         position: start,
