@@ -25,7 +25,7 @@ export interface ScrubbingOptions {
 export class Scrubbing {
   readonly #options: ScrubbingOptions;
   readonly #stop = new AbortController();
-  /** By replica, when its next step may be made: ms since the epoch. */
+  /** By replica, when its next step may be made: ms by a clock that nobody sets. */
   readonly #nextAt = new Map<string, number>();
   /** Passes that a person waits for. */
   readonly #asked = new Set<string>();
@@ -60,7 +60,8 @@ export class Scrubbing {
     const { passSeconds, now } = this.#options;
     if (passSeconds === 0) return null;
     const { last } = scrub.state;
-    return last === null ? now() : last.began + passSeconds * 1000;
+    // A clock that was set back must not put it off for as long.
+    return last === null || last.began > now() ? now() : last.began + passSeconds * 1000;
   }
 
   async close(): Promise<void> {
@@ -86,7 +87,7 @@ export class Scrubbing {
   async #look(replica: Replica, signal: AbortSignal): Promise<boolean> {
     const { now, passSeconds, log } = this.#options;
     const { id, scrub, frozen } = replica;
-    if (frozen || now() < (this.#nextAt.get(id) ?? 0)) return false;
+    if (frozen || performance.now() < (this.#nextAt.get(id) ?? 0)) return false;
     const due = this.nextPass(replica);
     if (scrub.state.pass === null && !this.#anew.has(id) && (due === null || due > now())) {
       this.#asked.delete(id);
@@ -98,12 +99,12 @@ export class Scrubbing {
       const { bytes, done } = await scrub.step(now(), signal);
       const took = performance.now() - began;
       const slow = (bytes / Math.max(1, scrub.size)) * passSeconds * 1000 * SPREAD;
-      this.#nextAt.set(id, now() + (this.#asked.has(id) ? took : Math.max(took, slow)));
+      this.#nextAt.set(id, performance.now() + (this.#asked.has(id) ? took : Math.max(took, slow)));
       if (done && !this.#anew.has(id)) this.#asked.delete(id);
       return true;
     } catch (error) {
       if (signal.aborted) return false;
-      this.#nextAt.set(id, now() + AFTER_FAILURE_MS);
+      this.#nextAt.set(id, performance.now() + AFTER_FAILURE_MS);
       log.debug({ replica: id, err: asFailure(error, 'io') }, 'looking for damage waits');
       return false;
     }
