@@ -7,6 +7,7 @@ export interface Curve {
 
 export interface Panel {
   readonly title: string;
+  /** Empty: a number. */
   readonly unit: string;
   readonly curves: readonly Curve[];
 }
@@ -45,7 +46,7 @@ function panelOf({ title, unit, curves }: Panel, minutes: readonly number[]): st
   const right = WIDTH - EDGE.right;
   const names = curves.map(({ name }, i) => `<tspan fill="${COLOURS[i]}" dx="10">${escape(name)}</tspan>`);
   return [
-    `<text x="${EDGE.left}" y="20">${escape(title)}, ${escape(unit)}${names.join('')}</text>`,
+    `<text x="${EDGE.left}" y="20">${escape(unit === '' ? title : `${title}, ${unit}`)}${names.join('')}</text>`,
     ...ticks.map(
       (part) =>
         `<path d="M${EDGE.left} ${y(part * top)}H${right}" stroke="#ddd"/>` +
@@ -53,7 +54,7 @@ function panelOf({ title, unit, curves }: Panel, minutes: readonly number[]): st
     ),
     ...ticks.map(
       (part) =>
-        `<text x="${x(part * span)}" y="${HEIGHT - EDGE.bottom + 15}" text-anchor="middle">${numberOf(part * span)}${part === 1 ? ' min' : ''}</text>`,
+        `<text x="${x(part * span)}" y="${HEIGHT - EDGE.bottom + 15}" text-anchor="${part === 1 ? 'end' : 'middle'}">${numberOf(part * span)}${part === 1 ? ' min' : ''}</text>`,
     ),
     ...curves.map(({ values }, i) => {
       const points = values.map((value, at) => `${x(minutes[at]!)},${y(value)}`).join(' ');

@@ -8,6 +8,7 @@ import type { Relation, SoakWorld } from './world.ts';
 interface Quantity {
   readonly name: string;
   readonly title: string;
+  /** Empty: a number. */
   readonly unit: string;
   /** Absent: it is drawn only. */
   readonly bound?: Bound;
@@ -19,9 +20,9 @@ const flat = (besides: number): Bound => ({ part: 0.05, besides });
 /** Of each host. */
 const OF_HOSTS: readonly (Quantity & { readonly name: keyof HostSample })[] = [
   { name: 'rss', title: 'memory of understudyd', unit: 'MiB', bound: flat(8) },
-  { name: 'descriptors', title: 'open files of understudyd', unit: 'descriptors', bound: flat(4) },
-  { name: 'threads', title: 'threads of understudyd', unit: 'threads', bound: flat(2) },
-  { name: 'processes', title: 'processes of the host', unit: 'processes', bound: flat(2) },
+  { name: 'descriptors', title: 'open files of understudyd', unit: '', bound: flat(4) },
+  { name: 'threads', title: 'threads of understudyd', unit: '', bound: flat(2) },
+  { name: 'processes', title: 'processes of the host', unit: '', bound: flat(2) },
   { name: 'engines', title: "memory of the replica's qemu-storage-daemon", unit: 'MiB', bound: flat(8) },
   { name: 'libvirtd', title: 'memory of libvirtd', unit: 'MiB', bound: flat(8) },
   { name: 'state', title: 'database, journal, digests, outbox', unit: 'MiB', bound: flat(2) },
@@ -31,7 +32,7 @@ const OF_HOSTS: readonly (Quantity & { readonly name: keyof HostSample })[] = [
 /** Of each relationship. */
 const OF_RELATIONS: readonly (Quantity & { readonly name: 'lag' | 'points' | 'qemu' })[] = [
   { name: 'lag', title: 'lag', unit: 's', bound: flat(1) },
-  { name: 'points', title: 'recovery points', unit: 'points', bound: flat(1) },
+  { name: 'points', title: 'recovery points', unit: '', bound: flat(1) },
   { name: 'qemu', title: "memory of the guest's QEMU", unit: 'MiB', bound: flat(8) },
 ];
 
@@ -78,7 +79,7 @@ export function judge(samples: readonly Sample[]): {
       const { middle, last, most, isFlat } = flatness(valuesOf(samples, column), bound);
       const medians = `${column} ${middle.toFixed(1)} → ${last.toFixed(1)}`;
       if (isFlat) steady.push(medians);
-      else grown.push(`${title}: ${medians} ${unit}, at most ${most.toFixed(1)}`);
+      else grown.push(`${title}: ${medians}${unit === '' ? '' : ` ${unit}`}, at most ${most.toFixed(1)}`);
     }
   }
   return { grown, flat: steady };
