@@ -1,4 +1,4 @@
-import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import { connect, createSecureContext, type ConnectionOptions, type SecureContext, type TLSSocket } from 'node:tls';
 import type { buildConnector } from 'undici';
 import { Failure } from '../../model/failure.ts';
 import { parseAddress } from '../../security/peer.ts';
@@ -25,11 +25,11 @@ export function dial(options: Dial): Promise<TLSSocket> {
   const { host, port } = parseAddress(address);
   return new Promise((resolve, reject) => {
     const socket = connect({
-      ...options.identity,
+      secureContext: contextOf(options.identity),
+      rejectUnauthorized: options.identity.rejectUnauthorized,
       host,
       port,
       servername: options.servername,
-      minVersion: 'TLSv1.3',
       ALPNProtocols: ['http/1.1'],
       checkServerIdentity: () => undefined, // `check` does it, knowing which CA may say which name
     });
@@ -68,6 +68,23 @@ export function dial(options: Dial): Promise<TLSSocket> {
       resolve(socket);
     });
   });
+}
+
+/** One for each peer that is called, and some more: certificates are renewed. */
+const MOST_CONTEXTS = 16;
+const contexts = new Map<string, SecureContext>();
+
+/**
+ * The same for each connection with the same identity: what TLS keeps of certificates is outside of JavaScript's heap, which notices too late
+ * that it has been given up.
+ */
+function contextOf({ ca, cert, key }: Dial['identity']): SecureContext {
+  const name = JSON.stringify([ca, cert, key]);
+  const context = contexts.get(name) ?? createSecureContext({ ca, cert, key, minVersion: 'TLSv1.3' });
+  contexts.delete(name);
+  contexts.set(name, context);
+  if (contexts.size > MOST_CONTEXTS) contexts.delete(contexts.keys().next().value!);
+  return context;
 }
 
 /** `dial` in the form in which undici wants it. @param connected told of each connection, before it is used. */
