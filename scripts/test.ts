@@ -1,6 +1,6 @@
 /**
  * Runs the tests, suite by suite, says what it ran and skipped, and ends with one line of totals.
- *   test.ts [SUITE…] [FILE…]      without arguments: every suite but the long one
+ *   test.ts [SUITE…] [FILE…]      without arguments: every suite but those that take their time
  */
 import { existsSync, globSync } from 'node:fs';
 import { relative } from 'node:path';
@@ -31,15 +31,19 @@ const SUITES = {
   guests: { patterns: ['{src,lab,test}/**/*.libvirt.test.ts', 'test/system/*.test.ts'], concurrency: 1 },
   /** Kills, cuts, full disks. */
   faults: { patterns: ['test/faults/*.test.ts'], concurrency: 2 },
+  /** Kills at crash points, one after the other: `npm run test:crashes`. */
+  crashes: { patterns: ['test/faults/*-crash.qemu.test.ts'], concurrency: 2 },
   /** More of real guests: `npm run test:guests`. */
   long: { patterns: ['test/guests/*.test.ts'], concurrency: 1 },
 } as const;
 type SuiteName = keyof typeof SUITES;
 const NAMES = Object.keys(SUITES) as SuiteName[];
+/** They take their time, and run when they are asked for; CI asks for them. */
+const APART: ReadonlySet<SuiteName> = new Set(['crashes', 'long']);
 
 /** A file belongs to one suite: its place under test/ decides first, then its name. */
 function suiteOf(file: string): SuiteName {
-  if (file.startsWith('test/faults/')) return 'faults';
+  if (file.startsWith('test/faults/')) return file.endsWith('-crash.qemu.test.ts') ? 'crashes' : 'faults';
   if (file.startsWith('test/guests/')) return 'long';
   if (file.startsWith('test/system/') || file.endsWith('.libvirt.test.ts')) return 'guests';
   return file.endsWith('.qemu.test.ts') ? 'qemu' : 'unit';
@@ -54,7 +58,7 @@ function filesOf(name: SuiteName): string[] {
 /** Chosen files by suite; a suite that was named has all of its files. */
 function choose(args: readonly string[]): Map<SuiteName, string[]> {
   const chosen = new Map<SuiteName, string[]>();
-  for (const arg of args.length === 0 ? NAMES.filter((name) => name !== 'long') : args) {
+  for (const arg of args.length === 0 ? NAMES.filter((name) => !APART.has(name)) : args) {
     const name = NAMES.find((candidate) => candidate === arg);
     if (name !== undefined) {
       chosen.set(name, filesOf(name));

@@ -10,8 +10,8 @@ import { PointDirectory } from '../../src/hypervisor/libvirt/point-directory.ts'
 import { Calls, JOB_NONE, type DomainRef } from '../../src/hypervisor/libvirt/rpc/calls.ts';
 import { Session } from '../../src/hypervisor/libvirt/rpc/session.ts';
 import { until } from '../../src/lib/clock.ts';
-import { stages } from './stages.ts';
-import { INTERVAL_SECONDS, TwoHosts, VM, look, protectedNow } from './two-hosts.ts';
+import { stages } from '../system/stages.ts';
+import { INTERVAL_SECONDS, TwoHosts, VM, look, protectedNow } from '../system/two-hosts.ts';
 
 const CYCLES = 20;
 const MOST_TIMES_BARE = 3;

@@ -5,8 +5,8 @@ import { after, before } from 'node:test';
 import { promisify } from 'node:util';
 import type { HostDaemon } from '../../lab/daemons/host-daemon.ts';
 import { sleep, until } from '../../src/lib/clock.ts';
-import { stages } from './stages.ts';
-import { TwoHosts, VM, eventsOf, look } from './two-hosts.ts';
+import { stages } from '../system/stages.ts';
+import { TwoHosts, VM, eventsOf, look } from '../system/two-hosts.ts';
 
 /** The shortest that there is. */
 const LEASE_SECONDS = 10;
