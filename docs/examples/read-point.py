@@ -6,7 +6,8 @@
 
 REPLICA is a replica's directory (the one with replica.json); its daemon must be stopped. Needs nothing of Understudy:
 Python 3.8, qemu-img, and libzstd (Debian's libzstd1, which is always there). Written from FORMAT.md alone. Lengths, kinds and
-the chain of positions are checked; digests only where the Python module `blake3` is installed.
+the chain of positions are checked; digests only where the Python module `blake3` is installed. The images have the sizes that the
+disks had then; a disk that the VM didn't have yet isn't written.
 """
 import ctypes
 import json
@@ -47,6 +48,31 @@ def check_digest(content, expected, what):
         demand(blake3(content).digest()[:16] == expected, f"{what} does not match its digest")
 
 
+class Images:
+    """The disks of one state, as raw images in a directory."""
+
+    def __init__(self, directory):
+        self.directory, self.files, self.sizes = directory, {}, {}
+
+    def path(self, target):
+        return self.directory / f"{target}.raw"
+
+    def take_shape(self, disks):
+        """From now on these are the disks, of these sizes: what is gained reads as zeros, what is beyond goes."""
+        self.sizes = {disk["target"]: disk["size"] for disk in disks}
+        for target in [target for target in self.files if target not in self.sizes]:
+            self.files.pop(target).close()
+            self.path(target).unlink()
+        for target, size in self.sizes.items():
+            if target not in self.files:
+                self.files[target] = open(self.path(target), "r+b" if self.path(target).exists() else "x+b")
+            self.files[target].truncate(size)
+
+    def close(self):
+        for file in self.files.values():
+            file.close()
+
+
 class Log:
     """A delta log, forward or undo: `follows` -> `makes`."""
 
@@ -72,7 +98,11 @@ class Log:
         self.point = self.header["point"]
 
     def apply(self, images):
-        """Writes every frame, in order, onto the open images by disk name; what is the same as other blocks is copied at the end."""
+        """
+        Makes of the images the state that the log makes: gives them its shape, writes every frame, in order, and at the end copies
+        what is the same as other blocks.
+        """
+        images.take_shape(self.header["disks"])
         targets = [disk["target"] for disk in self.header["disks"]]
         count, references = 0, []
         with open(self.path, "rb") as file:
@@ -86,10 +116,11 @@ class Log:
                     break
                 demand(kind in (DATA, ZERO, REFERENCE) and codec in (0, 1), f"{self.path} has a frame of kind {kind}, codec {codec}")
                 count += 1
-                image = images[targets[disk]]
+                demand(offset + length <= images.sizes[targets[disk]], f"a frame of {self.path} is beyond the end of {targets[disk]}")
+                image = images.files[targets[disk]]
                 if kind == REFERENCE:
                     source = int.from_bytes(head[24:30], "little") * BLOCK
-                    references.append((image, offset, length, images[targets[head[30] + 256 * head[31]]], source))
+                    references.append((image, offset, length, images.files[targets[head[30] + 256 * head[31]]], source))
                     continue
                 image.seek(offset)
                 if kind == DATA:
@@ -136,10 +167,16 @@ class Replica:
         found = []
         for i, log in enumerate(self.waiting):
             found.insert(0, (log.point, self.waiting[: i + 1]))
-        found.append((self.record["latest"], self.torn))
+        if not self.is_one_way():
+            found.append((self.record["latest"], self.torn))
         for i, log in enumerate(self.back):
             found.append((log.point, self.torn + self.back[: i + 1]))
         return [(point, logs) for point, logs in found if point is not None]
+
+    def is_one_way(self):
+        """Whether the next log is written to the disks with no way back: where no older point is kept, they may hold half of it."""
+        begun = self.waiting and self.waiting[0].point is not None and not self.torn and not self.back
+        return begun and not (self.record["history"] or self.record.get("thin") or self.record.get("held"))
 
     def write(self, wanted, directory):
         points = self.points()
@@ -148,16 +185,18 @@ class Replica:
         demand(chosen, f"there is no recovery point {wanted}")
         logs = chosen[0][1]
         directory.mkdir(parents=True, exist_ok=True)
-        images = {}
+        images = Images(directory)
+        shapes = [self.record["disks"], *(log.header["disks"] for log in logs)]
+        for target in {disk["target"] for shape in shapes for disk in shape}:
+            demand(not images.path(target).exists(), f"{images.path(target)} is there already")
         for disk in self.record["disks"]:
-            source, image = self.directory / disk["path"], directory / f"{disk['target']}.raw"
-            demand(not image.exists(), f"{image} is there already")
+            source, image = self.directory / disk["path"], images.path(disk["target"])
             subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", source, image], check=True)
-            images[disk["target"]] = open(image, "r+b")
+        # A log that was just being written may have made them longer already, or shorter.
+        images.take_shape(self.record["disks"])
         for log in logs:
             log.apply(images)
-        for image in images.values():
-            image.close()
+        images.close()
 
 
 def main(arguments):

@@ -3,9 +3,10 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
-import { type Change, GOLDEN_FILES, HEADER, writeLog } from '../../test/vectors/delta-logs.ts';
+import { BEFORE, type Change, GOLDEN_FILES, SHAPES, writeLog } from '../../test/vectors/delta-logs.ts';
 // @ts-expect-error: plain JavaScript, written from FORMAT.md alone
-import { readDeltaLog as untyped } from '../../test/vectors/read-delta-log.js';
+import { applyDeltaLog as untypedApply, readDeltaLog as untyped } from '../../test/vectors/read-delta-log.js';
+import type { Position } from '../model/relationship.ts';
 import type { Place } from './frame.ts';
 import { checkReferences, LogReader, resumeParser } from './reader.ts';
 
@@ -17,11 +18,13 @@ interface IndependentFrame {
   readonly data?: Buffer;
   readonly source?: Place;
 }
-const readDeltaLog = untyped as (log: Buffer) => {
-  header: unknown;
-  frames: IndependentFrame[];
-  footer: { makes: { state: string }; logDigest: string };
-};
+interface IndependentLog {
+  readonly header: { readonly follows: Position };
+  readonly frames: IndependentFrame[];
+  readonly footer: { readonly makes: Position; readonly logDigest: string };
+}
+const readDeltaLog = untyped as (log: Buffer) => IndependentLog;
+const applyDeltaLog = untypedApply as (before: readonly Buffer[], log: IndependentLog) => Buffer[];
 
 function expected(change: Change, all: readonly Change[]): IndependentFrame {
   const { disk, offset } = change;
@@ -36,11 +39,11 @@ function expected(change: Change, all: readonly Change[]): IndependentFrame {
   return { kind: 'zero', disk, offset, length: change.zeros, data: undefined! };
 }
 
-for (const { path, changes, compression } of GOLDEN_FILES) {
+for (const { path, header: said, changes, compression, makes } of GOLDEN_FILES) {
   test(`${basename(path)} is read by the reader that knows only FORMAT.md, and by ours`, async () => {
     const log = await readFile(path);
     const { header, frames, footer } = readDeltaLog(log);
-    assert.deepEqual(header, HEADER);
+    assert.deepEqual(header, said);
     assert.deepEqual(
       frames.map(({ data, source, ...frame }) => ({
         ...frame,
@@ -75,9 +78,33 @@ for (const { path, changes, compression } of GOLDEN_FILES) {
   if (compression === 0) {
     test(`${basename(path)} is what the writer writes`, async () => {
       const directory = await mkdtemp(join(tmpdir(), 'understudy-golden-'));
-      const written = await writeLog(join(directory, 'log'), HEADER, changes, compression);
+      const written = await writeLog(join(directory, 'log'), said, changes, compression, makes);
       await rm(directory, { recursive: true });
       assert.ok(written.equals(await readFile(path)));
     });
   }
 }
+
+test('the golden logs of changing shapes lead there and back, in sizes and bytes', async () => {
+  const [reshape, undo] = await Promise.all(
+    ['reshape', 'undo'].map(async (kind) => {
+      const { path } = GOLDEN_FILES.find((file) => file.path.endsWith(`.${kind}`))!;
+      return readDeltaLog(await readFile(path));
+    }),
+  );
+  assert.deepEqual(undo!.header.follows, reshape!.footer.makes);
+  assert.deepEqual(undo!.footer.makes, reshape!.header.follows);
+  const after = applyDeltaLog(BEFORE, reshape!);
+  assert.deepEqual(
+    after.map(({ length }) => length),
+    SHAPES.after.map(({ size }) => size),
+  );
+  const [vda, vdb, vdc] = after;
+  assert.ok(vda!.subarray(0, 100_000).equals(BEFORE[0]!.subarray(0, 100_000)));
+  assert.equal(vda!.toString('latin1', 100_000, 100_008), 'end end ');
+  assert.ok(vdb!.subarray(71_000).equals(Buffer.alloc(200_192 - 71_000)), 'what is gained reads as zeros');
+  assert.equal(vdc!.toString('latin1', 510, 516), '\0\0adde');
+  const back = applyDeltaLog(after, undo!);
+  assert.equal(back.length, BEFORE.length);
+  for (const [i, disk] of back.entries()) assert.ok(disk.equals(BEFORE[i]!), `disk ${i}`);
+});

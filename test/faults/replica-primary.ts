@@ -68,6 +68,8 @@ export class TestPrimary {
   bytes: readonly Buffer[];
   /** What the disks held after each log, by sequence. */
   readonly states = new Map<number, readonly Buffer[]>();
+  /** And which disks they were, with their sizes. */
+  readonly shapes = new Map<number, readonly ReplicatedDisk[]>();
   position: Position = START;
   readonly #random: () => number;
   /** For references, so that a seed makes the same of the rest as without. */
@@ -138,6 +140,7 @@ export class TestPrimary {
   }
 
   #keep(): void {
+    this.shapes.set(this.position.sequence, this.disks);
     this.states.set(
       this.position.sequence,
       this.bytes.map((disk) => Buffer.from(disk)),

@@ -14,12 +14,16 @@ const readPoint = (...args: string[]) => run('python3', [SCRIPT, ...args], { tim
 let place: Place;
 let primary: TestPrimary;
 let directory: string;
+let replica: Replica;
 beforeEach(async () => {
   place = await newPlace();
   ({ directory } = place.options);
   primary = new TestPrimary(31);
 });
-afterEach(() => place.clear());
+afterEach(async () => {
+  await replica.close();
+  await place.clear();
+});
 
 async function listed(): Promise<number[]> {
   const { code, stdout, stderr } = await readPoint(directory);
@@ -32,15 +36,18 @@ async function assertReads(point: number | 'newest', sequence: number): Promise<
   const out = join(place.directory, 'out');
   const { code, stderr } = await readPoint(directory, String(point), out);
   assert.equal(code, 0, stderr);
-  for (const [i, { target, size }] of primary.disks.entries()) {
+  const wanted = primary.shapes.get(sequence)!;
+  const files = wanted.map(({ target }) => `${target}.raw`);
+  assert.deepEqual(readdirSync(out).toSorted(), files, 'the disks of then');
+  for (const [i, { target }] of wanted.entries()) {
     const bytes = readFileSync(join(out, `${target}.raw`));
-    assert.ok(bytes.subarray(0, size).equals(primary.states.get(sequence)![i]!), `${target} at point ${point}`);
+    assert.ok(bytes.equals(primary.states.get(sequence)![i]!), `${target} at point ${point}`);
   }
   rmSync(out, { recursive: true });
 }
 
 void test('every point, the newest and the oldest; one that is not there is said not to be', async () => {
-  const replica = await Replica.create(place.options, newReplica(primary));
+  replica = await Replica.create(place.options, newReplica(primary));
   for (let i = 0; i < 5; i++) await send(replica, await primary.log({ point: i !== 2 }));
   await replica.drained();
   await replica.close();
@@ -53,7 +60,7 @@ void test('every point, the newest and the oldest; one that is not there is said
 });
 
 void test('what is received and not applied is the newest; a daemon that ended in the middle of applying changes nothing', async () => {
-  const replica = await Replica.create(place.options, newReplica(primary));
+  replica = await Replica.create(place.options, newReplica(primary));
   for (let i = 0; i < 3; i++) await send(replica, await primary.log());
   await replica.drained();
   await replica.freeze();
@@ -79,6 +86,43 @@ void test('what is received and not applied is the newest; a daemon that ended i
   await assertReads('newest', 5);
 });
 
+void test('points from before disks were resized and added have the sizes and the disks of then', async () => {
+  replica = await Replica.create(place.options, newReplica(primary));
+  const shapes = [
+    [1_053_184, 524_288],
+    [300_544, 700_416], // one shorter, one longer
+    [300_544, 700_416, 65_536],
+    [900_608, 65_536, 4096],
+    [900_608, 524_288, 131_072],
+  ];
+  for (const sizes of shapes) {
+    primary.reshape(sizes.map((size, i) => ({ target: `vd${'abc'[i]}`, size })));
+    await send(replica, await primary.log({ changes: 10 }));
+  }
+  await replica.drained();
+  await replica.freeze();
+  for (const point of [5, 4, 3, 2, 1]) await assertReads(point, point);
+
+  // The same with logs that wait, and would change the disks again.
+  primary.reshape(primary.disks.slice(0, 2).concat({ target: 'vdc', size: 512 }, { target: 'vdd', size: 70_144 }));
+  await send(replica, await primary.log());
+  primary.reshape(primary.disks.map((disk) => ({ ...disk, size: disk.size + 66_048 })));
+  await send(replica, await primary.log());
+  for (const point of [7, 6, 5, 3, 1]) await assertReads(point, point);
+  await assertReads('newest', 7);
+});
+
+void test('without a way back what is on the disks is no point while a log is written to them', async () => {
+  replica = await Replica.create(place.options, newReplica(primary, { history: 0 }));
+  await send(replica, await primary.log());
+  await replica.drained();
+  assert.deepEqual(await listed(), [1]);
+  await replica.freeze();
+  await send(replica, await primary.log());
+  assert.deepEqual(await listed(), [2]);
+  await assertReads('newest', 2);
+});
+
 /** The disks as before log 5, by the script itself, and its undo log away: only log 4 is in the middle. */
 async function takeBack(undo5: string): Promise<void> {
   const out = join(place.directory, 'four');
@@ -93,7 +137,7 @@ async function takeBack(undo5: string): Promise<void> {
 }
 
 void test('a log of another format version is named, not guessed at', async () => {
-  const replica = await Replica.create(place.options, newReplica(primary));
+  replica = await Replica.create(place.options, newReplica(primary));
   for (let i = 0; i < 2; i++) await send(replica, await primary.log());
   await replica.drained();
   await replica.close();

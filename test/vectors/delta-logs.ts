@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Place } from '../../src/deltalog/frame.ts';
 import type { LogHeader } from '../../src/deltalog/header.ts';
 import { LogWriter } from '../../src/deltalog/writer.ts';
+import type { Position } from '../../src/model/relationship.ts';
 
 export type Change =
   | { readonly disk: number; readonly offset: number; readonly data: Buffer }
@@ -32,6 +33,7 @@ export async function writeLog(
   header: LogHeader,
   changes: readonly Change[],
   compression: number,
+  makes?: Position,
 ): Promise<Buffer> {
   const writer = await LogWriter.create(path, header, { compression });
   for (const change of changes) {
@@ -39,7 +41,7 @@ export async function writeLog(
     else if ('zeros' in change) await writer.zero(change.disk, change.offset, change.zeros);
     else await writer.reference(change.disk, change.offset, change.length, change.same);
   }
-  await writer.finish({ durable: false });
+  await writer.finish({ durable: false, ...(makes === undefined ? {} : { makes }) });
   return await readFile(path);
 }
 
@@ -62,15 +64,79 @@ export const GOLDEN_REFERENCES: readonly Change[] = [
   { disk: 1, offset: 65_536, data: Buffer.alloc(1024, 'once ') },
 ];
 
+/** The disks of golden states that differ in shape: one becomes shorter, one longer, and one is added. */
+export const SHAPES = {
+  before: [
+    { target: 'vda', size: 300_000 },
+    { target: 'vdb', size: 70_144 },
+  ],
+  after: [
+    { target: 'vda', size: 100_352 },
+    { target: 'vdb', size: 200_192 },
+    { target: 'vdc', size: 4096 },
+  ],
+} as const;
+
+/** What the disks of the former shape hold. */
+export const BEFORE: readonly Buffer[] = SHAPES.before.map(({ size }) => Buffer.alloc(size, 'before '));
+
+/** From the former shape to the latter. */
+export const GOLDEN_RESHAPE: readonly Change[] = [
+  { disk: 0, offset: 100_000, data: Buffer.alloc(352, 'end ') },
+  { disk: 1, offset: 70_000, data: Buffer.alloc(1000, 'grown ') },
+  { disk: 2, offset: 512, data: Buffer.alloc(512, 'added ') },
+];
+
+/** And back: all of the end that was cut off is in it, and nothing beyond the ends of then. */
+export const GOLDEN_UNDO: readonly Change[] = [
+  { disk: 0, offset: 100_000, data: BEFORE[0]!.subarray(100_000, 150_000) },
+  { disk: 0, offset: 150_000, data: BEFORE[0]!.subarray(150_000) },
+  { disk: 1, offset: 70_000, data: BEFORE[1]!.subarray(70_000) },
+];
+
+export interface GoldenFile {
+  readonly path: string;
+  readonly header: LogHeader;
+  readonly changes: readonly Change[];
+  readonly compression: number;
+  /** Of an undo log: the position that it makes. */
+  readonly makes?: Position;
+}
+
+const golden = (kind: string, file: Partial<GoldenFile>): GoldenFile => ({
+  path: join(import.meta.dirname, `delta-log-1.${kind}`),
+  header: HEADER,
+  changes: GOLDEN,
+  compression: 3,
+  ...file,
+});
+
+const RESHAPE = golden('reshape', { header: { ...HEADER, disks: [...SHAPES.after] }, changes: GOLDEN_RESHAPE });
+/** The state that it makes. */
+const RESHAPED: Position = { epoch: 1, sequence: 7, state: '13a791e05ec18f66b64265ca71e74e94' };
+
 export const GOLDEN_FILES = [
-  { path: join(import.meta.dirname, 'delta-log-1.plain'), changes: GOLDEN, compression: 0 },
-  { path: join(import.meta.dirname, 'delta-log-1.zstd'), changes: GOLDEN, compression: 3 },
-  { path: join(import.meta.dirname, 'delta-log-1.references'), changes: GOLDEN_REFERENCES, compression: 3 },
+  golden('plain', { compression: 0 }),
+  golden('zstd', {}),
+  golden('references', { changes: GOLDEN_REFERENCES }),
+  RESHAPE,
+  golden('undo', {
+    header: {
+      ...HEADER,
+      direction: 'undo',
+      disks: [...SHAPES.before],
+      follows: RESHAPED,
+      sequence: 6,
+      point: { ...HEADER.point!, sequence: 6 },
+    },
+    changes: GOLDEN_UNDO,
+    makes: HEADER.follows,
+  }),
 ] as const;
 
 if (import.meta.main) {
-  for (const { path, changes, compression } of GOLDEN_FILES) {
+  for (const { path, header, changes, compression, makes } of GOLDEN_FILES) {
     await rm(path, { force: true });
-    await writeLog(path, HEADER, changes, compression);
+    await writeLog(path, header, changes, compression, makes);
   }
 }

@@ -74,6 +74,24 @@ export function readDeltaLog(log) {
   };
 }
 
+/**
+ * The state that a log makes of another one, which stays as it is. Both are a Buffer for each disk; they have the sizes that the log's header
+ * says: what a disk gains reads as zeros, what it loses is gone.
+ */
+export function applyDeltaLog(before, { header, frames }) {
+  const disks = header.disks.map(({ size }, i) => {
+    const disk = Buffer.alloc(size);
+    before[i]?.copy(disk);
+    return disk;
+  });
+  for (const { kind, disk, offset, length, data } of frames) {
+    demand(offset + length <= disks[disk].length, `frame at ${offset} of disk ${disk}, which ends before`);
+    if (kind === 'zero') disks[disk].fill(0, offset, offset + length);
+    else data.copy(disks[disk], offset);
+  }
+  return disks;
+}
+
 /** What a reference makes: block by block out of the one data frame that holds it. */
 function referred({ length, source, at }, frames) {
   const blocks = [];

@@ -6,20 +6,11 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../src/lib/process.ts';
 // @ts-expect-error: plain JavaScript, written from FORMAT.md alone
-import { readDeltaLog as untyped } from '../../vectors/read-delta-log.js';
-
-interface Change {
-  readonly kind: string;
-  readonly disk: number;
-  readonly offset: number;
-  readonly length: number;
-  readonly data: Buffer;
-}
+import { applyDeltaLog as untypedApply, readDeltaLog as untyped } from '../../vectors/read-delta-log.js';
 
 interface Undo {
   readonly header: { readonly follows: Named; readonly point: Named | null };
   readonly footer: { readonly makes: Named };
-  readonly frames: readonly Change[];
 }
 
 interface Named {
@@ -33,6 +24,7 @@ interface Record {
 }
 
 const readDeltaLog = untyped as (log: Buffer) => Undo;
+const applyDeltaLog = untypedApply as (before: readonly Buffer[], log: Undo) => Buffer[];
 
 /** What an image holds, read by qemu-img. */
 export async function imageBytes(path: string, size: number): Promise<Buffer> {
@@ -51,29 +43,22 @@ export async function imageBytes(path: string, size: number): Promise<Buffer> {
 /** What the disks hold at each point, by sequence. Throws where the way back has a hole. */
 export async function readPoints(directory: string): Promise<Map<number, Buffer[]>> {
   const record = JSON.parse(await readFile(join(directory, 'replica.json'), 'utf8')) as Record;
-  const disks: Buffer[] = [];
+  let disks: Buffer[] = [];
   for (const { target, size } of record.disks) {
     disks.push(await imageBytes(join(directory, 'disks', `${target}.qcow2`), size));
   }
   const points = new Map<number, Buffer[]>();
-  const keep = (sequence: number) =>
-    points.set(
-      sequence,
-      disks.map((bytes) => Buffer.from(bytes)),
-    );
-  if (record.latest !== null) keep(record.latest.sequence);
+  if (record.latest !== null) points.set(record.latest.sequence, disks);
   let at = record.applied.sequence;
   const names = await readdir(join(directory, 'undo'));
   for (const name of names.toSorted().toReversed()) {
-    const { header, frames, footer } = readDeltaLog(await readFile(join(directory, 'undo', name)));
+    const log = readDeltaLog(await readFile(join(directory, 'undo', name)));
+    const { header, footer } = log;
     if (header.follows.sequence !== at)
       throw new Error(`${name} leads back from ${header.follows.sequence}, not ${at}`);
-    for (const { kind, disk, offset, length, data } of frames) {
-      if (kind === 'zero') disks[disk]!.fill(0, offset, offset + length);
-      else data.copy(disks[disk]!, offset);
-    }
+    disks = applyDeltaLog(disks, log);
     at = footer.makes.sequence;
-    if (header.point !== null) keep(header.point.sequence);
+    if (header.point !== null) points.set(header.point.sequence, disks);
   }
   return points;
 }
