@@ -8,6 +8,7 @@ import { bytesText } from '../lib/bytes-text.ts';
 import { Failure } from '../model/failure.ts';
 import { sameShape } from '../model/shape.ts';
 import type { CopyProgress, LocalDisk } from '../store/store.ts';
+import { within } from './repairs.ts';
 import type { Replication } from './replication.ts';
 
 /** Takes note of what has become of the VM's disks since the last cycle. */
@@ -79,8 +80,10 @@ async function take(replication: Replication, now: readonly LocalDisk[]): Promis
   replication.update({
     disks: now,
     reshaped: true,
-    copy: copy === null ? null : within(copy, now),
-    ...(verification === undefined ? {} : { verification: { ...verification, pass: null, repairs: [] } }),
+    copy: copy === null ? null : behindEnds(copy, now),
+    ...(verification === undefined
+      ? {}
+      : { verification: { ...verification, pass: null, repairs: within(verification.repairs, now) } }),
   });
   // Files of what is known are of a size.
   await known.close();
@@ -97,7 +100,7 @@ async function take(replication: Replication, now: readonly LocalDisk[]): Promis
 }
 
 /** A copy goes on behind a disk that has become shorter than what is copied of it. */
-function within(copy: CopyProgress, disks: readonly LocalDisk[]): CopyProgress {
+function behindEnds(copy: CopyProgress, disks: readonly LocalDisk[]): CopyProgress {
   const disk = disks[copy.disk];
   return disk === undefined || copy.offset < disk.size ? copy : { ...copy, disk: copy.disk + 1, offset: 0 };
 }

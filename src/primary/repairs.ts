@@ -1,7 +1,8 @@
 /** Blocks that are known to differ at the replica, and go with the next cycle, whatever the bitmap says. */
 import type { BlockRange } from '../digests/digest-pages.ts';
-import { totalLength, union, without, type ChangedExtent, type Extent } from '../model/extent.ts';
+import { clip, totalLength, union, without, type ChangedExtent, type Extent } from '../model/extent.ts';
 import { Failure } from '../model/failure.ts';
+import type { ReplicatedDisk } from '../model/relationship.ts';
 import { NOT_VERIFIED, type Repair } from '../model/verification.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import type { PointReader } from './capture.ts';
@@ -55,9 +56,11 @@ export function blocksOf(bytes: number): number {
  * Notes what is to be sent again, and counts what wasn't known to differ. Failure `tracking-lost` where that is so much, or so scattered, that both sides are to be compared as a
  * whole: the next agreement does.
  */
-export function addRepairs(replication: Replication, found: readonly Repair[]): void {
-  if (found.length === 0) return;
+export function addRepairs(replication: Replication, told: readonly Repair[]): void {
   const { verification = NOT_VERIFIED, disks, vmName } = replication.record;
+  // The replica tells of its disks, which follow later when these become shorter.
+  const found = within(told, disks);
+  if (found.length === 0) return;
   const targets = disks.map(({ target }) => target);
   const repairs = targets.flatMap((target) =>
     union([...verification.repairs, ...found].filter((one) => one.target === target)).map((run) => ({
@@ -72,6 +75,11 @@ export function addRepairs(replication: Replication, found: readonly Repair[]): 
   }
   replication.update({ verification: { ...verification, pass: null, repairs: [], different }, bitmap: null });
   throw new Failure('tracking-lost', `${vmName} differs from its replica in more than ${MOST} places`);
+}
+
+/** What of it lies on disks of these sizes. */
+export function within(repairs: readonly Repair[], disks: readonly ReplicatedDisk[]): Repair[] {
+  return repairs.flatMap((one) => clip(one, 0, disks.find(({ target }) => target === one.target)?.size ?? 0) ?? []);
 }
 
 /** These were found to be the same at both sides. */

@@ -262,7 +262,7 @@ export class Applier {
     await shape.cut(disks);
     crashPoint('replica:flushed');
     const latest = this.#parts.pointOf(received);
-    const about = damage === undefined ? {} : { damage: damage.after(latest) };
+    const about = damage === undefined ? {} : { damage: damage.after(latest, disks) };
     await record.update({ applied: makes, appliedLog: { logId, bytes }, latest, disks, ...about });
     if (!sameShape(before, disks)) this.#parts.onReshaped(disks);
   }

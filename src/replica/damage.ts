@@ -16,7 +16,7 @@ import { LogReader, type FrameEntry } from '../deltalog/reader.ts';
 import { digest } from '../lib/digest.ts';
 import { Failure } from '../model/failure.ts';
 import { clip, totalLength, union, without, type Extent } from '../model/extent.ts';
-import type { RecoveryPoint } from '../model/relationship.ts';
+import type { RecoveryPoint, ReplicatedDisk } from '../model/relationship.ts';
 import { MAX_DAMAGE, type DiskExtent } from '../protocol/endpoint.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
 import type { ReceivedLog } from './inbox.ts';
@@ -59,8 +59,8 @@ export interface Unsound {
 
 /** A log as damage meets it, before it is applied. */
 export interface Meeting {
-  /** The record's damage once the log is in the disks, and has made `latest`. */
-  readonly after: (latest: RecoveryPoint | null) => DamageRecord;
+  /** The record's damage once the log is in the disks, which are these now, and has made `latest`. */
+  readonly after: (latest: RecoveryPoint | null, disks: readonly ReplicatedDisk[]) => DamageRecord;
 }
 
 export class Damage {
@@ -174,10 +174,11 @@ export class Damage {
       await reader.close();
     }
     return {
-      after: (latest) => {
+      after: (latest, disks) => {
         const blocks = this.#now.blocks.flatMap((block) => {
-          const next = outcome.has(block) ? outcome.get(block) : block;
-          if (next === undefined) return [];
+          const met = outcome.has(block) ? outcome.get(block) : block;
+          if (met === undefined) return [];
+          const next = within(met, disks);
           return next.open && latest !== null ? { ...next, points: [...next.points, latest.sequence] } : next;
         });
         return this.#pruned({ ...this.#now, blocks }, latest);
@@ -212,6 +213,14 @@ export class Damage {
     }
     return points;
   }
+}
+
+/** What is cut off with the end of a disk is no part of the latest state any more; older points may hold it. */
+function within(block: DamagedBlock, disks: readonly ReplicatedDisk[]): DamagedBlock {
+  const { size = 0 } = disks.find(({ target }) => target === block.target) ?? {};
+  if (!block.open || endOf(block) <= size) return block;
+  const left = clip(block, 0, size);
+  return left === undefined ? { ...block, open: false } : { ...left, right: null };
 }
 
 const endOf = ({ offset, length }: Extent): number => offset + length;

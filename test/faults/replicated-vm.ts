@@ -90,9 +90,10 @@ export class ReplicatedVm {
   }
 
   async readPoint(where: HostName, sequence: number): Promise<Buffer[]> {
-    const view = await this.host(where).services.replicas.get(this.id).openView(sequence);
+    const replica = this.host(where).services.replicas.get(this.id);
+    const view = await replica.openView(sequence);
     try {
-      return await readDisks(view.socketPath, DISKS);
+      return await readDisks(view.socketPath, replica.disksAt(sequence));
     } finally {
       await view.close();
     }

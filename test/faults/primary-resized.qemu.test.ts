@@ -1,0 +1,53 @@
+/** Disks of a VM that are made shorter and longer, while something else stands in the way of the log that tells of it. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { test } from 'node:test';
+import { resizeImage } from '../../src/qemu/image.ts';
+import { flipStoredAt } from './corruption.ts';
+import { startReplication } from './primary-world.ts';
+import type { ReplicatedVm } from './replicated-vm.ts';
+import { VM } from './vm-hosts.ts';
+
+const MIB = 1024 * 1024;
+
+/** Two points, and data at the end of the first disk. */
+async function withTail(t: Parameters<typeof startReplication>[0]): Promise<ReplicatedVm> {
+  const vm = await startReplication(t, { changes: 10 });
+  await vm.replicated('a');
+  const { guest, machines } = vm.vms;
+  await guest.scatter(machines.a.writableSocket(VM), [3 * MIB], MIB, randomBytes(MIB));
+  await vm.replicated('a');
+  return vm;
+}
+
+/** While the VM is off. What the guest finds beyond the old end is zeros. */
+async function resize(vm: ReplicatedVm, size: number): Promise<void> {
+  const { guest } = vm.vms;
+  await resizeImage(vm.record('a').disks[0]!.path, size);
+  const before = guest.bytes[0]!;
+  guest.bytes[0] = Buffer.alloc(size);
+  before.copy(guest.bytes[0]);
+}
+
+void test('damage that lies beyond the end of a disk that is made shorter keeps nothing from going on', async (t) => {
+  const vm = await withTail(t);
+  const { primaries } = vm.hosts.a.services;
+  const replica = vm.hosts.b.services.replicas.get(vm.id);
+  await primaries.stop(vm.id);
+  await flipStoredAt(vm.record('b').disks[0]!.path, 3 * MIB + 100, 2);
+  await vm.hosts.b.ask('replicationScrub', { ref: vm.id });
+  await vm.wait('found', () => vm.count('b', 'replica-damaged') === 1);
+  assert.equal(replica.status().damage?.length, 1);
+  await vm.vms.hypervisors.a.shutdown(VM, 0);
+  await resize(vm, 2 * MIB);
+  primaries.start(vm.id);
+  await vm.replicated('a');
+  assert.equal(replica.status().damage, undefined, 'nothing is left to be sent');
+  await vm.vms.hypervisors.a.start(VM);
+  await vm.vms.change('a', 3);
+  await vm.replicated('a');
+  assert.equal(vm.record('a').failure, null);
+  assert.equal(vm.record('a').verification?.repairs.length ?? 0, 0);
+  // The older one has the damaged bytes.
+  assert.ok(replica.unsound.size >= 1 && !replica.unsound.has(replica.points()[0]!.sequence));
+});
