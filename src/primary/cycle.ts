@@ -12,6 +12,7 @@ import type { LogInFlight } from '../store/store.ts';
 import type { Repair } from '../model/verification.ts';
 import { PointReader } from './capture.ts';
 import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
+import { stampAtRest } from './images.ts';
 import { withPoint } from './open-point.ts';
 import type { GrowingLog } from './outbox.ts';
 import { itemSize, readingMs } from './pace.ts';
@@ -27,7 +28,8 @@ import { workOf, type ItemSize, type Work } from './work.ts';
 const PATIENCE_MS = 250;
 
 export interface CycleResult {
-  readonly idle: boolean;
+  /** Of the images of a VM that is off and in which nothing had changed, as they were read. */
+  readonly stamp?: string;
   readonly instant: number;
   readonly changedBytes: number;
   readonly sentBytes: number;
@@ -74,6 +76,8 @@ export async function runCycle(
   if (result.log === undefined) {
     if (result.unchangedBytes === 0) await replication.discard(inFlight);
     else await replication.unchanged(inFlight);
+    // Before anything is waited for: what is written meanwhile has another one.
+    const stamp = await stampAtRest(replication);
     const { damage = [] } = await endpoint.confirm(replication.id, position, result.instant, signal);
     replication.update({
       protectedUntil: result.instant,
@@ -87,7 +91,8 @@ export async function runCycle(
     });
     replication.enter('waiting');
     const { instant, read } = result;
-    return { idle: true, instant, changedBytes: 0, sentBytes: 0, jobMs, read, damage };
+    const idle = { instant, changedBytes: 0, sentBytes: 0, jobMs, read, damage };
+    return stamp === undefined ? idle : { ...idle, stamp };
   }
   replication.enter('sending');
   crashPoint('cycle:closed');
@@ -105,7 +110,7 @@ export async function runCycle(
   replication.enter('waiting');
   const { instant, changedBytes, read } = result;
   const { damage = [] } = status;
-  return { idle: false, instant, changedBytes, sentBytes: logBytes, jobMs, read, damage };
+  return { instant, changedBytes, sentBytes: logBytes, jobMs, read, damage };
 
   function lastOf(lastChangedBytes: number, lastSentBytes: number, lastJobMs: number, lastCycleMs: number) {
     const maxJobMs = Math.max(statistics.maxJobMs, lastJobMs);

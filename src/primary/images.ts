@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import type { VmDisk } from '../hypervisor/hypervisor.ts';
+import type { Replication } from './replication.ts';
 
 /**
  * Tells whether images were written since: two equal stamps mean that nobody had them open for writing in between.
@@ -13,4 +14,16 @@ export async function stampOf(disks: readonly VmDisk[]): Promise<string | undefi
     stamps.push([found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs].join(':'));
   }
   return stamps.join(' ');
+}
+
+/**
+ * Stamp of the images of a VM that is off, else undefined. That it is off now and was off before doesn't mean that it
+ * didn't run in between.
+ */
+export async function stampAtRest({ services, record }: Replication): Promise<string | undefined> {
+  const { hypervisor } = services;
+  if ((await hypervisor.vmStatus(record.vmId)).state !== 'off') return undefined;
+  const targets = new Set(record.disks.map(({ target }) => target));
+  const { state, disks } = await hypervisor.getVm(record.vmId);
+  return state === 'off' ? await stampOf(disks.filter(({ target }) => targets.has(target))) : undefined;
 }

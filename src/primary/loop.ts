@@ -13,7 +13,7 @@ import { yieldedUntil, yielding } from '../model/yielding.ts';
 import { attached, followDisks } from './disks.ts';
 import { beginCatchUp } from './catch-up.ts';
 import { runCopy } from './copy.ts';
-import { stampOf } from './images.ts';
+import { stampAtRest } from './images.ts';
 import { runCycle, type CycleResult } from './cycle.ts';
 import { reconcile } from './reconcile.ts';
 import { refusedLogs } from './refused-logs.ts';
@@ -165,13 +165,13 @@ export class ReplicationLoop {
       if (signal.aborted) return lastStart;
     }
     const began = steady();
-    if (this.#quiet !== undefined && !wantsPoint(replication) && (await this.#rest()) === this.#quiet) {
+    if (this.#quiet !== undefined && !wantsPoint(replication) && (await stampAtRest(replication)) === this.#quiet) {
       await this.#confirm(now(), signal);
       return began;
     }
     const had = hasRepairs(replication);
-    const { idle, read, damage } = await this.#close('crash-consistent', signal);
-    this.#quiet = idle ? await this.#rest() : undefined;
+    const { stamp, read, damage } = await this.#close('crash-consistent', signal);
+    this.#quiet = stamp;
     await this.#keepAutostart();
     addRepairs(replication, damage);
     if (read.length > 0) await compare(replication, read, replication.record.position, signal);
@@ -215,18 +215,6 @@ export class ReplicationLoop {
         await beginCatchUp(replication, error);
       }
     }
-  }
-
-  /**
-   * Stamp of the images of a VM that is off, else undefined. That it is off now and was off before doesn't mean that it
-   * didn't run in between.
-   */
-  async #rest(): Promise<string | undefined> {
-    const { services, record } = this.replication;
-    if ((await services.hypervisor.vmStatus(record.vmId)).state !== 'off') return undefined;
-    const targets = new Set(this.replication.targets());
-    const { state, disks } = await services.hypervisor.getVm(record.vmId);
-    return state === 'off' ? await stampOf(disks.filter(({ target }) => targets.has(target))) : undefined;
   }
 
   /**

@@ -1,5 +1,6 @@
 /** Disks of a VM that are made shorter and longer, while something else stands in the way of the log that tells of it. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { resizeImage } from '../../src/qemu/image.ts';
@@ -28,6 +29,25 @@ async function resize(vm: ReplicatedVm, size: number): Promise<void> {
   guest.bytes[0] = Buffer.alloc(size);
   before.copy(guest.bytes[0]);
 }
+
+void test('what is changed at a VM that is off while the replica is told that nothing has changed is seen by the next cycle', async (t) => {
+  const vm = await withTail(t);
+  await vm.vms.hypervisors.a.shutdown(VM, 0);
+  const { path } = vm.record('a').disks[0]!;
+  let resized = false;
+  // Whoever works on the disks of a VM that is off: qemu-img, guestfish.
+  vm.hosts.a.link.chooser = (call) => {
+    if (call === 'confirm' && !resized) {
+      resized = true;
+      execFileSync('qemu-img', ['resize', '-q', '--shrink', '-f', 'qcow2', path, String(2 * MIB)]);
+    }
+    return undefined;
+  };
+  await vm.wait('resized', () => resized);
+  vm.vms.guest.bytes[0] = vm.vms.guest.bytes[0]!.subarray(0, 2 * MIB);
+  await vm.wait('seen', () => vm.record('a').disks[0]!.size === 2 * MIB);
+  await vm.replicated('a');
+});
 
 void test('damage that lies beyond the end of a disk that is made shorter keeps nothing from going on', async (t) => {
   const vm = await withTail(t);
