@@ -76,9 +76,10 @@ export class DiskEngine {
 
   /**
    * Ends the daemon for as long as `work` changes the images; from then on these are its disks. Whoever reads meanwhile waits. They stay
-   * what they were when `work` fails.
+   * what they were when `work` fails. Failure `wrong-state` when stopped: others may have the images open.
    */
   async changeDisks(disks: readonly DiskImage[], work: () => Promise<void>): Promise<void> {
+    this.#requireAllowed();
     const changed = Promise.withResolvers<void>();
     this.#changing = changed.promise;
     try {
@@ -111,11 +112,7 @@ export class DiskEngine {
 
   async #engine(): Promise<Running> {
     await this.#changing;
-    if (this.#stopped) {
-      throw new Failure('wrong-state', 'the disks of the replica are released: it is frozen for a failover', {
-        hint: 'Wait for the failover to end, or cancel it.',
-      });
-    }
+    this.#requireAllowed();
     if (this.#running === undefined) {
       const starting = this.#start();
       this.#running = starting;
@@ -124,6 +121,13 @@ export class DiskEngine {
       });
     }
     return await this.#running;
+  }
+
+  #requireAllowed(): void {
+    if (!this.#stopped) return;
+    throw new Failure('wrong-state', 'the disks of the replica are released: it is frozen for a failover', {
+      hint: 'Wait for the failover to end, or cancel it.',
+    });
   }
 
   async #start(): Promise<Running> {

@@ -241,8 +241,7 @@ export class Replica {
       await this.#merger.stop();
       await this.#record.update({ frozen: true });
     }
-    await this.#engine.stop(); // also when a crash came between
-    await this.#digests.close();
+    await this.#letGo(); // also when a crash came between
   }
 
   /** Takes the disks again and goes on. They must hold what they held at `freeze`. */
@@ -355,8 +354,7 @@ export class Replica {
     await this.#applier.stop();
     await this.#merger.stop();
     await this.#views.close();
-    await this.#engine.stop();
-    await this.#digests.close();
+    await this.#letGo();
     await this.#record.update({});
   }
 
@@ -365,6 +363,12 @@ export class Replica {
     await this.close();
     await removeReplica(this.directory, options);
     await rm(this.#options.runDirectory, { recursive: true, force: true });
+  }
+
+  /** Nobody has the disks open afterwards: who reads one is broken off, who mends an image comes to his end. */
+  async #letGo(): Promise<void> {
+    await this.#engine.stop();
+    await this.#standstill.run('releasing the disks', () => this.#digests.close());
   }
 
   async #begin(): Promise<void> {
