@@ -195,8 +195,8 @@ export class Applier {
     const { record, chain, engine, digests, shape, lanes, inbox, publishing } = this.#parts;
     const { applied } = record.value;
     const newest = chain.logs.at(-1);
+    await shape.restore();
     if (newest !== undefined && sameState(newest.makes, applied) && !sameState(newest.follows, applied)) {
-      await shape.restore();
       const { apply } = await engine.connections();
       const changed = await applyLog({ lanes, path: newest.path, disks: await engine.addresses(), undo: undefined });
       const ends = await Promise.allSettled([...apply.map((client) => client.flush()), digests.note(changed)]);

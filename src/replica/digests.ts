@@ -3,6 +3,7 @@
  * file for each disk (image-digests.ts), kept up to date by what is applied anyway; the rest is read, and known from then on.
  * They are hints: whatever goes wrong with a file costs reading the disk. Where a person wants both sides compared, none is believed.
  */
+import { rm } from 'node:fs/promises';
 import { blocksOf, isKnown } from '../digests/digest-file.ts';
 import type { BlockRange, DigestRun } from '../digests/digest-pages.ts';
 import { digestBlocks } from '../digests/read-digests.ts';
@@ -65,12 +66,16 @@ export class Digests {
     }
   }
 
-  /** Whatever changes the disks, while nobody has the images open: nothing is known any more of those that come out with another size. */
-  async change(disks: readonly LocalDisk[], work: () => Promise<void>): Promise<void> {
-    for (const [i, { size }] of this.#disks.entries()) {
-      if (disks[i]?.size === size) continue;
+  /**
+   * Whatever changes the disks, while nobody has the images open. Nothing is known any more of those that it touches: before it begins, so that
+   * nobody takes it for another's hand should it be cut.
+   */
+  async change(disks: readonly LocalDisk[], touched: ReadonlySet<number>, work: () => Promise<void>): Promise<void> {
+    for (const [i, { target, size }] of disks.entries()) {
+      if (this.#disks[i]?.size === size && !touched.has(i)) continue;
       await this.#files[i]?.discard();
       this.#files[i] = undefined;
+      await rm(this.#layout.digests(target), { force: true }); // of a try that was taken back
     }
     await this.close();
     try {

@@ -7,6 +7,8 @@
  */
 import { rm } from 'node:fs/promises';
 import { FrameKind } from '../deltalog/frame.ts';
+import { crashPoint } from '../lib/crash-point.ts';
+import type { Extent } from '../model/extent.ts';
 import { Failure } from '../model/failure.ts';
 import type { ReplicatedDisk } from '../model/relationship.ts';
 import { canBecome, sameShape } from '../model/shape.ts';
@@ -41,12 +43,23 @@ export interface ShapeParts {
   readonly digests: Digests;
 }
 
+/** Bytes of the longest that a qcow2 may have. */
+const LONGEST_CLUSTER = 2 * 1024 * 1024;
+
+/** Of an image that is to be cut: what comes behind its new end. */
+interface End extends Extent {
+  readonly disk: number;
+}
+
 /** The images of a replica, whose sizes change with the logs that it applies. While nothing else reads or writes its disks but views. */
 export class DiskShape {
   readonly #parts: ShapeParts;
+  /** As they are opened. */
+  #disks: readonly LocalDisk[];
 
   constructor(parts: ShapeParts) {
     this.#parts = parts;
+    this.#disks = parts.record.value.disks;
   }
 
   /** Makes the images wide enough for both the present state and one of that shape. Gives the disks of the latter. */
@@ -57,43 +70,61 @@ export class DiskShape {
     const next = shape.map(({ target, size }, i) => ({ target, size, path: now[i]?.path ?? layout.disk(target) }));
     if (sameShape(now, shape)) return next;
     const wide = next.map((disk, i) => ({ ...disk, size: Math.max(disk.size, now[i]?.size ?? 0) }));
-    await this.#change(wide, async () => {
-      for (const disk of wide.slice(now.length)) {
-        await rm(disk.path, { force: true }); // of a try that was cut
-        await createImage(disk.path, disk.size, { format: 'qcow2' });
-      }
-      await atLeast(wide.slice(0, now.length));
-    });
+    await this.#become(wide, now.length);
+    crashPoint('replica:widened');
     return next;
   }
 
-  /** Makes the images as wide as the present state is: of a log that is taken back they may have been cut already. */
+  /**
+   * Gives the images the present state's shape again: of a log that is taken back they may have been made longer, with some of it written
+   * there, or cut already. Before its undo log is written to them.
+   */
   async restore(): Promise<void> {
-    const { disks } = this.#parts.record.value;
-    await this.#change(disks, () => atLeast(disks));
+    await this.#become(this.#parts.record.value.disks);
   }
 
   /** Cuts the images to the new state, which is in them. */
   async cut(disks: readonly LocalDisk[]): Promise<void> {
     const now = this.#parts.record.value.disks;
-    const smaller = disks.filter(({ size }, i) => size < (now[i]?.size ?? 0));
-    if (smaller.length === 0) return;
-    await this.#change(disks, async () => {
-      for (const { path, size } of smaller) await resizeImage(path, size);
-    });
+    if (!disks.some(({ size }, i) => size < (now[i]?.size ?? 0))) return;
+    await this.#become(disks);
+    crashPoint('replica:cut');
   }
 
-  async #change(disks: readonly LocalDisk[], work: () => Promise<void>): Promise<void> {
+  /** From the disk `added` on they are made anew. What sizes the images have, they say: a try of this may have been cut by a crash. */
+  async #become(disks: readonly LocalDisk[], added = disks.length): Promise<void> {
     const { engine, digests } = this.#parts;
-    await engine.changeDisks(disks, async () => {
-      await digests.change(disks, work);
-    });
+    const others = new Set<number>();
+    const ends: End[] = [];
+    for (const [disk, { path, size }] of disks.entries()) {
+      const present = disk < added ? (await imageInfo(path, { format: 'qcow2', inUse: true })).size : 0;
+      if (present !== size) others.add(disk);
+      if (present > size) ends.push({ disk, offset: size, length: Math.min(present - size, LONGEST_CLUSTER) });
+    }
+    if (others.size === 0 && sameShape(disks, this.#disks)) return;
+    if (ends.length > 0) await this.#clear(ends);
+    const change = async (): Promise<void> => {
+      crashPoint('replica:reshaping');
+      for (const i of others) {
+        const { path, size } = disks[i]!;
+        if (i < added) {
+          await resizeImage(path, size);
+        } else {
+          await rm(path, { force: true }); // of a try that was cut
+          await createImage(path, size, { format: 'qcow2' });
+        }
+        crashPoint('replica:reshaped');
+      }
+    };
+    await engine.changeDisks(disks, () => digests.change(disks, others, change));
+    this.#disks = disks;
   }
-}
-
-async function atLeast(disks: readonly LocalDisk[]): Promise<void> {
-  for (const { path, size } of disks) {
-    const { size: present } = await imageInfo(path, { format: 'qcow2' });
-    if (present < size) await resizeImage(path, size);
+  /** A cluster that is cut keeps what it held behind the new end, and would show it should the image become longer again. Durable. */
+  async #clear(ends: readonly End[]): Promise<void> {
+    const { apply } = await this.#parts.engine.connections();
+    for (const { disk, offset, length } of ends) {
+      await apply[disk]!.writeZeroes(offset, length, { mayUnmap: true });
+      await apply[disk]!.flush();
+    }
   }
 }

@@ -7,6 +7,7 @@ import {
   IN_A_COPY,
   IN_A_CYCLE,
   IN_A_PLAN,
+  IN_A_RESHAPE,
   IN_AN_UNCHANGED_CYCLE,
   IN_MATERIALISING,
   IN_MERGING,
@@ -42,6 +43,7 @@ function isTakenBack({ steps }: PlanDefinition<never>): boolean {
 void test('a test kills at every crash point that has a name of its own', () => {
   const visited = [
     IN_RECEIVING_AND_APPLYING,
+    IN_A_RESHAPE,
     IN_MERGING,
     IN_MATERIALISING,
     IN_REMOVING,

@@ -22,6 +22,9 @@ export const IN_RECEIVING_AND_APPLYING = [
   'replica:retired',
 ] as const;
 
+/** In giving the images of a replica another shape, before a log is written to them and after it. */
+export const IN_A_RESHAPE = ['replica:reshaping', 'replica:reshaped', 'replica:widened', 'replica:cut'] as const;
+
 /** In merging two undo logs. */
 export const IN_MERGING = [
   'replica:merge',

@@ -1,16 +1,12 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readdir, stat, writeFile } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { RecoveryPoint } from '../../src/model/relationship.ts';
 import { pointsToKeep } from '../../src/model/retention.ts';
 import { checkImage } from '../../src/qemu/image.ts';
 import { Replica } from '../../src/replica/replica.ts';
 import { IN_MERGING, IN_RECEIVING_AND_APPLYING } from './crash-points.ts';
-import type { WhoDies } from './dying.ts';
 import {
   compareDigests,
   compareWithPoint,
@@ -20,7 +16,8 @@ import {
   send,
   type Place,
 } from './replica-host.ts';
-import { newSeed, seeded, TestPrimary, type MadeLog } from './replica-primary.ts';
+import { newSeed, seeded, TestPrimary } from './replica-primary.ts';
+import { runReplica } from './run-replica.ts';
 
 /** After these it can't be told who has written to the disks. */
 const IN_WRITING_DISKS: readonly string[] = [
@@ -32,37 +29,6 @@ const IN_WRITING_DISKS: readonly string[] = [
 
 /** All ways to die at each place, not some of them. */
 const ALL = process.env['CRASHES'] === 'all';
-
-/** Runs a replica that takes `log`, until it ends; gives the signal that ended it. */
-async function runReplica(
-  place: Place,
-  log: MadeLog,
-  options: { crash?: string; dies?: WhoDies; killAfterMs?: number },
-): Promise<string | null> {
-  const path = join(place.directory, 'log');
-  await writeFile(path, log.bytes);
-  const { directory, runDirectory } = place.options;
-  const script = join(import.meta.dirname, 'replica-process.ts');
-  // Into its lanes, too: they have crash points of their own.
-  const preload = ['--import', join(import.meta.dirname, 'dying.ts')];
-  const what = [directory, runDirectory, path, String(log.sequence), log.logId];
-  const child = spawn(process.execPath, [...preload, script, ...what], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: {
-      ...process.env,
-      DIES: options.dies ?? 'daemon',
-      ...(options.crash === undefined ? {} : { UNDERSTUDY_CRASH: options.crash }),
-    },
-  });
-  const exit = once(child, 'exit') as Promise<[number | null, string | null]>;
-  if (options.killAfterMs !== undefined) {
-    await Promise.race([exit, delay(options.killAfterMs)]);
-    child.kill('SIGKILL');
-  }
-  const [code, signal] = await exit;
-  assert.ok(code === 0 || signal === 'SIGKILL', `the replica's process ended with ${code} ${signal}`);
-  return signal;
-}
 
 async function checkAll(place: Place, primary: TestPrimary): Promise<number> {
   const replica = await Replica.open(place.options);

@@ -98,6 +98,13 @@ export class TestPrimary {
     });
   }
 
+  /** It is again as it was after that log. */
+  goBack(position: Position): void {
+    this.position = position;
+    this.disks = this.shapes.get(position.sequence)!;
+    this.bytes = this.states.get(position.sequence)!.map((disk) => Buffer.from(disk));
+  }
+
   /** Changes the disks at random and gives the log of it. */
   async log(options: LogOptions = {}): Promise<MadeLog> {
     const { point: isPoint = true, changes = this.between(1, 12), refers = this.#chance() < 0.5 } = options;
@@ -212,6 +219,7 @@ export async function readDisks(socketPath: string, disks: readonly ReplicatedDi
   for (const { target, size } of disks) {
     const client = await NbdClient.connect({ socketPath, exportName: target });
     try {
+      if (client.size !== size) throw new Error(`${target} has ${client.size} bytes, not ${size}`);
       out.push(await client.read(0, size));
     } finally {
       await client.close();
