@@ -49,10 +49,12 @@ export async function runCycle(
   kind: RecoveryPoint['kind'],
   signal: AbortSignal,
 ): Promise<CycleResult> {
-  const { steady, endpoint, known } = replication.services;
-  const { bitmap, position, disks } = replication.record;
+  const { steady, endpoint, hypervisor, known } = replication.services;
+  const { bitmap, position, disks, vmId } = replication.record;
   const started = steady();
   replication.enter('reading');
+  // A guest that ran at the point may have written behind it, and be off by now.
+  const wasOff = (await hypervisor.vmStatus(vmId)).state === 'off';
   const inFlight = replication.intend({ nextBitmap: nextBitmap(replication), copyAfter: null });
   const pages = await known.at(replication.record, disks);
   await forgetRepairs(replication);
@@ -77,7 +79,7 @@ export async function runCycle(
     if (result.unchangedBytes === 0) await replication.discard(inFlight);
     else await replication.unchanged(inFlight);
     // Before anything is waited for: what is written meanwhile has another one.
-    const stamp = await stampAtRest(replication);
+    const stamp = wasOff ? await stampAtRest(replication) : undefined;
     const { damage = [] } = await endpoint.confirm(replication.id, position, result.instant, signal);
     replication.update({
       protectedUntil: result.instant,

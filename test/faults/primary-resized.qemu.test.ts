@@ -1,4 +1,4 @@
-/** Disks of a VM that are made shorter and longer, while something else stands in the way of the log that tells of it. */
+/** Disks of a VM that are made shorter or written, and a VM that is shut down, just when nobody looks. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -46,6 +46,22 @@ void test('what is changed at a VM that is off while the replica is told that no
   await vm.wait('resized', () => resized);
   vm.vms.guest.bytes[0] = vm.vms.guest.bytes[0]!.subarray(0, 2 * MIB);
   await vm.wait('seen', () => vm.record('a').disks[0]!.size === 2 * MIB);
+  await vm.replicated('a');
+});
+
+void test('what a guest writes and is shut down, behind the point that had nothing new, is seen by the next cycle', async (t) => {
+  const vm = await withTail(t);
+  const { a } = vm.vms.hypervisors;
+  const dropBitmap = a.dropBitmap.bind(a);
+  let off = false;
+  a.dropBitmap = async (...about) => {
+    a.dropBitmap = dropBitmap;
+    await vm.vms.change('a', 5);
+    await a.shutdown(VM, 0);
+    off = true;
+    await dropBitmap(...about);
+  };
+  await vm.wait('off', () => off);
   await vm.replicated('a');
 });
 
