@@ -11,6 +11,7 @@ import type { Point } from '../hypervisor/hypervisor.ts';
 import type { LogInFlight } from '../store/store.ts';
 import type { Repair } from '../model/verification.ts';
 import { PointReader } from './capture.ts';
+import { withGained } from './disks.ts';
 import type { KnownPages, LearnedOfDisks } from './known-blocks.ts';
 import { stampAtRest } from './images.ts';
 import { withPoint } from './open-point.ts';
@@ -169,7 +170,8 @@ async function capture(
   await using reader = await PointReader.connect(point, replication.targets());
   const changes: ChangedExtent[][] = [];
   for (const disk of replication.targets().keys()) {
-    const dirty = await reader.changed(disk, 0, reader.size(disk));
+    const written = await reader.changed(disk, 0, reader.size(disk));
+    const dirty = await withGained(replication, reader, disk, written);
     changes.push(await withRepairs(replication, reader, disk, dirty));
   }
   if (!mayBeEmpty && changes.every((extents) => extents.length === 0)) {

@@ -6,8 +6,11 @@
 import type { PointExport, Vm } from '../hypervisor/hypervisor.ts';
 import { bytesText } from '../lib/bytes-text.ts';
 import { Failure } from '../model/failure.ts';
+import { without, type ChangedExtent } from '../model/extent.ts';
 import { sameShape } from '../model/shape.ts';
+import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import type { CopyProgress, LocalDisk } from '../store/store.ts';
+import type { PointReader } from './capture.ts';
 import { within } from './repairs.ts';
 import type { Replication } from './replication.ts';
 
@@ -68,7 +71,7 @@ export async function noticeSizes(replication: Replication, exports: readonly Po
 
 /** @returns whether the shape is another one than before. */
 async function take(replication: Replication, now: readonly LocalDisk[]): Promise<boolean> {
-  const { disks, vmName, verification, copy } = replication.record;
+  const { disks, vmName, verification, copy, shortest = [] } = replication.record;
   const { known, event } = replication.services;
   for (const [i, { target, path }] of now.entries()) {
     if (path !== disks[i]!.path) event('info', 'disk-moved', `disk ${target} of ${vmName} is ${path} now`);
@@ -80,6 +83,7 @@ async function take(replication: Replication, now: readonly LocalDisk[]): Promis
   replication.update({
     disks: now,
     reshaped: true,
+    shortest: now.map(({ size }, i) => Math.min(size, disks[i]!.size, shortest[i] ?? size)),
     copy: copy === null ? null : behindEnds(copy, now),
     ...(verification === undefined
       ? {}
@@ -97,6 +101,24 @@ async function take(replication: Replication, now: readonly LocalDisk[]): Promis
     `disks of ${vmName} were resized (${changes.join(', ')}): the replica's follow with the next log`,
   );
   return true;
+}
+
+/**
+ * What has changed of a disk, with what reads as zeros beyond where it has ended in between: a disk that became shorter, and longer again
+ * before the replica was told, has lost what was there, and no bitmap says so.
+ */
+export async function withGained(
+  replication: Replication,
+  reader: PointReader,
+  disk: number,
+  changed: readonly ChangedExtent[],
+): Promise<readonly ChangedExtent[]> {
+  const size = reader.size(disk);
+  const end = replication.record.shortest?.[disk] ?? size;
+  const from = end - (end % DIGEST_BLOCK);
+  if (end >= size) return changed;
+  const zeros = (await reader.all(disk, from, size)).filter(({ zero }) => zero);
+  return [...without(changed, zeros), ...zeros].toSorted((a, b) => a.offset - b.offset);
 }
 
 /** A copy goes on behind a disk that has become shorter than what is copied of it. */

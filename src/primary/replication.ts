@@ -229,6 +229,7 @@ export class Replication {
       reshaped: false,
       copy: counts ? inFlight.copyAfter : null,
       bitmap: closes && counts ? inFlight.nextBitmap : before.bitmap,
+      ...(closes ? { shortest: [] } : {}),
       protectedUntil: closes ? inFlight.instant : before.protectedUntil,
       statistics: { ...before.statistics, ...counted },
       ...(closes && counts ? after(before, 'point-made') : {}),

@@ -149,6 +149,8 @@ export interface RelationshipRecord {
   readonly disks: readonly LocalDisk[];
   /** Primary: the replica has not acknowledged a log yet since the disks became these. */
   readonly reshaped?: boolean;
+  /** Primary: bytes that each disk had at its shortest since the replica has acknowledged a point. */
+  readonly shortest?: readonly number[];
   /** Primary: targets of disks that a person left out when replication was enabled here. */
   readonly leftOut?: readonly string[];
   /** Primary: targets of disks that were added since. */

@@ -3,13 +3,15 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
+import { Failure } from '../../src/model/failure.ts';
 import { resizeImage } from '../../src/qemu/image.ts';
 import { flipStoredAt } from './corruption.ts';
 import { startReplication } from './primary-world.ts';
 import type { ReplicatedVm } from './replicated-vm.ts';
-import { VM } from './vm-hosts.ts';
+import { DISKS, VM } from './vm-hosts.ts';
 
 const MIB = 1024 * 1024;
+const [{ size: SIZE }] = DISKS as [(typeof DISKS)[number]];
 
 /** Two points, and data at the end of the first disk. */
 async function withTail(t: Parameters<typeof startReplication>[0]): Promise<ReplicatedVm> {
@@ -29,6 +31,23 @@ async function resize(vm: ReplicatedVm, size: number): Promise<void> {
   guest.bytes[0] = Buffer.alloc(size);
   before.copy(guest.bytes[0]);
 }
+
+void test('a disk that is made shorter, and as long as before again, is zeros there at the replica, too', async (t) => {
+  const vm = await withTail(t);
+  const { hypervisors } = vm.vms;
+  const { a } = hypervisors;
+  await a.shutdown(VM, 0);
+  const openPoint = a.openPoint.bind(a);
+  a.openPoint = () => Promise.reject(new Failure('job-conflict', 'another program makes a backup'));
+  await resize(vm, 2 * MIB);
+  await vm.wait('seen', () => vm.record('a').disks[0]!.size === 2 * MIB);
+  await vm.wait('in the way', () => vm.record('a').failure?.code === 'job-conflict');
+  await resize(vm, SIZE);
+  a.openPoint = openPoint;
+  await vm.replicated('a');
+  assert.equal(vm.record('a').disks[0]!.size, SIZE);
+  assert.ok((await vm.checkAllPoints('b')) >= 3);
+});
 
 void test('what is changed at a VM that is off while the replica is told that nothing has changed is seen by the next cycle', async (t) => {
   const vm = await withTail(t);

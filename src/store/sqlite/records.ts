@@ -100,6 +100,7 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   stoppedByLease: z.boolean().exactOptional(),
   disks: z.array(z.strictObject({ target: text, size: count, path: text })),
   reshaped: z.boolean().exactOptional(),
+  shortest: z.array(count).exactOptional(),
   leftOut: z.array(text).exactOptional(),
   unprotected: z.array(text).exactOptional(),
   definition: z.string(),
