@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { Failure } from '../../src/model/failure.ts';
 import { resizeImage } from '../../src/qemu/image.ts';
 import { flipStoredAt } from './corruption.ts';
-import { startReplication } from './primary-world.ts';
+import { startAgain, startReplication } from './primary-world.ts';
 import type { ReplicatedVm } from './replicated-vm.ts';
 import { DISKS, VM } from './vm-hosts.ts';
 
@@ -98,7 +98,7 @@ void test('damage that lies beyond the end of a disk that is made shorter keeps 
   primaries.start(vm.id);
   await vm.replicated('a');
   assert.equal(replica.status().damage, undefined, 'nothing is left to be sent');
-  await vm.vms.hypervisors.a.start(VM);
+  await startAgain(vm.vms);
   await vm.vms.change('a', 3);
   await vm.replicated('a');
   assert.equal(vm.record('a').failure, null);
