@@ -1,5 +1,5 @@
 /**
- * A replica's life in short, to be watched by strace: made, given logs (some in two parts), its undo logs merged, frozen, a
+ * A replica's life in short, to be watched by strace: made, given logs (some in two parts, some of disks of other sizes), its undo logs merged, frozen, a
  * point materialised, taken back, more logs, a higher epoch. It says what it has been promised.
  * Usage: replica-life.ts PLAN, a JSON file with a `LifePlan`.
  */
@@ -61,7 +61,7 @@ async function live({ directory, runDirectory, replica: made, logs, overlays }: 
   await replica.materialise(sequence, new Map(Object.entries(overlays)));
   say(`materialised ${sequence}`);
   say('thawing');
-  for (const path of Object.values(overlays)) await rm(path);
+  for (const path of Object.values(overlays)) await rm(path, { force: true }); // of a disk that was added since there is none
   await replica.thaw();
   for (const log of logs.slice(half)) await receive(replica, log);
   await replica.drained();

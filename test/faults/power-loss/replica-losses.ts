@@ -2,6 +2,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ReplicatedDisk } from '../../../src/model/relationship.ts';
 import { newReplica } from '../replica-host.ts';
 import { seeded, TestPrimary, type MadeLog } from '../replica-primary.ts';
 import { losePower } from './losses.ts';
@@ -23,14 +24,20 @@ export async function replicaLife(seed: number, count: number): Promise<ReplicaL
     const primary = new TestPrimary(seed);
     const logs: MadeLog[] = [];
     await mkdir(root);
-    for (let i = 0; i < count; i++)
+    for (let i = 0; i < count; i++) {
+      if (i % 3 === 1) primary.reshape(another(primary));
       logs.push(await primary.log({ changes: primary.between(1, 6), point: i % 5 !== 2 }));
+    }
     const files = logs.map((log) => ({ ...log, path: join(directory, `log-${log.sequence}`) }));
     for (const { path, bytes } of files) await writeFile(path, bytes);
     const plan: LifePlan = {
       directory: join(root, 'r'),
       runDirectory: join(directory, 'run'),
-      replica: newReplica(primary, { history: 2, thin: [{ everySeconds: 4, count: 4 }] }),
+      replica: newReplica(primary, {
+        disks: primary.shapes.get(0)!,
+        history: 2,
+        thin: [{ everySeconds: 4, count: 4 }],
+      }),
       logs: files.map(({ sequence, logId, path }) => ({ sequence, logId, path })),
       overlays: Object.fromEntries(primary.disks.map(({ target }) => [target, join(root, `${target}.overlay`)])),
     };
@@ -44,6 +51,16 @@ export async function replicaLife(seed: number, count: number): Promise<ReplicaL
     await rm(directory, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** All but one disk become longer, that one shorter; once there is one more. */
+function another(primary: TestPrimary): ReplicatedDisk[] {
+  const shorter = primary.between(0, primary.disks.length - 1);
+  const disks = primary.disks.map(({ target, size }, i) => ({
+    target,
+    size: i === shorter ? 512 * primary.between(50, size / 512 - 1) : size + 512 * primary.between(1, 400),
+  }));
+  return disks.length === 3 ? disks : [...disks, { target: 'vdc', size: 70_144 }];
 }
 
 /** Throws at the first loss after which a promise is broken. */
