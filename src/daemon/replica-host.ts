@@ -10,6 +10,7 @@ import { isStarting, mayStart } from '../failover/starting.ts';
 import { checkTakeOver } from '../failover/take-over.ts';
 import { Failure } from '../model/failure.ts';
 import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
+import { imageInfo } from '../qemu/image.ts';
 import { LocalEndpoint, type ReplicaHost } from '../replica/endpoint.ts';
 import { rememberPeer } from '../replica/record.ts';
 import { NOTHING_YET, type RelationshipRecord } from '../store/store.ts';
@@ -145,7 +146,7 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
       await hypervisor.closePoint(record.vmId);
       await hypervisor.destroy(record.vmId);
       await removeBitmapsFromDisks(record);
-      return { disks: record.disks, instant: services.now() };
+      return { disks: await asTheyAre(record.disks), instant: services.now() };
     },
 
     prepared: async (replica, request) => {
@@ -178,6 +179,13 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
     stateOf: (id) => recordOf(services, id).state,
     vmRunning: (id) => vmRunning(services, recordOf(services, id).vmId),
   };
+}
+
+/** Somebody may have resized them since the last cycle looked; they become what the new primary's are by its logs. */
+async function asTheyAre(disks: RelationshipRecord['disks']): Promise<RelationshipRecord['disks']> {
+  return await Promise.all(
+    disks.map(async (disk) => ({ ...disk, size: (await imageInfo(disk.path, { format: 'qcow2' })).size })),
+  );
 }
 
 function settingsOf(request: PrepareReplica) {

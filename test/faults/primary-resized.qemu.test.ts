@@ -4,10 +4,11 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { Failure } from '../../src/model/failure.ts';
-import { resizeImage } from '../../src/qemu/image.ts';
+import { imageInfo, resizeImage } from '../../src/qemu/image.ts';
 import { flipStoredAt } from './corruption.ts';
 import { startAgain, startReplication } from './primary-world.ts';
 import type { ReplicatedVm } from './replicated-vm.ts';
+import { carryOut } from './two-hosts-process.ts';
 import { DISKS, VM } from './vm-hosts.ts';
 
 const MIB = 1024 * 1024;
@@ -105,4 +106,24 @@ void test('damage that lies beyond the end of a disk that is made shorter keeps 
   assert.equal(vm.record('a').verification?.repairs.length ?? 0, 0);
   // The older one has the damaged bytes.
   assert.ok(replica.unsound.size >= 1 && !replica.unsound.has(replica.points()[0]!.sequence));
+});
+
+void test('a former primary whose disk was resized after its last cycle becomes the Replica server all the same', async (t) => {
+  const vm = await withTail(t);
+  const { services } = vm.hosts.a;
+  vm.hosts.cut = true;
+  await services.primaries.stop(vm.id);
+  await vm.vms.hypervisors.a.shutdown(VM, 0);
+  await resizeImage(vm.record('a').disks[0]!.path, SIZE + MIB);
+  await carryOut(vm.hosts, vm.id, { kind: 'unplanned-failover', on: 'b' });
+  vm.hosts.cut = false;
+  services.primaries.start(vm.id);
+  await vm.wait('stepped down', () => vm.count('a', 'stepped-down') > 0);
+  await carryOut(vm.hosts, vm.id, { kind: 'reverse-replication', on: 'b' });
+  await vm.vms.change('b', 3);
+  await vm.replicated('b');
+  const replica = vm.hosts.a.services.replicas.get(vm.id);
+  assert.deepEqual([replica.disks[0]!.size, vm.record('a').disks[0]!.size], [SIZE, SIZE]);
+  const { size } = await imageInfo(replica.disks[0]!.path, { format: 'qcow2', inUse: true });
+  assert.equal(size, SIZE);
 });
