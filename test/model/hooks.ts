@@ -17,7 +17,7 @@ const STAND_INS: readonly (readonly [importer: RegExp, name: string, standIn: st
   [/^primary\/known-blocks\.ts$/, '../digests/digest-file.ts', 'digest-file.ts'],
   [/^primary\/known-blocks\.ts$/, 'node:fs/promises', 'known-files.ts'],
   [/^failover\/lease\.ts$/, './lease-note.ts', 'lease-note.ts'],
-  [/^failover\/bitmaps\.ts$/, '../qemu/image.ts', 'image.ts'],
+  [/^(failover\/bitmaps|daemon\/replica-host)\.ts$/, '../qemu/image.ts', 'image.ts'],
   [/^(failover\/unplanned|daemon\/roles)\.ts$/, 'node:fs/promises', 'files.ts'],
   [/^(failover\/.*|primary\/replication)\.ts$/, 'node:crypto', 'crypto.ts'],
 ];
