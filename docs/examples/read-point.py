@@ -175,8 +175,10 @@ class Replica:
 
     def is_one_way(self):
         """Whether the next log is written to the disks with no way back: where no older point is kept, they may hold half of it."""
-        begun = self.waiting and self.waiting[0].point is not None and not self.torn and not self.back
-        return begun and not (self.record["history"] or self.record.get("thin") or self.record.get("held"))
+        # One that was found damaged may have been begun, too.
+        lost = any((self.directory / "inbox").glob("*.lost"))
+        begun = lost or (self.waiting and self.waiting[0].point is not None)
+        return begun and not self.torn and not self.back and not (self.record["history"] or self.record.get("thin") or self.record.get("held"))
 
     def write(self, wanted, directory):
         points = self.points()

@@ -209,7 +209,8 @@ export class Applier {
       await record.update({ latest: null });
     }
     this.#torn = false;
-    inbox.settled();
+    crashPoint('replica:taken-back');
+    await inbox.settled();
     this.#parts.onDamage(`${why}: what was written of it is taken back; the primary compares both sides`);
   }
 

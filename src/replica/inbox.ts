@@ -16,7 +16,7 @@ import { samePosition, type Position, type RecoveryPoint, type ReplicatedDisk } 
 import { isArrival } from '../protocol/arrival.ts';
 import type { LogName } from '../protocol/endpoint.ts';
 import { admit, admitName, describe, notFollowing, type Expected } from './admission.ts';
-import { parseInboxName, type ReplicaLayout } from './layout.ts';
+import { lostName, parseInboxName, parseLostName, type ReplicaLayout } from './layout.ts';
 
 /** A log that is whole and durable, and waits to be applied. */
 export interface ReceivedLog {
@@ -84,13 +84,18 @@ export class Inbox {
   static async open(layout: ReplicaLayout, state: AppliedState): Promise<Inbox> {
     const names = (await readdir(layout.inbox)).toSorted();
     const waiting: ReceivedLog[] = [];
+    /** The first that is damaged, and all behind it. */
+    const gone: string[] = [];
     let at = state.applied;
-    let lost: string | undefined;
+    let lost = lostBefore(names);
     for (const name of names) {
       const path = join(layout.inbox, name);
       const parsed = parseInboxName(name);
-      if (parsed === undefined || (parsed.whole && (lost !== undefined || parsed.sequence <= state.applied.sequence))) {
+      if (parseLostName(name) !== undefined) continue;
+      if (parsed === undefined || (parsed.whole && parsed.sequence <= state.applied.sequence)) {
         await unlink(path);
+      } else if (parsed.whole && gone.length > 0) {
+        gone.push(path);
       } else if (parsed.whole) {
         const log = await describeLog(path).catch((error: unknown) => {
           if (error instanceof Failure && error.code === 'bad-log') return error;
@@ -98,7 +103,7 @@ export class Inbox {
         });
         if (log instanceof Failure) {
           lost = `received log ${parsed.sequence} is damaged: ${log.message}`;
-          await unlink(path);
+          gone.push(path);
           continue;
         }
         if (!samePosition(log.follows, at)) {
@@ -112,7 +117,7 @@ export class Inbox {
       const parsed = parseInboxName(name);
       if (parsed?.whole === false && parsed.sequence !== at.sequence + 1) await unlink(join(layout.inbox, name));
     }
-    await syncDirectory(layout.inbox);
+    await letGo(layout.inbox, gone, waiting.length === 0);
     return new Inbox(layout, state, waiting, lost);
   }
 
@@ -132,7 +137,11 @@ export class Inbox {
   }
 
   /** Nothing is left of what was given up. */
-  settled(): void {
+  async settled(): Promise<void> {
+    for (const name of await readdir(this.#layout.inbox)) {
+      if (parseLostName(name) !== undefined) await unlink(join(this.#layout.inbox, name));
+    }
+    await syncDirectory(this.#layout.inbox);
     this.#lost = undefined;
   }
 
@@ -145,8 +154,8 @@ export class Inbox {
     const gone = this.#waiting.splice(first);
     this.#last = lastOf(this.#waiting, state);
     this.#unfinished = undefined;
-    for (const { path } of gone.toReversed()) await unlink(path);
-    await syncDirectory(this.#layout.inbox);
+    const paths = gone.map(({ path }) => path);
+    await letGo(this.#layout.inbox, paths, first === 0);
   }
 
   /** Bytes of a log that are durable and verified; 0 for an unknown one. */
@@ -299,6 +308,28 @@ export class Inbox {
       if (parsed?.whole === false && parsed.logId !== log.logId) await unlink(join(this.#layout.inbox, name));
     }
   }
+}
+
+/**
+ * Logs go, newest first: what a crash or a power loss leaves is still a row of logs.
+ * @param begun the first of them may have been begun to be applied: it is gone only when that has been taken back, so that a crash in
+ * between doesn't hide it.
+ */
+async function letGo(inbox: string, [damaged, ...behind]: readonly string[], begun: boolean): Promise<void> {
+  if (damaged === undefined) return await syncDirectory(inbox);
+  for (const path of behind.toReversed()) {
+    await unlink(path);
+    await syncDirectory(inbox);
+  }
+  await (begun ? rename(damaged, lostName(damaged)) : unlink(damaged));
+  await syncDirectory(inbox);
+  crashPoint('replica:given-up');
+}
+
+/** Why logs are gone that were lost before, and not taken back until now. */
+function lostBefore(names: readonly string[]): string | undefined {
+  const sequence = names.map(parseLostName).find((one) => one !== undefined);
+  return sequence === undefined ? undefined : `received log ${sequence} was damaged`;
 }
 
 function lastOf(waiting: readonly ReceivedLog[], { applied, appliedLog }: AppliedState) {

@@ -7,6 +7,7 @@
  * digests/<target>.digests        what is known of a flat disk's blocks (image-digests.ts); may be lost
  * inbox/<sequence>-<logId>.part   a log that is being received
  * inbox/<sequence>-<logId>.log    a log that is whole, durable and acknowledged, and not yet applied
+ * inbox/<sequence>-<logId>.lost   one that was found damaged, until what was written of it is taken back
  * undo/<sequence>.undo            takes the state of that sequence back to an older one: the one before it, or, merged, further
  * undo/<sequence>.merge           that one and its older neighbour, while they are being merged
  * damaged/<sequence>.undo         undo logs that can't be read, and older ones: of no use but to somebody who mends them
@@ -36,6 +37,17 @@ export function parseInboxName(name: string): InboxName | undefined {
   const match = /^(\d{16})-([0-9a-f]{32})\.(part|log)$/.exec(name);
   if (match === null) return undefined;
   return { sequence: Number(match[1]), logId: match[2]!, whole: match[3] === 'log' };
+}
+
+/** Of a log in the inbox that was found damaged: what it is called then. */
+export function lostName(path: string): string {
+  return path.replace(/\.log$/, '.lost');
+}
+
+/** Sequence in the name of a log that was lost. */
+export function parseLostName(name: string): number | undefined {
+  const match = /^(\d{16})-[0-9a-f]{32}\.lost$/.exec(name);
+  return match === null ? undefined : Number(match[1]);
 }
 
 /** Sequence in the name of an undo log. */

@@ -113,7 +113,7 @@ export class Replica {
     if (chain.lost.length > 0) options.onDamage?.(await withoutPoints(record, chain));
     const replica = new Replica(options, record, inbox, chain);
     await replica.#views.close(); // of the process before
-    if (replica.waiting === 0) await replica.#applier.retire(); // a crash may have come between
+    if (replica.waiting === 0 && inbox.lost === undefined) await replica.#applier.retire(); // a crash may have come between
     if (!replica.frozen) await replica.#begin();
     return replica;
   }

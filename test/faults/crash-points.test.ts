@@ -8,6 +8,7 @@ import {
   IN_A_CYCLE,
   IN_A_PLAN,
   IN_A_RESHAPE,
+  IN_GIVING_UP,
   IN_AN_UNCHANGED_CYCLE,
   IN_MATERIALISING,
   IN_MERGING,
@@ -44,6 +45,7 @@ void test('a test kills at every crash point that has a name of its own', () => 
   const visited = [
     IN_RECEIVING_AND_APPLYING,
     IN_A_RESHAPE,
+    IN_GIVING_UP,
     IN_MERGING,
     IN_MATERIALISING,
     IN_REMOVING,

@@ -25,6 +25,9 @@ export const IN_RECEIVING_AND_APPLYING = [
 /** In giving the images of a replica another shape, before a log is written to them and after it. */
 export const IN_A_RESHAPE = ['replica:reshaping', 'replica:reshaped', 'replica:widened', 'replica:cut'] as const;
 
+/** In giving a log up that is damaged, and taking back what was written of it. */
+export const IN_GIVING_UP = ['replica:given-up', 'replica:taken-back'] as const;
+
 /** In merging two undo logs. */
 export const IN_MERGING = [
   'replica:merge',

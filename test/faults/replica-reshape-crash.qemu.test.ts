@@ -7,7 +7,7 @@ import { LogReader } from '../../src/deltalog/reader.ts';
 import type { ReplicatedDisk } from '../../src/model/relationship.ts';
 import { checkImage, imageInfo } from '../../src/qemu/image.ts';
 import { Replica } from '../../src/replica/replica.ts';
-import { IN_A_RESHAPE, IN_RECEIVING_AND_APPLYING } from './crash-points.ts';
+import { IN_A_RESHAPE, IN_GIVING_UP, IN_RECEIVING_AND_APPLYING } from './crash-points.ts';
 import { readPoints } from './power-loss/second-reader.ts';
 import {
   compareDigests,
@@ -123,6 +123,15 @@ void test('a log of another shape that is lost after a crash is taken back, and 
       assert.equal(await runReplica(place, log, { crash, dies: 'both' }), 'SIGKILL', `${crash} was never reached`);
       await damageReceived(place, primary);
       primary.goBack(before);
+      // Whoever opens it finds the damage, and dies, too: before it is taken back, and after.
+      for (const dies of IN_GIVING_UP) {
+        if (!ALL && primary.between(0, 1) === 0) continue;
+        assert.equal(
+          await runReplica(place, undefined, { crash: dies, dies: 'both' }),
+          'SIGKILL',
+          `${dies} was never reached`,
+        );
+      }
       const after = await checkAll(place, primary);
       assert.deepEqual(after, points, crash);
       primary.reshape([

@@ -9,19 +9,20 @@ import type { WhoDies } from './dying.ts';
 import type { Place } from './replica-host.ts';
 import type { MadeLog } from './replica-primary.ts';
 
-/** Runs a replica that takes `log`, until it ends; gives the signal that ended it. */
+/** Runs a replica that takes `log`, if there is one, until it ends; gives the signal that ended it. */
 export async function runReplica(
   place: Place,
-  log: MadeLog,
+  log: MadeLog | undefined,
   options: { crash?: string; dies?: WhoDies; killAfterMs?: number },
 ): Promise<string | null> {
   const path = join(place.directory, 'log');
-  await writeFile(path, log.bytes);
+  if (log !== undefined) await writeFile(path, log.bytes);
   const { directory, runDirectory } = place.options;
   const script = join(import.meta.dirname, 'replica-process.ts');
   // Into its lanes, too: they have crash points of their own.
   const preload = ['--import', join(import.meta.dirname, 'dying.ts')];
-  const what = [directory, runDirectory, path, String(log.sequence), log.logId];
+  const taken = log === undefined ? [] : [path, String(log.sequence), log.logId];
+  const what = [directory, runDirectory, ...taken];
   const child = spawn(process.execPath, [...preload, script, ...what], {
     stdio: ['ignore', 'ignore', 'inherit'],
     env: {
