@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -13,6 +14,7 @@ import {
   type Place,
 } from '../../test/faults/replica-host.ts';
 import { TestPrimary, type MadeLog } from '../../test/faults/replica-primary.ts';
+import { until } from '../lib/clock.ts';
 import { WRITER } from '../deltalog/header.ts';
 import { LogWriter } from '../deltalog/writer.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
@@ -268,9 +270,10 @@ void test('a bit that flips in what an image keeps about itself is found and men
 
 const { PATH = '' } = process.env;
 
-/** A directory with a qemu-img that takes its time to mend an image, as it does with a large one. */
+/** A directory with a qemu-img that takes its time to mend an image, as it does with a large one, and leaves `mends` when it begins. */
 async function slowMending(): Promise<string> {
-  const script = `#!/bin/sh\ncase "$*" in *'-r all'*) sleep 2;; esac\nPATH='${PATH}' exec qemu-img "$@"\n`;
+  const mends = join(place.directory, 'mends');
+  const script = `#!/bin/sh\ncase "$*" in *'-r all'*) : >'${mends}'; sleep 2;; esac\nPATH='${PATH}' exec qemu-img "$@"\n`;
   await writeFile(join(place.directory, 'qemu-img'), script, { mode: 0o755 });
   return place.directory;
 }
@@ -290,8 +293,13 @@ void test('an image is not mended once its disk is released for a failover, and 
     await assert.rejects(replica.scrub.step(Date.now(), never), { code: 'wrong-state' });
     assert.equal((await checkImage(path)).corruptions, corruptions, 'a VM may run on it: it is left as it is');
     await replica.thaw();
-    process.env['PATH'] = `${await slowMending()}:${PATH}`;
+    const tools = await slowMending();
+    process.env['PATH'] = `${tools}:${PATH}`;
     const mending = replica.scrub.step(Date.now(), never).catch((error: unknown) => error);
+    await until(() => existsSync(join(tools, 'mends')), {
+      timeoutMs: 30_000,
+      onTimeout: () => new Error('nothing is mended'),
+    });
     await replica.freeze();
     // Fails while somebody else has it open for writing. One mark is left to the next pass.
     assert.ok((await checkImage(path)).corruptions < corruptions, 'it is mended by now');
