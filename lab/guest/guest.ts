@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync } from 'node:fs';
 import { until } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
 import type { LabHost } from '../hosts/host.ts';
@@ -114,11 +114,20 @@ export class LabGuest {
     });
   }
 
-  /** What the guest itself finds in its records. */
+  /** What the guest itself finds in its records, with the workload stopped meanwhile: both files are read at one instant. */
   async checkInside(): Promise<RecordsReport> {
-    const { code, stdout, stderr } = await this.agent.exec(['/bin/check-records']);
-    if (code !== 0) throw new Failure('internal', `check-records in ${this.name}: ${stderr}`);
+    const script = 'p=$(cat /run/records.pid); kill -STOP $p && check-records; code=$?; kill -CONT $p; exit $code';
+    const { code, stdout, stderr } = await this.agent.exec(['/bin/sh', '-c', script]);
+    if (code !== 0) {
+      throw new Failure('internal', `check-records in ${this.name}: ${stderr}\n${this.#lastOfConsole()}`);
+    }
     return JSON.parse(stdout) as RecordsReport;
+  }
+
+  /** The end of what the guest's kernel and workload said; a copy of a guest says it elsewhere. */
+  #lastOfConsole(): string {
+    const file = this.host.path(this.console);
+    return existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(-40).join('\n') : '';
   }
 
   /** What the disks of the powered-off guest hold; `paths` (on the host) where they aren't those of `define`. */
