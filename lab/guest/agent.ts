@@ -10,6 +10,8 @@ export interface GuestExecuted {
 
 const CALL_TIMEOUT_S = 10;
 const BOOT_TIMEOUT_MS = 90_000;
+/** An agent that doesn't answer after this isn't about to come, but lost to libvirt. */
+const LOST_MS = 40_000;
 const EXEC_TIMEOUT_MS = 30_000;
 
 /** The guest agent of a domain on a lab host, by way of virsh. Every call has an end. */
@@ -40,9 +42,24 @@ export class GuestAgent {
     }
   }
 
-  /** Waits for the guest to be up: TCG boots take seconds. */
+  /**
+   * Waits for the guest to be up: TCG boots take seconds. When an agent comes up while a backup job is open, libvirt may wait 30 s for the
+   * job, give up, and know nothing of the agent until it is started again: then that is done, once, and said.
+   */
   async wait(timeoutMs = BOOT_TIMEOUT_MS): Promise<void> {
-    await until(() => this.ping(), {
+    const began = performance.now();
+    let again = false;
+    const answers = async (): Promise<boolean> => {
+      if (await this.ping()) return true;
+      if (!again && performance.now() - began > LOST_MS) {
+        again = true;
+        console.log(`libvirtd of ${this.#host.name} has lost the agent of ${this.#domain}, and is started again`);
+        await this.#host.stopLibvirtd();
+        await this.#host.startLibvirtd();
+      }
+      return false;
+    };
+    await until(answers, {
       timeoutMs,
       everyMs: 100,
       onTimeout: () =>
