@@ -2,23 +2,20 @@
 import type { Operations } from '../../api/contract.ts';
 import { BITMAP_PREFIX } from '../../hypervisor/hypervisor.ts';
 import { update } from '../../failover/services.ts';
-import { Failure } from '../../model/failure.ts';
 import { yieldedUntil, yielding } from '../../model/yielding.ts';
 import { endReplication } from '../end-replication.ts';
-import { findRelationship } from '../relationships.ts';
+import { findPrimary, requireIdle } from '../relationships.ts';
 import type { DaemonServices } from '../services.ts';
 import { viewOf } from './replications.ts';
 
 type NeighbourOperations = Pick<Operations, 'replicationYield' | 'vmDetach'>;
 
 export function neighbourOperations(services: DaemonServices): NeighbourOperations {
-  const { store, hypervisor, primaries, actions } = services;
+  const { store, hypervisor, primaries } = services;
   return {
     replicationYield: async ({ ref, seconds }) => {
-      const { id, vmName, role, peer, failure } = findRelationship(services, ref);
-      if (role !== 'primary') throw new Failure('wrong-role', `${vmName} runs on ${peer}; ask there`);
-      const holder = actions.journal.holder(id);
-      if (holder !== undefined) throw new Failure('busy', `${holder.kind} of ${vmName} is under way`);
+      const record = requireIdle(services, findPrimary(services, ref));
+      const { id, vmName, failure } = record;
       const now = services.now();
       const yieldUntil = now + seconds * 1000;
       await primaries.stop(id);
@@ -26,7 +23,7 @@ export function neighbourOperations(services: DaemonServices): NeighbourOperatio
         const why = yielding(vmName, yieldUntil);
         update(services, id, { yieldUntil, failure: why.toJSON() });
         services.event(id, 'info', 'yielded', why.message);
-      } else if (yieldedUntil(findRelationship(services, id), now) !== undefined) {
+      } else if (yieldedUntil(record, now) !== undefined) {
         update(services, id, { yieldUntil, ...(failure?.code === 'yielded' ? { failure: null } : {}) });
         services.event(id, 'info', 'yield-ended', `${vmName} is read again`);
       }

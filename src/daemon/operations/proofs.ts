@@ -3,7 +3,7 @@ import type { Operations } from '../../api/contract.ts';
 import { update } from '../../failover/services.ts';
 import { Failure } from '../../model/failure.ts';
 import { NOT_VERIFIED } from '../../model/verification.ts';
-import { findRelationship } from '../relationships.ts';
+import { findPrimary, findRelationship } from '../relationships.ts';
 import type { DaemonServices } from '../services.ts';
 import { viewOf } from './replications.ts';
 
@@ -12,16 +12,7 @@ type ProofOperations = Pick<Operations, 'replicationVerify' | 'replicationScrub'
 export function proofOperations(services: DaemonServices): ProofOperations {
   return {
     replicationVerify: async ({ ref }) => {
-      const {
-        id,
-        role,
-        vmName,
-        peer,
-        suspended,
-        protectedUntil,
-        verification = NOT_VERIFIED,
-      } = findRelationship(services, ref);
-      if (role !== 'primary') throw new Failure('wrong-role', `${vmName} runs on ${peer}; ask there`);
+      const { id, vmName, suspended, protectedUntil, verification = NOT_VERIFIED } = findPrimary(services, ref);
       if (suspended)
         throw new Failure('wrong-state', `replication of ${vmName} is suspended`, { hint: 'Resume it first.' });
       if (protectedUntil === null) {

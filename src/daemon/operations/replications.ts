@@ -8,7 +8,7 @@ import type { Position } from '../../model/relationship.ts';
 import { NOTHING_YET, type RelationshipRecord, type Store } from '../../store/store.ts';
 import { move, recordOf, update } from '../../failover/services.ts';
 import { endReplication } from '../end-replication.ts';
-import { findRelationship } from '../relationships.ts';
+import { findPrimary, findRelationship, requireIdle } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
 import { markSeed } from '../seeds.ts';
 import type { DaemonServices } from '../services.ts';
@@ -49,17 +49,8 @@ export async function viewOf(
 
 export function replicationOperations(services: DaemonServices): ReplicationOperations {
   const { store, hypervisor, primaries, actions } = services;
-  const asPrimary = (ref: string): RelationshipRecord => {
-    const record = findRelationship(services, ref);
-    if (record.role === 'primary') return record;
-    throw new Failure('wrong-role', `${record.vmName} runs on ${record.peer}; ask there`);
-  };
-  /** Nothing may change a relationship in the middle of an action. */
-  const idle = (record: RelationshipRecord): RelationshipRecord => {
-    const holder = actions.journal.holder(record.id);
-    if (holder === undefined) return record;
-    throw new Failure('busy', `${holder.kind} of ${record.vmName} is under way`);
-  };
+  const asPrimary = (ref: string): RelationshipRecord => findPrimary(services, ref);
+  const idle = (record: RelationshipRecord): RelationshipRecord => requireIdle(services, record);
 
   return {
     replicationList: () => Promise.all(store.relationships().map(({ id }) => viewOf(services, id))),
