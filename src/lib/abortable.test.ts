@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { abortable } from './abortable.ts';
+import { abortable, orAborted } from './abortable.ts';
 
 const MiB = 1024 * 1024;
 
@@ -36,4 +36,25 @@ void test('an abort is felt at once, even where the source says no more', async 
   await assert.rejects(reading(), /enough/);
   assert.deepEqual(seen, [1]);
   await assert.rejects(reading(), /enough/);
+});
+
+void test('what is not waited for any more may fail: also when it was given up before it was waited for', async () => {
+  const unhandled: unknown[] = [];
+  const onUnhandled = (reason: unknown): void => void unhandled.push(reason);
+  process.on('unhandledRejection', onUnhandled);
+  try {
+    for (const early of [true, false]) {
+      const stop = new AbortController();
+      const work = Promise.withResolvers<void>();
+      if (early) stop.abort(new Error('given up'));
+      const waiting = assert.rejects(orAborted(work.promise, stop.signal), /given up/);
+      stop.abort(new Error('given up'));
+      await waiting;
+      work.reject(new Error('too late'));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.deepEqual(unhandled, []);
+  } finally {
+    process.off('unhandledRejection', onUnhandled);
+  }
 });

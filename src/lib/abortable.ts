@@ -29,9 +29,10 @@ export async function* abortable<T>(source: AsyncIterable<T>, signal: AbortSigna
   }
 }
 
-/** Waits for `work` until `signal` aborts, then throws its reason. */
+/** Waits for `work` until `signal` aborts, then throws its reason; what `work` throws after that is nobody's concern. */
 export async function orAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   if (signal === undefined) return await work;
+  if (signal.aborted) work.catch(() => undefined); // it has begun: its rejection would be nobody's, and end the process
   signal.throwIfAborted();
   const aborted = Promise.withResolvers<never>();
   const abort = (): void => aborted.reject(signal.reason as Error);

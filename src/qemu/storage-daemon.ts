@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,6 +14,8 @@ export interface StorageDaemonOptions {
   readonly directory: string;
   /** Unique in the directory: names the files and the daemon in errors. */
   readonly name: string;
+  /** Nobody finds its NBD server before `appear`: for clients that look for their exports as soon as it is there. Default false. */
+  readonly hidden?: boolean;
   readonly log?: Log;
 }
 
@@ -82,6 +84,8 @@ export class StorageDaemon {
   readonly #name: string;
   readonly #child: ChildProcess;
   readonly #pidFile: string;
+  /** Where its NBD server listens until it appears on `nbdSocket`. */
+  readonly #boundTo: string;
   readonly #exportIds = new Map<string, string>();
   #nextExport = 1;
 
@@ -91,6 +95,7 @@ export class StorageDaemon {
     pid: number;
     nbdSocket: string;
     pidFile: string;
+    boundTo: string;
     qmp: Qmp;
     exited: Promise<Exit>;
   }) {
@@ -99,12 +104,13 @@ export class StorageDaemon {
     this.pid = parts.pid;
     this.nbdSocket = parts.nbdSocket;
     this.#pidFile = parts.pidFile;
+    this.#boundTo = parts.boundTo;
     this.qmp = parts.qmp;
     this.exited = parts.exited;
   }
 
   /** Ends what a crashed predecessor left under that name, if anything: it has its images open. Failure `disk-engine` when it can't. */
-  static async endPredecessor({ directory, name, log }: StorageDaemonOptions): Promise<void> {
+  static async endPredecessor({ directory, name, log }: Omit<StorageDaemonOptions, 'hidden'>): Promise<void> {
     const left = await endPredecessor(join(directory, `${name}.pid`));
     if (left !== undefined) log?.warn({ name, pid: left }, 'ended the qemu-storage-daemon of a predecessor');
   }
@@ -114,11 +120,12 @@ export class StorageDaemon {
    * daemon's last words.
    */
   static async start(options: StorageDaemonOptions): Promise<StorageDaemon> {
-    const { directory, name, log } = options;
+    const { directory, name, hidden = false, log } = options;
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const nbdSocket = join(directory, `${name}.nbd`);
+    const boundTo = hidden ? `${nbdSocket}.new` : nbdSocket;
     const pidFile = join(directory, `${name}.pid`);
-    const mark = `addr.type=unix,addr.path=${nbdSocket.replaceAll(',', ',,')}`;
+    const mark = `addr.type=unix,addr.path=${boundTo.replaceAll(',', ',,')}`;
     await StorageDaemon.endPredecessor(options);
     const command = ['qemu-storage-daemon', '--nbd-server', mark];
     command.push('--chardev', 'socket,id=qmp,fd=3', '--monitor', 'chardev=qmp,mode=control');
@@ -133,7 +140,7 @@ export class StorageDaemon {
     try {
       await recordProcess(pidFile, pid, mark);
       const qmp = await Qmp.over(monitor, `qemu-storage-daemon ${name}`, { timeoutMs: START_TIMEOUT_MS });
-      return new StorageDaemon({ name, child, pid, nbdSocket, pidFile, qmp, exited });
+      return new StorageDaemon({ name, child, pid, nbdSocket, pidFile, boundTo, qmp, exited });
     } catch (error) {
       const gone = await Promise.race([exited, delay(500, undefined, { ref: false })]);
       child.kill('SIGKILL');
@@ -199,6 +206,11 @@ export class StorageDaemon {
     this.#exportIds.set(exportName, id);
   }
 
+  /** A hidden one's NBD server is found on `nbdSocket` from now on, in the place of a predecessor's. */
+  async appear(): Promise<void> {
+    await rename(this.#boundTo, this.nbdSocket);
+  }
+
   /** Ends an export and its connections; resolves when it is gone. None of that name is no error. */
   async closeExport(exportName: string): Promise<void> {
     const id = this.#exportIds.get(exportName);
@@ -233,6 +245,7 @@ export class StorageDaemon {
     }
     const exit = await this.exited;
     await this.qmp.close();
+    if (this.#boundTo !== this.nbdSocket) await rm(this.nbdSocket, { force: true });
     await endPredecessor(this.#pidFile);
     return exit;
   }

@@ -134,13 +134,17 @@ export class DiskEngine {
     const { runDirectory, name, log } = this.#options;
     const pause = this.#lastExit + RESTART_PAUSE_MS - performance.now();
     if (pause > 0) await delay(pause);
-    const daemon = await StorageDaemon.start({ directory: runDirectory, name, log });
+    // Who has the address of a daemon that was killed waits until its successor has all exports, and isn't told that one doesn't exist.
+    const daemon = await StorageDaemon.start({ directory: runDirectory, name, hidden: true, log });
     try {
-      const apply: NbdClient[] = [];
       for (const [i, { target, path }] of this.#disks.entries()) {
         const node = `disk${i}`;
         await daemon.openImage({ node, path, format: 'qcow2', readOnly: false, discard: 'unmap' });
         await daemon.exportNode({ node, exportName: target, writable: true });
+      }
+      await daemon.appear();
+      const apply: NbdClient[] = [];
+      for (const { target } of this.#disks) {
         const address = { socketPath: daemon.nbdSocket, exportName: target, metaContexts: [BASE_ALLOCATION] };
         apply.push(await NbdClient.connect(address));
       }
