@@ -50,6 +50,7 @@ function options(): { chosen: readonly Campaign[]; seed: number; minutes: number
 /** Runs rounds until its time is over, or something is wrong; says whether all was right. */
 async function soak({ name, round }: Campaign, first: number, at: string, milliseconds: number): Promise<boolean> {
   const started = performance.now();
+  const { signal } = over;
   const elapsed = () => performance.now() - started;
   let found = '';
   let trials = 0;
@@ -60,7 +61,7 @@ async function soak({ name, round }: Campaign, first: number, at: string, millis
     console.log(`── ${name}, trial ${trials}, seed ${seed}`);
     const progress = (text: string) => console.log(`${(elapsed() / 1000).toFixed(0).padStart(6)} s  ${text}`);
     try {
-      const outcome = await round({ seed, progress, minutes: milliseconds / 60_000 });
+      const outcome = await round({ seed, progress, signal, minutes: milliseconds / 60_000 });
       found = typeof outcome === 'string' ? outcome : outcome.found;
       rounds += typeof outcome === 'string' ? 1 : outcome.rounds;
       if (typeof outcome === 'object' && outcome.violation !== undefined) throw new Error(outcome.violation);
@@ -70,7 +71,7 @@ async function soak({ name, round }: Campaign, first: number, at: string, millis
       found = `seed ${seed}: ${error instanceof Error ? error.message : String(error)}`.slice(0, 300);
       console.log(`✗ ${name}, seed ${seed}`, error);
     }
-  } while (violations === 0 && elapsed() < milliseconds);
+  } while (violations === 0 && elapsed() < milliseconds && !signal.aborted);
   append(at, { campaign: name, seed: first, rounds, violations, seconds: elapsed() / 1000, found });
   console.log(
     `${name}: ${rounds} rounds from seed ${first} on, ${violations} violations, ${(elapsed() / 1000).toFixed(0)} s`,
@@ -78,10 +79,17 @@ async function soak({ name, round }: Campaign, first: number, at: string, millis
   return violations === 0;
 }
 
+/** Told to end: the trial under way is the last one, and is noted. Told again, it ends at once. */
+const over = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => over.abort());
+
 const { chosen, seed, minutes } = options();
 const at = commit();
 const results: boolean[] = [];
-for (const campaign of chosen) results.push(await soak(campaign, seed, at, (minutes * 60_000) / chosen.length));
+for (const campaign of chosen) {
+  if (over.signal.aborted) break;
+  results.push(await soak(campaign, seed, at, (minutes * 60_000) / chosen.length));
+}
 const bad = results.filter((good) => !good).length;
 console.log(
   `${at}, seed ${seed}: ${chosen.length} campaigns, ${bad === 0 ? 'nothing was wrong' : `${bad} found something`}`,

@@ -56,6 +56,8 @@ function writer(pair: Pair, name: 'alone' | 'cycles', full: boolean): Contestant
     name,
     prepare: async () => {
       await pair.hold(VM);
+      await pair.cycle(VM); // what was written without cycles isn't to be caught up with now
+      await pair.hold(VM);
     },
     go: async () => {
       const before = (await pair.view(VM)).statistics.cycles;

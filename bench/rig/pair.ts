@@ -37,6 +37,8 @@ export interface PairOptions {
 
 /** Long enough that no cycle begins by itself. */
 const NEVER_SECONDS = 86_400;
+/** A cycle that carries the comparison of a whole day would hold its point open for it: without one where cycles come only when told to. */
+const UNVERIFIED: ConfigFile = { verify: { passDays: 0 } };
 const PATIENCE_MS = 600_000;
 export const TARGET = 'vda';
 
@@ -64,7 +66,8 @@ export class Pair {
 
   /** Both daemons run and are paired, disks are open; nothing is replicated yet. */
   static async open(place: Place, options: PairOptions): Promise<Pair> {
-    const { name, config = {}, vms, diskBytes, source } = options;
+    const { name, vms, diskBytes, source } = options;
+    const config = options.interval === undefined ? { ...UNVERIFIED, ...options.config } : (options.config ?? {});
     const directory = join(place.data, name);
     mkdirSync(directory, { recursive: true });
     const at = (side: string) => ({

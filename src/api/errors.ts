@@ -32,6 +32,8 @@ const MEANING = {
   'shutdown-timeout': 'The guest was asked to shut down and did not in time. It was not forced.',
   yielded: 'Somebody has asked that the VM be left to other programs for a while; it goes on by itself.',
   'job-conflict': 'libvirt allows one such job at a time for a VM, and another program has it.',
+  'guest-starting':
+    'The VM has just started or rebooted. libvirt loses a guest agent that comes while a backup job is open, so none is opened until then. It is met by nobody but the log of the daemon.',
   'too-much-at-once': 'A cycle was given up for the sake of the guest or of free space; nothing is lost by it.',
   'disks-changed':
     'A disk of the VM was resized while a point in time of it was being read. It is met by nobody but the log of the daemon: reading begins again at once.',

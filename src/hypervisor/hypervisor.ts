@@ -75,6 +75,8 @@ export interface Point {
   readonly exports: readonly PointExport[];
   /** Absolute paths of files that take what the guest overwrites while the point is open; they grow. None while the VM is off. */
   readonly scratchFiles: readonly string[];
+  /** True when the hypervisor knows nothing any more of the VM's guest agent, which was there before. */
+  readonly agentLost?: boolean;
 }
 
 export interface OpenPointRequest {
@@ -143,7 +145,7 @@ export interface Hypervisor {
   startBitmap(vmId: string, targets: readonly string[], name: string): Promise<void>;
   /**
    * Opens a point of a running, paused or powered-off VM. At most one of ours is open per VM. Failures:
-   * `job-conflict` (another tool's job), `tracking-lost`, `libvirt-down`, `disk-unsupported`. After a failure nothing is
+   * `job-conflict` (another tool's job), `guest-starting` (for a minute at most; ask again), `tracking-lost`, `libvirt-down`, `disk-unsupported`. After a failure nothing is
    * open and `next` doesn't exist. A powered-off VM can't be started while its point is open.
    */
   openPoint(request: OpenPointRequest): Promise<Point>;

@@ -91,6 +91,11 @@ export const CATALOGUE = {
     409,
     'Another backup job is open on this VM (see `virsh domjobinfo`); replication waits for it.',
   ),
+  'guest-starting': kind(
+    'backoff',
+    409,
+    'The next cycle begins when the guest agent is there, or a minute after the start.',
+  ),
   yielded: kind(
     'backoff',
     409,

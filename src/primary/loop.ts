@@ -29,6 +29,8 @@ const AGREEABLE: ReadonlySet<string> = new Set(['tracking-lost', 'not-following'
 const NOTHING_CAME_MS = 500;
 /** So often it looks whether another program's job on the VM is over, ms. */
 const JOB_LOOK_MS = 5000;
+/** So often it looks whether a guest's agent has come, ms. */
+const GUEST_LOOK_MS = 1000;
 /** While it waits, it looks whether the host was suspended, or whether there is room again, ms. */
 const LOOK_MS = 10_000;
 /** What counts as more room: the outbox may take so many times as much. */
@@ -108,9 +110,14 @@ export class ReplicationLoop {
         refused = 0;
       } catch (error) {
         if (signal.aborted) return;
+        let failure = asFailure(error);
+        if (failure.code === 'guest-starting') {
+          lastStart = null;
+          await this.#wait(steady() + GUEST_LOOK_MS, signal);
+          continue;
+        }
         this.#agreed = false;
         this.#quiet = undefined;
-        let failure = asFailure(error);
         if (failure.code === 'stale-epoch') {
           this.#hooks.onRoleLost(failure);
           return;

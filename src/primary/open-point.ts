@@ -66,6 +66,7 @@ async function openPoint<T>(
   const watch = watchPoint(replication, point, began, closed.signal, (failure) => lost.abort(failure));
   let failed = false;
   try {
+    noticeAgent(replication, point);
     await noticeSizes(replication, point.exports);
     const result = await work(point, AbortSignal.any([signal, lost.signal]));
     return { result, jobMs: performance.now() - began };
@@ -79,6 +80,15 @@ async function openPoint<T>(
     await hypervisor.closePoint(vmId);
     if (failed) await rescueGuest(replication);
   }
+}
+
+function noticeAgent(replication: Replication, { agentLost = false }: Point): void {
+  const { vmName } = replication.record;
+  if (agentLost && !replication.agentLost) {
+    const text = `${vmName}: the guest agent was there and is not any more, so that the guest can't be asked to shut down. If it runs in the guest, libvirt has lost it: restart libvirtd (or virtqemud); guests run on meanwhile`;
+    replication.services.event('warning', 'agent-lost', text);
+  }
+  replication.agentLost = agentLost;
 }
 
 async function watchPoint(

@@ -82,6 +82,9 @@ export class Replication {
   /** Its VM is off and waits to start elsewhere: its points come before those of others. */
   urgent = false;
 
+  /** An event has told that the hypervisor has lost the guest's agent. */
+  agentLost = false;
+
   /** Over all that is read of the VM's disks, whatever for. */
   readonly pace = new Pace();
 

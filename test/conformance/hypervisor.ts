@@ -1,7 +1,14 @@
 /** What every implementation of the port `src/hypervisor/hypervisor.ts` must do. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { BITMAP_PREFIX, type Hypervisor, type Point, type PointExport } from '../../src/hypervisor/hypervisor.ts';
+import {
+  BITMAP_PREFIX,
+  type Hypervisor,
+  type OpenPointRequest,
+  type Point,
+  type PointExport,
+} from '../../src/hypervisor/hypervisor.ts';
+import { sleep } from '../../src/lib/clock.ts';
 import { Failure, type FailureCode } from '../../src/model/failure.ts';
 import { changedExtents, readPieces } from '../../src/qemu/disk.ts';
 import { NbdClient } from '../../src/qemu/nbd/client.ts';
@@ -31,6 +38,18 @@ export function failure(code: FailureCode): (error: unknown) => boolean {
     if (error instanceof Failure && error.code === code) return true;
     throw error;
   };
+}
+
+/** Opens a point, of a VM that has just started as soon as its agent is there. */
+export async function openWhenReady(hypervisor: Hypervisor, request: OpenPointRequest): Promise<Point> {
+  for (const begun = performance.now(); ; await sleep(100)) {
+    try {
+      return await hypervisor.openPoint(request);
+    } catch (error) {
+      const waits = error instanceof Failure && error.code === 'guest-starting' && performance.now() - begun < 90_000;
+      if (!waits) throw error;
+    }
+  }
 }
 
 /** A replica in memory: applies what points say has changed, and compares with the whole of the point. */
@@ -104,7 +123,7 @@ export function runHypervisorConformance(name: string, make: () => Promise<Hyper
     async function cycle(work: (point: Point) => Promise<unknown> = (point) => copy.followAndCompare(point)) {
       const since = serial === 0 ? null : bitmap();
       serial++;
-      const point = await hypervisor.openPoint({ vmId, targets: fixture.targets, since, next: bitmap() });
+      const point = await openWhenReady(hypervisor, { vmId, targets: fixture.targets, since, next: bitmap() });
       assert.ok(point.instant <= point.instantEnd && point.instantEnd <= Date.now());
       assert.deepEqual(
         point.exports.map((each) => [each.target, each.dirtyContext !== null]),
@@ -159,7 +178,7 @@ export function runHypervisorConformance(name: string, make: () => Promise<Hyper
     test('a cycle that fails is repeated from the same bitmap, and nothing is forgotten', async () => {
       await fixture.change();
       const request = { vmId, targets: fixture.targets, since: bitmap(), next: `${BITMAP_PREFIX}failed` };
-      await hypervisor.openPoint(request);
+      await openWhenReady(hypervisor, request);
       await fixture.change();
       await hypervisor.closePoint(vmId);
       assert.deepEqual((await usableBitmaps()).toSorted(), [bitmap(), request.next].toSorted());
@@ -171,7 +190,7 @@ export function runHypervisorConformance(name: string, make: () => Promise<Hyper
     test('a point left open by a predecessor is ended', async () => {
       const predecessor = fixture.another();
       const request = { vmId, targets: fixture.targets, since: bitmap(), next: `${BITMAP_PREFIX}left` };
-      await predecessor.openPoint(request);
+      await openWhenReady(predecessor, request);
       await hypervisor.closePoint(vmId);
       await hypervisor.closePoint(vmId); // none is open: no error
       await hypervisor.dropBitmap(vmId, request.next);
@@ -182,7 +201,7 @@ export function runHypervisorConformance(name: string, make: () => Promise<Hyper
     test('a bitmap that is not there is never taken for an empty one', async () => {
       const next = `${BITMAP_PREFIX}after-lost`;
       const request = { vmId, targets: fixture.targets, since: `${BITMAP_PREFIX}never-was`, next };
-      await assert.rejects(hypervisor.openPoint(request), failure('tracking-lost'));
+      await assert.rejects(openWhenReady(hypervisor, request), failure('tracking-lost'));
       assert.deepEqual(await hypervisor.listBitmaps(vmId), [{ name: bitmap(), usable: true }]);
       await fixture.change();
       await cycle(); // and nothing was left open
@@ -255,10 +274,10 @@ export function runHypervisorConformance(name: string, make: () => Promise<Hyper
         await fixture.crash();
         const lost = { vmId, targets: fixture.targets, next: null };
         for (const since of before)
-          await assert.rejects(hypervisor.openPoint({ ...lost, since }), failure('tracking-lost'));
+          await assert.rejects(openWhenReady(hypervisor, { ...lost, since }), failure('tracking-lost'));
         await hypervisor.start(vmId);
         for (const since of before)
-          await assert.rejects(hypervisor.openPoint({ ...lost, since }), failure('tracking-lost'));
+          await assert.rejects(openWhenReady(hypervisor, { ...lost, since }), failure('tracking-lost'));
         assert.deepEqual(await usableBitmaps(), []);
         for (const each of await hypervisor.listBitmaps(vmId)) await hypervisor.dropBitmap(vmId, each.name);
         for (const each of before) await hypervisor.dropBitmap(vmId, each);

@@ -21,32 +21,38 @@ export interface Extent {
 }
 
 const endSchema = z.object({
-  rounds: z.number(),
-  points: z.number(),
-  steps: z.number(),
+  rounds: z.number().default(0),
+  points: z.number().default(0),
+  steps: z.number().default(0),
   violation: z.string().optional(),
 });
 
 /** Runs so many steps in a world of their own. */
 export async function runFaults(
-  { seed, progress }: Pick<Round, 'seed' | 'progress'>,
+  { seed, progress, signal }: Pick<Round, 'seed' | 'progress' | 'signal'>,
   { steps, relations, diskMiB }: Extent,
 ): Promise<Outcome> {
   const directory = mkdtempSync(join(tmpdir(), 'us-w-'));
   const program = [process.execPath, MAIN, directory, ...[seed, steps, relations, diskMiB].map(String)];
   const namespace = ['--mount', '--propagation', 'private', 'sh', '-c', MOUNT, 'sh', directory, ...program];
   const child = spawn('unshare', namespace, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const end = (): void => void child.kill('SIGTERM');
+  signal.addEventListener('abort', end, { once: true });
   try {
-    let last = '';
+    let last = '{}';
     for await (const line of createInterface(child.stdout)) {
-      if (last !== '') progress(last);
-      last = line;
+      if (line.startsWith('{')) last = line;
+      else progress(line);
     }
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    if (child.exitCode !== 0 && !signal.aborted && !last.includes('"violation"')) {
+      throw new Error(`the world ended by itself (${child.exitCode ?? child.signalCode}); it had seen ${last}`);
+    }
     const { violation, points, rounds, steps: done } = endSchema.parse(JSON.parse(last));
-    const found = `${done} steps, ${points} points compared`;
+    const found = `${done} steps, ${points} points compared${signal.aborted ? ', then it was ended' : ''}`;
     return { rounds, found, ...(violation === undefined ? {} : { violation }) };
   } finally {
+    signal.removeEventListener('abort', end);
     rmdirSync(directory);
   }
 }

@@ -70,7 +70,7 @@ describe('a domain definition', () => {
       id: OLD_ID,
       name: 'web',
       owner: { uid: 64055, gid: 107 },
-      agentConnected: true,
+      agentChannel: 'connected',
       besidesDisks: ['its UEFI variables', 'what its TPM holds', 'devices of this host that are passed through to it'],
       disks: [
         {
@@ -87,9 +87,9 @@ describe('a domain definition', () => {
         },
       ],
     });
-    const { disks, owner, agentConnected } = describeDomain(MINIMAL);
+    const { disks, owner, agentChannel } = describeDomain(MINIMAL);
     assert.equal(owner, undefined);
-    assert.equal(agentConnected, false);
+    assert.equal(agentChannel, 'none');
     assert.match(disks[0]!.unsupported!, /neither a file nor a block device \(type network\)/);
     assert.equal(disks[1]!.format, 'raw'); // never probed
   });

@@ -1,5 +1,6 @@
 import { XmlDocument, XmlElement, type XmlNode } from 'libxml2-wasm';
 import { Failure } from '../../model/failure.ts';
+import type { AgentChannel } from './agent-watch.ts';
 
 /** A hard disk of a definition (`device='disk'`): CD-ROMs, floppies and raw SCSI devices aren't listed. */
 export interface DefinedDisk {
@@ -19,8 +20,8 @@ export interface DomainDescription {
   readonly disks: readonly DefinedDisk[];
   /** What belongs to the VM and is in no disk of it. */
   readonly besidesDisks: readonly string[];
-  /** Whether a guest agent has its channel open; only a live definition knows. */
-  readonly agentConnected: boolean;
+  /** Of the guest agent; only a live definition knows whether somebody has it open. */
+  readonly agentChannel: AgentChannel;
   /** User that this VM's QEMU runs as; only a live definition knows, and only under a privileged libvirt. */
   readonly owner?: QemuOwner;
 }
@@ -68,10 +69,14 @@ export function describeDomain(xml: string): DomainDescription {
       .filter((disk) => (attribute(disk, 'device') ?? 'disk') === 'disk')
       .map(describeDisk),
     besidesDisks: besidesDisks(document),
-    agentConnected:
-      element(document, "/domain/devices/channel/target[@name='org.qemu.guest_agent.0'][@state='connected']") !==
-      undefined,
+    agentChannel: agentChannel(document),
   }));
+}
+
+function agentChannel(document: XmlDocument): AgentChannel {
+  const target = element(document, "/domain/devices/channel/target[@name='org.qemu.guest_agent.0']");
+  if (target === undefined) return 'none';
+  return attribute(target, 'state') === 'connected' ? 'connected' : 'silent';
 }
 
 const BESIDES_DISKS: Readonly<Record<string, string>> = {

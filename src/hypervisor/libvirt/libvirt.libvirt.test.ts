@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Copy, failure } from '../../../test/conformance/hypervisor.ts';
+import { Copy, failure, openWhenReady } from '../../../test/conformance/hypervisor.ts';
 import { LibvirtFixture } from '../../../test/conformance/libvirt-fixture.ts';
 import { until } from '../../lib/clock.ts';
 import { createImage, imageInfo } from '../../qemu/image.ts';
@@ -18,7 +18,7 @@ describe('VMs under libvirt', () => {
   let hypervisor: LibvirtHypervisor;
   let targets: readonly string[];
   const virsh = (...args: string[]) => fixture.host.virsh(...args);
-  const open = (since: string | null, next: string | null) => hypervisor.openPoint({ vmId, targets, since, next });
+  const open = (since: string | null, next: string | null) => openWhenReady(hypervisor, { vmId, targets, since, next });
   const dropAll = async () => {
     for (const { name } of await hypervisor.listBitmaps(vmId)) await hypervisor.dropBitmap(vmId, name);
   };
@@ -42,6 +42,18 @@ describe('VMs under libvirt', () => {
     assert.equal(await virsh('checkpoint-list', vmName, '--name'), '');
     assert.doesNotMatch(await virsh('dominfo', vmName), /taint/i);
     await dropAll();
+  });
+
+  // libvirt would lose the agent for good: see AgentWatch.
+  test('no point is opened of a guest that boots until its agent is there', async () => {
+    await virsh('destroy', vmName);
+    await virsh('start', vmName);
+    const request = { vmId, targets, since: null, next: null };
+    await assert.rejects(hypervisor.openPoint(request), failure('guest-starting'));
+    const point = await openWhenReady(hypervisor, request);
+    assert.match(await virsh('dumpxml', vmName), /name='org.qemu.guest_agent.0' state='connected'/);
+    assert.equal(point.agentLost, undefined);
+    await hypervisor.closePoint(vmId);
   });
 
   // QEMU 7.2 died of it: see PointDirectory.prepare.

@@ -156,7 +156,7 @@ export class Lifecycle {
 
   /** Whether a guest agent took the request. */
   async #askAgent(domain: DomainRef, timeoutMs: number): Promise<boolean> {
-    if (!(await this.#domains.describe(domain)).agentConnected) return false;
+    if ((await this.#domains.describe(domain)).agentChannel !== 'connected') return false;
     try {
       await this.#calls.shutdown(domain, SHUTDOWN_FLAG.agent, timeoutMs);
       return true;

@@ -11,11 +11,13 @@ import {
   type OpenPointRequest,
   type Point,
 } from '../hypervisor.ts';
+import { AgentWatch } from './agent-watch.ts';
 import { BitmapLedger } from './bitmap-ledger.ts';
-import type { DefinedDisk } from './domain-xml.ts';
+import type { DefinedDisk, DomainDescription } from './domain-xml.ts';
 import { type Domains, isActive, trackedDisks } from './domains.ts';
 import { OfflineTracking } from './offline-tracking.ts';
 import { PointDirectory } from './point-directory.ts';
+import { qemuAge } from './qemu-process.ts';
 import type { Calls, DomainRef } from './rpc/calls.ts';
 import { RunningTracking } from './running-tracking.ts';
 
@@ -26,6 +28,7 @@ interface Tracked {
   readonly gate: Gate;
   readonly directory: PointDirectory;
   readonly ledger: BitmapLedger;
+  readonly agent: AgentWatch;
 }
 
 /** Change tracking of VMs, on or off; one operation at a time per VM. */
@@ -66,18 +69,20 @@ export class Tracking {
     const { vmId, targets, since, next } = request;
     if (since !== null) ours(since);
     if (next !== null) ours(next);
-    return await this.#exclusively(vmId, 'open point', async (domain, { directory, ledger }) => {
+    return await this.#exclusively(vmId, 'open point', async (domain, { directory, ledger, agent }) => {
       const description = await this.#domains.describe(domain);
       const disks = trackedDisks(description, targets);
       await this.#offline.closePoint(directory.path);
       if (isActive(domain)) await this.#running.endJob(domain, directory);
+      const agentLost = isActive(domain) && (await agentIsLost(agent, domain, description));
       if (next !== null) {
         // one of this name was left by a try that failed: what it recorded began at the wrong instant
         if ((await ledger.entries()).has(next)) await this.#drop(domain, ledger, next);
       }
       return await this.#writtenDown(ledger, next, targets, async () => {
         if (!isActive(domain)) return await this.#offline.openPoint(disks, request, directory.path);
-        return await this.#running.openPoint(domain, request, directory, description.owner);
+        const point = await this.#running.openPoint(domain, request, directory, description.owner);
+        return agentLost ? { ...point, agentLost } : point;
       });
     });
   }
@@ -193,11 +198,20 @@ export class Tracking {
     if (tracked === undefined) {
       const path = join(this.#root, vmId);
       const directory = new PointDirectory(this.#root, vmId);
-      tracked = { gate: new Gate(), directory, ledger: new BitmapLedger(path) };
+      tracked = { gate: new Gate(), directory, ledger: new BitmapLedger(path), agent: new AgentWatch() };
       this.#tracked.set(vmId, tracked);
     }
     return tracked;
   }
+}
+
+/** Failure `guest-starting` while the VM's agent may come any moment. */
+async function agentIsLost(agent: AgentWatch, domain: DomainRef, description: DomainDescription): Promise<boolean> {
+  const channel = description.agentChannel;
+  const ageMs = channel === 'silent' ? ((await qemuAge(domain.name)) ?? 0) : 0;
+  const outlook = agent.look({ life: domain.number, channel, ageMs, now: performance.now() });
+  if (outlook !== 'coming') return outlook === 'lost';
+  throw new Failure('guest-starting', `VM ${domain.name} has just started, and its guest agent is on its way`);
 }
 
 /** Names in the headers of images that QEMU has open: what it loaded, not what it started since. */

@@ -1,6 +1,6 @@
 /**
  * A campaign of faults in a mount namespace of its own. Usage: main.ts DIRECTORY SEED STEPS RELATIONS DISK_MIB. DIRECTORY is a file
- * system of its own, and so is `small` in it. Ends with a line of JSON: what it has looked at. With KEEP=1 what was there at a
+ * system of its own, and so is `small` in it. After each step, and at a violation, a line of JSON says what it has looked at. With KEEP=1 what was there at a
  * violation stays in `.cache/faults-SEED`.
  */
 import { cpSync } from 'node:fs';
@@ -34,8 +34,8 @@ try {
     rounds += report.rounds;
     points += report.points;
     say(`  well: ${report.points} points compared`);
+    console.log(JSON.stringify({ rounds, points, steps: number }));
   }
-  console.log(JSON.stringify({ rounds, points, steps: number }));
 } catch (error) {
   console.log(`seed ${seed}, step ${number}: ${doing}`);
   console.log(error);
