@@ -44,6 +44,8 @@ const MEANING = {
     'Both sides have to be compared, and the setting of the relationship (`--auto-resync`) says: not now, or not without a person.',
   'disk-unsupported': 'The changes of this kind of disk cannot be tracked.',
   'disk-engine': 'qemu-storage-daemon, qemu-img or an NBD server of theirs failed.',
+  'no-access':
+    "QEMU's user may not use a file, socket or directory that replication needs: by owner and mode, or because AppArmor or SELinux forbids it.",
   io: 'A file or device could not be read or written.',
   'no-space': 'A file system is full, or would be.',
   'unsupported-version': 'libvirt or QEMU of this host is older than what replication can rely on.',

@@ -41,6 +41,30 @@ void describe('what people read', () => {
     assert.match(stderr, /peer join TOKEN/);
   });
 
+  void test('the doctor: all that was looked at, and the cures below; it fails when something is critical', async () => {
+    assert.match(
+      await cli.said('doctor'),
+      /^LOOKED AT +VERDICT +FOUND\nKVM +ok +\/dev\/kvm is there\n\nNothing has to be done\.\n$/,
+    );
+    cli.world.findings = [
+      ...cli.world.findings,
+      {
+        severity: 'critical',
+        subject: 'rights: points in time',
+        found: "it can't pass /root",
+        cure: 'chmod o+x /root',
+      },
+    ];
+    const { code, stdout, stderr } = await cli.understudy('doctor', '--peer', 'host-b');
+    assert.equal(code, 1);
+    assert.match(stdout, /\n\ncritical: rights: points in time: it can't pass \/root\n {2}chmod o\+x \/root\n$/);
+    assert.match(stderr, /^error: 1 finding is critical\nhint: /);
+    const json = await cli.understudy('doctor', '--json');
+    assert.deepEqual(JSON.parse(json.stdout), { worst: 'critical', findings: cli.world.findings });
+    assert.equal(json.code, 1);
+    assert.match(await cli.said('doctor', 'web01'), /^Nothing was looked at/, 'the VM reaches the daemon');
+  });
+
   void test('events, oldest first', async () => {
     cli.world.addEvent('one', 'warning');
     cli.world.addEvent('two');

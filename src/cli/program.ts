@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { VERSION } from '../lib/version.ts';
 import { addActionCommands } from './commands/action.ts';
+import { addDoctorCommand } from './commands/doctor.ts';
 import { addEventCommands } from './commands/event.ts';
 import { addFailoverCommands } from './commands/failover.ts';
 import { addLogCommands } from './commands/log.ts';
@@ -26,6 +27,7 @@ export function createProgram(): Command {
     .configureHelp({ showGlobalOptions: true })
     .exitOverride();
   addStatusCommand(program);
+  addDoctorCommand(program);
   addPeerCommands(program);
   addVmCommands(program);
   addReplicationCommands(program);

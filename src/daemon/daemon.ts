@@ -43,6 +43,7 @@ import type { Config } from './config/read.ts';
 import { Contact } from './contact.ts';
 import { EventFeed } from './event-feed.ts';
 import { openHypervisor } from './hypervisor.ts';
+import { doctorOperations } from './operations/doctor.ts';
 import { failoverOperations } from './operations/failovers.ts';
 import { hostOperations } from './operations/host.ts';
 import { peerOperations } from './operations/peers.ts';
@@ -275,6 +276,7 @@ async function sayVersions({ hypervisor, events, log }: DaemonServices): Promise
 function operations(services: DaemonServices): Operations {
   return {
     ...hostOperations(services),
+    ...doctorOperations(services),
     ...peerOperations(services),
     ...replicationOperations(services),
     ...neighbourOperations(services),

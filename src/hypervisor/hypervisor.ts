@@ -129,6 +129,16 @@ export interface HostUser {
   readonly gid: number;
 }
 
+/** What else there is to know of a VM before it is relied on. */
+export interface VmInspection {
+  /** Whom its QEMU runs as, where that is known and may differ from `vmUser`: of a VM that runs. */
+  readonly user?: HostUser;
+  /** Names of checkpoints that aren't ours. */
+  readonly foreignCheckpoints: readonly string[];
+  /** Bitmaps in its images that aren't ours, `vda: name`; of a VM that runs, those that were there when it began. */
+  readonly foreignBitmaps: readonly string[];
+}
+
 export interface Hypervisor {
   /** Whom VMs run as, and so who must be able to open what is made for them; undefined where it is this process's user. */
   vmUser(): Promise<HostUser | undefined>;
@@ -139,6 +149,8 @@ export interface Hypervisor {
   getVm(ref: string): Promise<Vm>;
   /** For whoever looks often. Failure `not-found`. */
   vmStatus(vmId: string): Promise<VmStatus>;
+  /** For whoever looks for what may stand in the way. Changes nothing and waits for nobody. Failure `not-found`. */
+  inspect(vmId: string): Promise<VmInspection>;
 
   // --- tracking ---
   /** Starts a bitmap on the named disks of a VM, on or off, at one instant. Does nothing if it exists. */

@@ -141,6 +141,11 @@ export const CATALOGUE = {
     502,
     'qemu-storage-daemon failed; it is started again by itself. Its last words are in the event.',
   ),
+  'no-access': kind(
+    'backoff',
+    409,
+    "Give QEMU's user the right that the message names: `understudy doctor` says which, docs/rights.md how. It is tried again by itself.",
+  ),
   io: kind('backoff', 500, 'See the kernel log of the named host for the device.'),
   'no-space': kind('space', 507, 'Make room on the named file system; replication goes on by itself.'),
   'unsupported-version': kind(

@@ -43,6 +43,11 @@ const NEEDED = 2;
 const RESERVE_SHARE = 0.05;
 const MOST_RESERVED = 2 ** 30;
 
+/** Bytes of a file system that receiving leaves free. @param given see `RoomPolicy`. */
+export function reserveOf(given: number | undefined, totalBytes: number): number {
+  return given ?? Math.min(MOST_RESERVED, Math.floor(totalBytes * RESERVE_SHARE));
+}
+
 export class Room {
   readonly #parts: RoomParts;
   /** A log was refused, and none was taken since. */
@@ -93,7 +98,7 @@ export class Room {
     const { directory, inbox, policy } = this.#parts;
     const { bavail, blocks, bsize } = await statfs(directory);
     const free = bavail * bsize;
-    const reserve = policy?.reserveBytes ?? Math.min(MOST_RESERVED, Math.floor(blocks * bsize * RESERVE_SHARE));
+    const reserve = reserveOf(policy?.reserveBytes, blocks * bsize);
     const floor = inbox.waiting.reduce(
       (sum, { bytes, referenceBytes }) => sum + NEEDED * (bytes + referenceBytes),
       reserve,

@@ -76,8 +76,7 @@ export class LibvirtFixture implements HypervisorFixture {
     return join(this.directory, `${target}.qcow2`);
   }
 
-  another(): LibvirtHypervisor {
-    const pointDirectory = join(this.directory, 'points');
+  another(pointDirectory: string = join(this.directory, 'points')): LibvirtHypervisor {
     const options = { socketPath: this.host.libvirtSocket, pointDirectory, log: silentLog() };
     const instance = new LibvirtHypervisor(options);
     this.#instances.push(instance);

@@ -99,6 +99,10 @@ stage('left alone with `understudy yield`: virtnbdbackup makes a full and an inc
   // Theirs are left alone by our cycles, and ours by them: both go on.
   const theirs = await a.host.virsh('checkpoint-list', VM, '--name');
   assert.match(theirs, /^virtnbdbackup\.0\nvirtnbdbackup\.1$/);
+  assert.match(
+    await understudy(a, 'doctor', VM),
+    /other programs +warning +not ours: checkpoints virtnbdbackup\.0, virtn/,
+  );
   await understudy(a, 'yield', VM, '--for', '10m');
   await backup('inc');
   await understudy(a, 'replication', 'resume', VM);

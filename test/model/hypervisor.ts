@@ -62,6 +62,10 @@ export class ModelHypervisor implements Hypervisor {
     return { id: VM_ID, name: 'vm', state, autostart, pausedByIoError };
   }
 
+  async inspect() {
+    return { foreignCheckpoints: [], foreignBitmaps: [] };
+  }
+
   async startBitmap(_vmId: string, _targets: readonly string[], name: string): Promise<void> {
     const { bitmaps } = this.#life.here;
     if (bitmaps.some((bitmap) => bitmap.name === name)) return;

@@ -102,6 +102,25 @@ stage('QEMU runs as libvirt-qemu', async () => {
   assert.equal(user.trim(), 'libvirt-qemu');
 });
 
+stage('the doctor finds nothing critical on either host, and says what it looked at', async () => {
+  for (const daemon of [hosts.a, hosts.b]) {
+    const { findings } = await daemon.client.call('doctor', {});
+    const critical = findings.filter(({ severity }) => severity === 'critical');
+    assert.deepEqual(critical, []);
+    const good = findings.filter(({ severity }) => severity === 'ok').map(({ subject }) => subject);
+    const peer = daemon === hosts.a ? 'b' : 'a';
+    for (const subject of [
+      'hypervisor',
+      'rights: points in time',
+      'rights: replicas',
+      `peer ${peer}: port`,
+      `peer ${peer}: clock`,
+    ])
+      assert.ok(good.includes(subject), `${subject}: ${JSON.stringify(findings)}`);
+    assert.equal(good.includes(`VM ${VM}: disks`), daemon === hosts.a, 'VMs are looked at where they run');
+  }
+});
+
 stage('the Replica VM is off and cannot be started by accident', async () => {
   const { host } = hosts.b;
   assert.equal(await host.virsh('domstate', VM), 'shut off');

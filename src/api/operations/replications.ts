@@ -70,6 +70,8 @@ export const replicationOperations = {
       'already-exists',
       'disk-unsupported',
       'unsupported-version',
+      'no-access',
+      'bad-config',
       'unreachable',
       'timeout',
       'peer-refused',

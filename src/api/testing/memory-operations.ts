@@ -1,7 +1,7 @@
 /** Operations that only pretend, in memory: for tests of what stands on the contract (server, CLI). */
 import { EventEmitter, on } from 'node:events';
 import { Failure } from '../../model/failure.ts';
-import type { Operations, Sent } from '../contract.ts';
+import type { Operations, Result, Sent } from '../contract.ts';
 import type { ActionView, EventView, PeerView, ReplicationView, VmView } from '../resources.ts';
 
 type Replication = Sent<ReplicationView>;
@@ -15,6 +15,8 @@ export interface MemoryWorld {
   readonly operations: Operations;
   replications: Replication[];
   peers: Sent<PeerView>[];
+  /** Of the doctor, the worst last. */
+  findings: Result<'doctor'>['findings'];
   /** What the next action ends with; it is done when this is null. */
   nextFailure: Failure | null;
   /** Streams that are open now. */
@@ -87,6 +89,10 @@ export function createMemoryWorld(): MemoryWorld {
 
   const operations: Operations = {
     daemonStatus: async () => daemon,
+    doctor: async ({ vm: name }) => ({
+      worst: world.findings.at(-1)?.severity ?? 'ok',
+      findings: name === undefined ? world.findings : world.findings.filter(({ subject }) => subject.includes(name)),
+    }),
     peerList: async () => world.peers,
     replicaRescan: async () => [{ id: 'r1', vmName: 'web01', peer: 'host-b', outcome: 'rebuilt', failure: null }],
     replicaSeed: async ({ vm, peer = null }) => ({ id: WEB_ID, name: vm, peer }),
@@ -211,6 +217,7 @@ export function createMemoryWorld(): MemoryWorld {
     operations,
     replications: [replication],
     peers: [{ name: 'host-b', address: 'host-b:7443', caFingerprint: 'ab'.repeat(32), replications: 1 }],
+    findings: [{ severity: 'ok', subject: 'KVM', found: '/dev/kvm is there', cure: null }],
     nextFailure: null,
     openStreams: 0,
     addEvent(message, severity = 'info') {

@@ -7,6 +7,7 @@ import { keepLease, renewLease } from '../../failover/lease.ts';
 import type { Position } from '../../model/relationship.ts';
 import { NOTHING_YET, type RelationshipRecord, type Store } from '../../store/store.ts';
 import { move, recordOf, update } from '../../failover/services.ts';
+import { examineForEnabling } from '../doctor/doctor.ts';
 import { endReplication } from '../end-replication.ts';
 import { findPrimary, findRelationship, requireIdle } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
@@ -78,6 +79,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
           throw new Failure('disk-unsupported', `${vm.name}, disk ${target}: ${unsupported}`);
       }
       const disks = chosen.map(({ target, size, path }) => ({ target, size, path }));
+      const remarks = await examineForEnabling(services, vm.id);
       const { vm: _vm, peer: _peer, excludeDisks: _excludeDisks, useSeed, ...settings } = request;
       const { id, start } = enabling(store, vm.id, request.peer);
       const record: RelationshipRecord = {
@@ -122,6 +124,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         'enabled',
         `replication of ${vm.name} to ${request.peer} every ${settings.intervalSeconds} s`,
       );
+      for (const { subject, found, cure } of remarks)
+        services.event(record.id, 'warning', 'doctor', `${subject}: ${found}. ${cure}`);
       if (vm.besidesDisks.length > 0) {
         const what = vm.besidesDisks.join(', ');
         services.event(

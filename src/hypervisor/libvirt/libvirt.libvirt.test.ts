@@ -1,11 +1,12 @@
 /** What libvirt's driver does beyond the port's conformance: other users of the same libvirt, crashes, overlays, definitions. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Copy, failure, openWhenReady } from '../../../test/conformance/hypervisor.ts';
 import { LibvirtFixture } from '../../../test/conformance/libvirt-fixture.ts';
 import { until } from '../../lib/clock.ts';
+import { Failure } from '../../model/failure.ts';
 import { createImage, imageInfo } from '../../qemu/image.ts';
 import type { LibvirtHypervisor } from './libvirt.ts';
 
@@ -54,6 +55,35 @@ describe('VMs under libvirt', () => {
     assert.match(await virsh('dumpxml', vmName), /name='org.qemu.guest_agent.0' state='connected'/);
     assert.equal(point.agentLost, undefined);
     await hypervisor.closePoint(vmId);
+  });
+
+  test('a point directory that QEMU’s user can’t get to: the directory in the way is named, nothing is left, and open it works', async () => {
+    const closed = join(fixture.directory, 'closed');
+    mkdirSync(closed, { mode: 0o700 });
+    const barred = fixture.another(join(closed, 'points'));
+    const point = () => barred.openPoint({ vmId, targets, since: null, next: A });
+    await assert.rejects(point(), (error) => {
+      assert.ok(failure('no-access')(error) && error instanceof Failure);
+      assert.match(error.message, /may not use \/.*closed\/points\/.*\/job\/.*Permission denied/);
+      assert.match(error.hint, /^QEMU's user can't pass \/.*\/closed: `chmod o\+x /);
+      return true;
+    });
+    assert.deepEqual(await hypervisor.listBitmaps(vmId), []);
+    chmodSync(closed, 0o711);
+    await point();
+    await barred.closePoint(vmId);
+    await barred.dropBitmap(vmId, A);
+  });
+
+  test('an inspection tells QEMU’s user, and what others left in a VM from what is ours', async () => {
+    const ours = await hypervisor.vmUser();
+    await hypervisor.startBitmap(vmId, targets, A);
+    const alone = await hypervisor.inspect(vmId);
+    assert.deepEqual(alone, { user: ours, foreignCheckpoints: [], foreignBitmaps: [] });
+    await virsh('checkpoint-create-as', vmName, 'backup-1');
+    assert.deepEqual((await hypervisor.inspect(vmId)).foreignCheckpoints, ['backup-1']);
+    await virsh('checkpoint-delete', vmName, 'backup-1');
+    await dropAll();
   });
 
   // QEMU 7.2 died of it: see PointDirectory.prepare.

@@ -8,9 +8,11 @@ import type {
   Point,
   Vm,
   HostUser,
+  VmInspection,
   VmStatus,
 } from '../hypervisor.ts';
 import { Domains } from './domains.ts';
+import { inspectDomain } from './inspection.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { vmUserOf } from './domain-xml.ts';
 import { Overlays } from './overlays.ts';
@@ -68,6 +70,10 @@ export class LibvirtHypervisor implements Hypervisor {
 
   async vmStatus(vmId: string): Promise<VmStatus> {
     return await this.#domains.status(await this.#domains.find(vmId));
+  }
+
+  async inspect(vmId: string): Promise<VmInspection> {
+    return await inspectDomain(this.#calls, this.#domains, await this.#domains.find(vmId));
   }
 
   startBitmap(vmId: string, targets: readonly string[], name: string): Promise<void> {

@@ -5,6 +5,7 @@ import { NbdClient } from '../../qemu/nbd/client.ts';
 import type { OpenPointRequest, Point, PointExport } from '../hypervisor.ts';
 import { EXPORTED_BITMAP, backupXml, checkpointXml, socketOfBackup } from './backup-xml.ts';
 import type { QemuOwner } from './domain-xml.ts';
+import { isNoAccess, noAccess } from './no-access.ts';
 import type { PointDirectory } from './point-directory.ts';
 import { CHECKPOINT_CREATE_FLAG, CHECKPOINT_DELETE_FLAG, JOB_NONE, type Calls, type DomainRef } from './rpc/calls.ts';
 import { VIR_ERR, VirError, isVirError } from './rpc/error.ts';
@@ -72,6 +73,8 @@ export class RunningTracking {
       return { instant, instantEnd, exports, scratchFiles: [...scratch.values()] };
     } catch (error) {
       await this.#undoOpen(domain, request, directory);
+      if (error instanceof Failure && error.cause instanceof VirError && isNoAccess(error.cause.message))
+        throw await noAccess(domain.name, directory.path, owner, error.cause);
       throw trackingFailure(domain, error);
     }
   }

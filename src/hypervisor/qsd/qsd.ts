@@ -1,17 +1,20 @@
 import { run } from '../../lib/process.ts';
 import { Failure } from '../../model/failure.ts';
 import type { Versions } from '../../model/versions.ts';
+import { foreignBitmaps } from '../../qemu/foreign-bitmaps.ts';
 import { imageInfo } from '../../qemu/image.ts';
-import type {
-  BitmapStatus,
-  DefineRequest,
-  DiskSource,
-  Hypervisor,
-  OpenPointRequest,
-  Point,
-  Vm,
-  VmStatus,
-  VmDisk,
+import {
+  BITMAP_PREFIX,
+  type BitmapStatus,
+  type DefineRequest,
+  type DiskSource,
+  type Hypervisor,
+  type OpenPointRequest,
+  type Point,
+  type Vm,
+  type VmInspection,
+  type VmStatus,
+  type VmDisk,
 } from '../hypervisor.ts';
 import type { QsdHost } from './host.ts';
 import { commitOff } from './powered-off.ts';
@@ -31,6 +34,12 @@ export class QsdHypervisor implements Hypervisor {
 
   async vmStatus(vmId: string): Promise<VmStatus> {
     return this.#status(await this.#host.files.find(vmId));
+  }
+
+  async inspect(vmId: string): Promise<VmInspection> {
+    const { definition } = await this.#host.files.find(vmId);
+    const images = definition.disks.filter(({ format }) => format === 'qcow2');
+    return { foreignCheckpoints: [], foreignBitmaps: await foreignBitmaps(images, BITMAP_PREFIX) };
   }
 
   /** VMs of this hypervisor are our own processes. */

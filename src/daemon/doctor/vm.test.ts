@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Vm, VmInspection } from '../../hypervisor/hypervisor.ts';
+import { Failure } from '../../model/failure.ts';
+import { judgeVm, type VmFacts } from './vm.ts';
+
+const disk = (target: string, unsupported?: string): Vm['disks'][number] => ({
+  target,
+  path: `/vm/${target}.qcow2`,
+  format: 'qcow2',
+  size: 2 ** 30,
+  ...(unsupported === undefined ? {} : { unsupported }),
+});
+const VM: Vm = {
+  id: '6f1c1f0e-31a5-4c2f-9e5e-0d8f6a3f3c01',
+  name: 'web',
+  state: 'running',
+  pausedByIoError: false,
+  autostart: false,
+  disks: [disk('vda'), disk('vdb')],
+  besidesDisks: [],
+};
+const NOBODY: VmInspection = { foreignCheckpoints: [], foreignBitmaps: [] };
+
+function judged(vm: Partial<Vm>, more: Partial<VmFacts> = {}) {
+  const findings = judgeVm({ vm: { ...VM, ...vm }, inspection: NOBODY, ...more });
+  return findings.map(({ severity, subject, found }) => `${severity}: ${subject}: ${found}`);
+}
+
+test('a VM that can be replicated', () => {
+  const good = [
+    'ok: VM web: disks: vda, vdb can be tracked',
+    'ok: VM web: other programs: none has checkpoints or bitmaps in it',
+  ];
+  assert.deepEqual(judged({}), good);
+  assert.deepEqual(judged({}, { replicated: { disks: ['vda'], leftOut: ['vdb'] } }), good);
+});
+
+test('disks that can’t be tracked, are gone, or new', () => {
+  const raw = { disks: [disk('vda'), disk('vdb', 'its format is raw')] };
+  assert.match(judged(raw)[0]!, /^critical: VM web: disks: changes of vdb can't be tracked: its format is raw$/);
+  assert.match(judged(raw, { replicated: { disks: ['vda'], leftOut: ['vdb'] } })[0]!, /^ok/, 'it was left out');
+  assert.match(
+    judged({}, { replicated: { disks: ['vda', 'vdc'], leftOut: ['vdb'] } })[0]!,
+    /^critical: .* vdc is replicated, and was taken out/,
+  );
+  assert.match(judged({}, { replicated: { disks: ['vda'], leftOut: [] } })[0]!, /^warning: .* vdb was added/);
+  assert.match(judged({ disks: [] })[0]!, /^critical: .* it has none/);
+});
+
+test('what doesn’t travel, and what others left', () => {
+  assert.match(
+    judged({ besidesDisks: ['what its TPM holds'] })[1]!,
+    /^warning: VM web: besides disks: what its TPM holds/,
+  );
+  const inspection = { foreignCheckpoints: ['virtnbdbackup.0'], foreignBitmaps: ['vda: backup'] };
+  assert.equal(
+    judged({}, { inspection })[1],
+    'warning: VM web: other programs: not ours: checkpoints virtnbdbackup.0; bitmaps vda: backup',
+  );
+  assert.match(
+    judged({}, { inspection: new Failure('io', 'no such image').toJSON() })[1]!,
+    /^warning: .* no such image$/,
+  );
+});

@@ -1,0 +1,73 @@
+/** Whether a VM can be replicated, and what else has its hands on it. */
+import type { Vm, VmInspection } from '../../hypervisor/hypervisor.ts';
+import { CATALOGUE, type FailureJson } from '../../model/failure.ts';
+import { critical, ok, warning, type Finding } from './finding.ts';
+
+export interface VmFacts {
+  readonly vm: Vm;
+  /** Or why it couldn't be looked at. */
+  readonly inspection: VmInspection | FailureJson;
+  /** Targets of the disks that are replicated, and of those that a person left out; undefined: replication isn't enabled. */
+  readonly replicated?: { readonly disks: readonly string[]; readonly leftOut: readonly string[] };
+}
+
+export function judgeVm(facts: VmFacts): Finding[] {
+  return [...judgeDisks(facts), ...judgeBesides(facts), ...judgeOthers(facts)];
+}
+
+/** Of a VM that is to be replicated, and isn't there. */
+export function judgeMissingVm(name: string, failure: FailureJson): Finding {
+  return critical(`VM ${name}`, failure.message, failure.hint);
+}
+
+function judgeDisks({ vm, replicated }: VmFacts): Finding[] {
+  const subject = `VM ${vm.name}: disks`;
+  const findings: Finding[] = [];
+  for (const { target, unsupported } of vm.disks) {
+    if (unsupported === undefined || replicated?.leftOut.includes(target) === true) continue;
+    findings.push(
+      critical(subject, `changes of ${target} can't be tracked: ${unsupported}`, CATALOGUE['disk-unsupported'].hint),
+    );
+  }
+  const lost = replicated?.disks.filter((target) => !vm.disks.some((disk) => disk.target === target)) ?? [];
+  for (const target of lost) {
+    findings.push(
+      critical(subject, `${target} is replicated, and was taken out of the VM`, CATALOGUE['disk-removed'].hint),
+    );
+  }
+  if (vm.disks.length === 0) {
+    findings.push(critical(subject, 'it has none: there is nothing to replicate', 'Attach a disk to it.'));
+  }
+  if (findings.length > 0) return findings;
+  const added = vm.disks.map(({ target }) => target).filter((target) => !isKnown(replicated, target));
+  if (added.length > 0) {
+    const cure = 'Remove replication and enable it again: it is copied with the others; or take it out of the VM.';
+    return [warning(subject, `${added.join(', ')} was added and is in no recovery point`, cure)];
+  }
+  return [ok(subject, `${vm.disks.map(({ target }) => target).join(', ')} can be tracked`)];
+}
+
+function isKnown(replicated: VmFacts['replicated'], target: string): boolean {
+  return replicated === undefined || replicated.disks.includes(target) || replicated.leftOut.includes(target);
+}
+
+function judgeBesides({ vm }: VmFacts): Finding[] {
+  if (vm.besidesDisks.length === 0) return [];
+  const cure = 'Keep them on the Replica server by hand, or do without: a failover starts the VM without them.';
+  return [warning(`VM ${vm.name}: besides disks`, `${vm.besidesDisks.join(', ')}: this isn't replicated`, cure)];
+}
+
+function judgeOthers({ vm, inspection }: VmFacts): Finding[] {
+  const subject = `VM ${vm.name}: other programs`;
+  if ('code' in inspection) return [warning(subject, inspection.message, inspection.hint)];
+  const { foreignCheckpoints: checkpoints, foreignBitmaps: bitmaps } = inspection;
+  if (checkpoints.length === 0 && bitmaps.length === 0) return [ok(subject, 'none has checkpoints or bitmaps in it')];
+  const found = [
+    ...(checkpoints.length === 0 ? [] : [`checkpoints ${checkpoints.join(', ')}`]),
+    ...(bitmaps.length === 0 ? [] : [`bitmaps ${bitmaps.join(', ')}`]),
+  ];
+  const cure =
+    'Nothing, while the program that made them is in use: both go on side by side, see docs/neighbours.md. If it is not: `virsh checkpoint-delete`, ' +
+    'or with the VM off `qemu-img bitmap --remove`; they slow writes, and stand in the way of resizing and reverting.';
+  return [warning(subject, `not ours: ${found.join('; ')}`, cure)];
+}

@@ -1,0 +1,19 @@
+import { foreignBitmaps } from '../../qemu/foreign-bitmaps.ts';
+import { BITMAP_PREFIX, type VmInspection } from '../hypervisor.ts';
+import type { Domains } from './domains.ts';
+import type { Calls, DomainRef } from './rpc/calls.ts';
+
+/** See `Hypervisor.inspect`. */
+export async function inspectDomain(calls: Calls, domains: Domains, domain: DomainRef): Promise<VmInspection> {
+  const { disks, owner } = await domains.describe(domain);
+  const trackable = disks.filter(({ unsupported }) => unsupported === undefined);
+  const [checkpoints, bitmaps] = await Promise.all([
+    calls.listCheckpoints(domain),
+    foreignBitmaps(trackable, BITMAP_PREFIX),
+  ]);
+  return {
+    ...(owner === undefined ? {} : { user: owner }),
+    foreignCheckpoints: checkpoints.filter((name) => !name.startsWith(BITMAP_PREFIX)),
+    foreignBitmaps: bitmaps,
+  };
+}
