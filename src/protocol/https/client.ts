@@ -360,8 +360,8 @@ export class HttpsEndpoint implements ReplicaEndpoint {
       pipelining: 1,
       headersTimeout: 0, // `Silence` watches, and knows that 102 is a sign of life
       bodyTimeout: 0,
-      keepAliveTimeout: 30_000, // below the server's 75 s, so that it isn't the server that hangs up
-      keepAliveMaxTimeout: 30_000,
+      keepAliveTimeout: 60_000, // longer than usual intervals, and below the server's 75 s, so that it isn't the server that hangs up
+      keepAliveMaxTimeout: 60_000,
     };
   }
 

@@ -30,6 +30,8 @@ export class SqliteStore implements Store {
   readonly #database: DatabaseSync;
   readonly #witness: Witness | undefined;
   readonly #statements = new Map<string, StatementSync>();
+  /** Rows that were checked when they were read last: most are asked for far more often than they change. */
+  readonly #read = new Map<string, { readonly body: string; readonly checked: string }>();
 
   private constructor(path: string, database: DatabaseSync, witness: Witness | undefined) {
     this.#path = path;
@@ -79,6 +81,7 @@ export class SqliteStore implements Store {
   deleteRelationship(id: string): void {
     this.#witness?.before(id, undefined);
     this.#run('DELETE FROM relationship WHERE id = ?', id);
+    this.#read.delete(`relationship ${id}`);
   }
 
   peers(): PeerRecord[] {
@@ -100,6 +103,7 @@ export class SqliteStore implements Store {
 
   deletePeer(name: string): void {
     this.#run('DELETE FROM peer WHERE name = ?', name);
+    this.#read.delete(`peer ${name}`);
   }
 
   setting(key: string): string | undefined {
@@ -141,13 +145,18 @@ export class SqliteStore implements Store {
   #bodies<T>(sql: string, schema: z.ZodType<T>, what: string, ...parameters: string[]): T[] {
     return this.#rows(sql, ...parameters).map((row) => {
       const name = `${what} ${String(row['key'])}`;
-      let value: unknown;
+      const body = String(row['body']);
+      const read = this.#read.get(name);
+      if (read?.body === body) return JSON.parse(read.checked) as T; // each reader gets a copy of his own
+      let json: unknown;
       try {
-        value = JSON.parse(String(row['body']));
+        json = JSON.parse(body);
       } catch (cause) {
         throw new Failure('io', `${this.#path}: ${name} is not JSON`, { cause, hint: DAMAGED });
       }
-      return this.#check(schema, value, name);
+      const value = this.#check(schema, json, name);
+      this.#read.set(name, { body, checked: JSON.stringify(value) });
+      return value;
     });
   }
 
