@@ -1,6 +1,7 @@
 /** Fields of inputs that several operations share. */
 import * as z from 'zod';
 import { AUTO_RESYNC_PATTERN } from '../model/auto-resync.ts';
+import { DEFINITION_POLICIES } from '../model/definition-changes.ts';
 import { LEASE_SECONDS } from '../model/lease.ts';
 import { READ_LIMIT } from '../model/read-limit.ts';
 
@@ -51,6 +52,13 @@ export const autoResync = z
   .describe(
     'when a comparison begins that has become necessary (a bitmap is lost, a replica was restored): always: at once; never: when ' +
       'somebody asks for it; a window like 18:30-06:00, local time of the primary, may pass midnight: it begins in it',
+  );
+
+export const definitionPolicy = z
+  .enum(DEFINITION_POLICIES)
+  .describe(
+    "follow: the Replica VM's definition becomes what the primary's is, whenever that changes; keep: it stays as its own administrator " +
+      "wants it, and the primary's changes are reported. Left out: as it was, at first follow",
   );
 
 export const point = z.int().min(0).describe('sequence of a recovery point, as the list of points gives it');

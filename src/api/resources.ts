@@ -235,6 +235,8 @@ export const ReplicationView = z
       .describe(
         'when a comparison that has become necessary begins: always, never, or a window of the day: 18:30-06:00',
       ),
+    definitionPolicy: z.enum(['follow', 'keep']).describe("the Replica VM's definition, when the primary's changes"),
+    lacking: z.array(z.string()).describe('what the Replica server lacks to run the VM, as far as it is known here'),
     resync: z
       .object({
         reason: z.string().describe('why both sides have to be compared'),

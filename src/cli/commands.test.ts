@@ -88,6 +88,18 @@ void describe('what is asked for', () => {
     assert.match(stderr, /error: host-b refuses us\nhint: Pair the two hosts/);
   });
 
+  void test("the Replica VM's definition: what it does, what differs, what its host lacks", async () => {
+    await cli.said('replication', 'set', 'web01', '--definition', 'keep');
+    assert.equal(cli.world.replications[0]!.definitionPolicy, 'keep');
+    cli.world.update('r1', { lacking: ['network dmz'] });
+    const sheet = await cli.said('replication', 'show', 'web01');
+    assert.match(sheet, /lacking: +to run on the Replica server: network dmz/);
+    assert.match(sheet, /definition: +the Replica VM keeps its own/);
+    const drift = await cli.said('replication', 'drift', 'web01');
+    assert.match(drift, /memory +1048576 +524288/);
+    assert.match(drift, /Lacking on this host: network dmz/);
+  });
+
   void test('a comparison: when it begins, why it waits, given up', async () => {
     await cli.said('replication', 'set', 'web01', '--auto-resync', '18:30-06:00');
     assert.equal(cli.world.replications[0]!.autoResync, '18:30-06:00');

@@ -74,6 +74,8 @@ export function replicationSheet(output: Output, one: Replication): string {
     ['settings', `every ${duration(one.intervalSeconds * 1000)}, ${one.history} recovery points besides the latest`],
     ['read limit', readLimitText(one)],
     ['resync by itself', one.autoResync],
+    ['lacking', one.lacking.length === 0 ? undefined : `to run on the Replica server: ${one.lacking.join(', ')}`],
+    ['definition', one.definitionPolicy === 'follow' ? "follows the primary's" : 'the Replica VM keeps its own'],
     ['fence', fenceText(one)],
     ['disks', one.disks.map(({ target, size, path }) => `${target}  ${bytes(size)}  ${path}`).join('\n')],
     ['position', `epoch ${one.epoch}, log ${one.position.sequence}`],

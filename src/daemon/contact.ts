@@ -20,6 +20,8 @@ export interface ContactOptions {
   readonly onRoleLost: (id: string) => void;
   /** The replica, which had refused a log for want of room, has room again. */
   readonly onRoom: (id: string) => void;
+  /** What the replica says that its host lacks to run the VM: told each time. */
+  readonly onLacking?: (id: string, lacking: readonly string[]) => void;
   readonly log: Log;
   /** Pause between two rounds of questions, ms; 4 s unless told. Together with `patienceMs` well below 10 s. */
   readonly everyMs?: number;
@@ -51,7 +53,7 @@ export class Contact {
   }
 
   async #look({ id }: RelationshipRecord, signal: AbortSignal): Promise<void> {
-    const { store, onRoleLost, onRoom } = this.#options;
+    const { store, onRoleLost, onRoom, onLacking } = this.#options;
     const mine = () => {
       const record = store.relationship(id);
       return record?.role === 'primary' && !this.#options.inAction(id) ? record : undefined;
@@ -62,6 +64,7 @@ export class Contact {
     const status = await this.#ask(before, signal);
     const record = mine(); // much may have happened meanwhile
     if (record === undefined || status === undefined) return;
+    if (status.role === 'replica') onLacking?.(id, status.lacking ?? []);
     if (judgePeer(record, status) === 'lost') onRoleLost(id);
     else if (record.failure?.code === 'no-space' && status.missingBytes === 0) onRoom(id);
   }

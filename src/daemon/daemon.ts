@@ -41,9 +41,11 @@ import { serveApi } from '../server/http.ts';
 import { Actions } from './actions.ts';
 import type { Config } from './config/read.ts';
 import { Contact } from './contact.ts';
+import { Definitions, noteLacking } from './definitions.ts';
 import { EventFeed } from './event-feed.ts';
 import { openHypervisor } from './hypervisor.ts';
 import { doctorOperations } from './operations/doctor.ts';
+import { driftOperations } from './operations/drift.ts';
 import { failoverOperations } from './operations/failovers.ts';
 import { hostOperations } from './operations/host.ts';
 import { peerOperations } from './operations/peers.ts';
@@ -157,12 +159,14 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     endpoints,
     peerClocks,
     arrivals: new Map(),
+    lacking: new Map(),
     actions,
     events,
     peerServer: () => peerServer!,
     scrubbing,
     startedAt: Date.now(),
   };
+  const definitions = new Definitions(all);
 
   // Before anybody asks for them, as if they had never been forgotten.
   await mendStore(all, notes);
@@ -192,11 +196,13 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     inAction,
     onRoleLost: (id) => roles.roleLost(id),
     onRoom: (id) => services.primaries.loop(id).wake(),
+    onLacking: (id, lacking) => noteLacking(all, id, lacking),
     log,
   });
   void sayVersions(all);
   const begun = takenUp.then(async () => {
     scrubbing.begin();
+    definitions.begin();
     await roles.begin();
     contact.begin();
     peerClocks.begin();
@@ -215,6 +221,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     close: async () => {
       clearInterval(renewal);
       await scrubbing.close();
+      await definitions.close();
       await contact.close();
       await peerClocks.close();
       await leaseKeeper.close();
@@ -281,6 +288,7 @@ function operations(services: DaemonServices): Operations {
     ...replicationOperations(services),
     ...neighbourOperations(services),
     ...proofOperations(services),
+    ...driftOperations(services),
     ...failoverOperations(services),
     ...streamOperations(services, (id) => viewOf(services, id)),
   };

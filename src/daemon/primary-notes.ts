@@ -18,6 +18,7 @@ import {
 import { join } from 'node:path';
 import { z } from 'zod';
 import { diskSchema } from '../deltalog/header.ts';
+import { DEFINITION_POLICIES } from '../model/definition-changes.ts';
 import type { PeerRecord, RelationshipRecord } from '../store/store.ts';
 
 const count = z.number().int().min(0);
@@ -36,6 +37,7 @@ const noteSchema = z.object({
   history: count,
   thin: z.array(z.object({ everySeconds: count, count })).default([]),
   autoResync: z.string().optional(),
+  definitionPolicy: z.enum(DEFINITION_POLICIES).optional(),
   leaseSeconds: count.default(0),
   readBytesPerSecond: count.default(0),
   readIops: count.default(0),
@@ -94,7 +96,7 @@ function isNoted({ role, state, failover }: RelationshipRecord): boolean {
 function noteOf(record: RelationshipRecord, peer: PeerRecord): PrimaryNote {
   const { id, vmId, vmName, epoch, disks, definition, autostart, suspended, intervalSeconds, history, created } =
     record;
-  const { thin = [], autoResync, leaseSeconds = 0, readBytesPerSecond = 0, readIops = 0 } = record;
+  const { thin = [], autoResync, definitionPolicy, leaseSeconds = 0, readBytesPerSecond = 0, readIops = 0 } = record;
   const settings = { intervalSeconds, history, thin: [...thin], leaseSeconds, readBytesPerSecond, readIops };
   const vm = { vmId, vmName, disks: [...disks], definition, autostart, suspended };
   return {
@@ -105,6 +107,7 @@ function noteOf(record: RelationshipRecord, peer: PeerRecord): PrimaryNote {
     ...vm,
     ...settings,
     ...(autoResync === undefined ? {} : { autoResync }),
+    ...(definitionPolicy === undefined ? {} : { definitionPolicy }),
     created,
   };
 }

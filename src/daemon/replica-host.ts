@@ -18,6 +18,9 @@ import { lagFrom } from './lag.ts';
 import { forgetSeed, giveSeed, seedFor } from './seeds.ts';
 import type { DaemonServices } from './services.ts';
 
+/** Most things that are told to be lacking. */
+const MAX_LACKING = 64;
+
 /** The endpoint that a peer talks to. */
 export function endpointFor(services: DaemonServices, peer: string): ReplicaEndpoint {
   const local = new LocalEndpoint(services.replicas, replicaHost(services, peer), () =>
@@ -51,7 +54,12 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
       const record = own(id);
       if (record.role === 'replica') {
         const status = await local.status(id);
-        return record.suspended ? { ...status, suspended: true } : status;
+        const lacking = (services.lacking.get(id) ?? []).slice(0, MAX_LACKING).map((one) => one.slice(0, 1024));
+        return {
+          ...status,
+          ...(record.suspended ? { suspended: true } : {}),
+          ...(lacking.length > 0 ? { lacking } : {}),
+        };
       }
       // Its Replica server asks when it goes on after a pause.
       if (record.failure?.code === 'suspended') services.primaries.loop(id).wake();
@@ -189,7 +197,7 @@ async function asTheyAre(disks: RelationshipRecord['disks']): Promise<Relationsh
 }
 
 function settingsOf(request: PrepareReplica) {
-  const { epoch, intervalSeconds, history, thin = [], autostart, leaseSeconds, autoResync } = request;
+  const { epoch, intervalSeconds, history, thin = [], autostart, leaseSeconds, autoResync, definitionPolicy } = request;
   return {
     epoch,
     intervalSeconds,
@@ -198,6 +206,7 @@ function settingsOf(request: PrepareReplica) {
     ...(autostart === undefined ? {} : { autostart }),
     ...(leaseSeconds === undefined ? {} : { leaseSeconds }),
     ...(autoResync === undefined ? {} : { autoResync }),
+    ...(definitionPolicy === undefined ? {} : { definitionPolicy }),
   };
 }
 
@@ -208,7 +217,10 @@ async function rememberNew(
   disks: RelationshipRecord['disks'],
 ): Promise<void> {
   const { id, vmId, vmName, definition } = request;
-  const vm = { id, vmId, vmName, definition, disks };
+  const targets = disks.map(({ target }) => target);
+  const { networks } = services.config;
+  const here = await services.hypervisor.adaptDefinition({ definition, own: definition, targets, networks });
+  const vm = { id, vmId, vmName, definition: here, disks };
   // Disks that aren't replicated aren't there; the definition that is kept is the one without them.
   await defineLocked(services, vm, 'remove');
   services.store.putRelationship({
@@ -219,6 +231,7 @@ async function rememberNew(
     state: request.base === 'compare' ? 'Resynchronizing' : 'InitialReplicationInProgress',
     autostart: false,
     leaseSeconds: 0,
+    definitionTaken: { definition, epoch: request.epoch, time: services.now() },
     ...settingsOf(request),
     position: request.start!,
     ...NOTHING_YET,

@@ -3,6 +3,7 @@
  * themselves: after the state database was lost, or a Replica VM's definition.
  */
 import { defineLocked } from '../failover/definition.ts';
+import { DEFAULT_DEFINITION_POLICY } from '../model/definition-changes.ts';
 import { asFailure, Failure, type FailureJson } from '../model/failure.ts';
 import type { ReplicationState } from '../model/relationship.ts';
 import type { Replica } from '../replica/replica.ts';
@@ -99,7 +100,7 @@ async function rebuild(services: DaemonServices, replica: Replica): Promise<void
 /** What the directory says; what only the database knew (statistics, when it began) begins anew. */
 export function recordFrom(replica: Replica, peer: string, definition: string, created: number): RelationshipRecord {
   const { id, vmId, vmName, disks, epoch, suspended } = replica.record;
-  const { intervalSeconds, history, thin, leaseSeconds, autoResync, applied } = replica.record;
+  const { intervalSeconds, history, thin, leaseSeconds, autoResync, definitionPolicy, applied } = replica.record;
   return {
     id,
     vmId,
@@ -113,6 +114,7 @@ export function recordFrom(replica: Replica, peer: string, definition: string, c
     thin,
     leaseSeconds,
     autoResync,
+    ...(definitionPolicy === DEFAULT_DEFINITION_POLICY ? {} : { definitionPolicy }),
     disks,
     definition,
     autostart: false,

@@ -72,11 +72,18 @@ async function rebuildPrimary(services: DaemonServices, note: PrimaryNote, isOld
 }
 
 /** Without a position: the replica says where it stands, and both sides are compared. */
-function primaryFrom({ format: _format, peer, autoResync, ...note }: PrimaryNote): RelationshipRecord {
+function primaryFrom({
+  format: _format,
+  peer,
+  autoResync,
+  definitionPolicy,
+  ...note
+}: PrimaryNote): RelationshipRecord {
   return {
     ...NOTHING_YET,
     ...note,
     ...(autoResync === undefined ? {} : { autoResync }),
+    ...(definitionPolicy === undefined ? {} : { definitionPolicy }),
     peer: peer.name,
     role: 'primary',
     state: 'Replicating',

@@ -28,4 +28,6 @@ export interface DaemonServices extends FailoverServices {
   readonly peerClocks: Pick<PeerClocks, 'offset' | 'skewMs'>;
   /** Of replicas: since when this host has known the latest state that is proven, by relationship. */
   readonly arrivals: Map<string, Proven>;
+  /** Of replicas: what this host lacks to run the VM, in words, by relationship, as far as it has been looked at. */
+  readonly lacking: Map<string, readonly string[]>;
 }

@@ -5,6 +5,7 @@ import type { VmState } from '../hypervisor/hypervisor.ts';
 import { leaseLeftMs } from '../failover/lease.ts';
 import { frontier, type Plan } from '../journal/plan.ts';
 import { DEFAULT_AUTO_RESYNC, needOf, resyncFrom } from '../model/auto-resync.ts';
+import { DEFAULT_DEFINITION_POLICY } from '../model/definition-changes.ts';
 import { shownState } from '../model/state.ts';
 import { yieldedUntil } from '../model/yielding.ts';
 import type { Replica } from '../replica/replica.ts';
@@ -70,6 +71,8 @@ export function replicationView(
     readBytesPerSecond: record.readBytesPerSecond ?? 0,
     readIops: record.readIops ?? 0,
     autoResync: record.autoResync ?? DEFAULT_AUTO_RESYNC,
+    lacking: [...(services.lacking.get(record.id) ?? [])],
+    definitionPolicy: record.definitionPolicy ?? DEFAULT_DEFINITION_POLICY,
     resync: need === undefined ? null : { ...need, beginsAt: resyncFrom(record, now) },
     stoppedByLease: record.stoppedByLease ?? false,
     leaseLeftMs: record.role === 'replica' && (record.leaseSeconds ?? 0) > 0 ? leaseLeftMs(services, record) : null,

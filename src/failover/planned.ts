@@ -211,6 +211,7 @@ async function becomeReplica(services: FailoverServices, plan: Plan): Promise<vo
       history: record.history,
       thin: record.thin ?? [],
       leaseSeconds: record.leaseSeconds ?? 0,
+      ...(record.definitionPolicy === undefined ? {} : { definitionPolicy: record.definitionPolicy }),
       peer: rememberPeer(services.store, record.peer),
       position: record.position,
       latest: { sequence, epoch: record.position.epoch, instant, confirmed: instant, kind: 'planned' },

@@ -82,6 +82,7 @@ export const testFailoverStart: PlanDefinition<FailoverServices> = {
           ),
           otherDisks: 'remove',
           network: 'disconnected',
+          secretsOf: record.vmId,
         });
       },
       undo: (services, plan) => services.hypervisor.undefine(args(plan).testVmId),

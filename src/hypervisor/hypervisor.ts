@@ -40,6 +40,8 @@ export interface VmStatus {
   readonly pausedByIoError: boolean;
   /** True when it is off since a revert to one of its snapshots failed half way. */
   readonly failedRevert?: true;
+  /** True when it has no definition to start with again: there is only what runs. */
+  readonly transient?: true;
   /** Whether it starts with its host, by the hypervisor's own doing. */
   readonly autostart: boolean;
 }
@@ -121,6 +123,22 @@ export interface DefineRequest {
   readonly otherDisks: 'keep' | 'remove';
   /** `disconnected`: every network adapter's link is down. */
   readonly network: 'as-defined' | 'disconnected';
+  /** The VM of this host whose secrets (console passwords) it gets; left out: the one of that id, if it is there. */
+  readonly secretsOf?: string;
+}
+
+/** Of a definition that came from another host: what of it is this host's own business. */
+export interface AdaptRequest {
+  /** As the other host exported it. */
+  readonly definition: string;
+  /** What the other host said before; undefined where nothing is known of that, as when it has just got the role. */
+  readonly previous?: string;
+  /** The VM's definition on this host. */
+  readonly own: string;
+  /** Targets of the replicated disks. */
+  readonly targets: readonly string[];
+  /** What networks and bridges of the other host are called here; one that isn't named keeps its name. */
+  readonly networks?: Readonly<Record<string, string>>;
 }
 
 /** A user of this host, by number. */
@@ -169,8 +187,23 @@ export interface Hypervisor {
   dropBitmap(vmId: string, name: string): Promise<void>;
 
   // --- life cycle ---
-  /** The VM's persistent definition, opaque to engines, good for `define` on any host with the same hypervisor. */
+  /**
+   * The VM's persistent definition, opaque to engines, good for `define` on any host with the same hypervisor. It holds no secret: where
+   * there is one (a console's password) it says so, and `define` puts in that of the VM which is there, or keeps everybody out.
+   */
   exportDefinition(vmId: string): Promise<string>;
+  /**
+   * What a definition says, each thing by its place, in a form in which two that mean the same say the same. Not its VM's name and id, nor
+   * where the images of its disks are.
+   */
+  factsOf(definition: string): Promise<Readonly<Record<string, string>>>;
+  /**
+   * The definition, with what is each host's own as this host has it: disks and media that aren't replicated, programs and firmware, and
+   * what an adapter is connected to, unless the other host has changed that since `previous`.
+   */
+  adaptDefinition(request: AdaptRequest): Promise<string>;
+  /** What this host lacks of what a VM of that definition needs to run, in words: a network, a machine type, a file. */
+  lackingFor(definition: string): Promise<readonly string[]>;
   /** Defines the VM, or replaces the definition of the VM of that id. It isn't started. */
   define(request: DefineRequest): Promise<void>;
   /** Removes a definition (never a disk). None there is no error. */

@@ -10,6 +10,7 @@ import { asFailure, Failure } from '../model/failure.ts';
 import { nextCycle, phaseOf } from '../model/schedule.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import { yieldedUntil, yielding } from '../model/yielding.ts';
+import { followDefinition } from './definition.ts';
 import { attached, followDisks } from './disks.ts';
 import { beginCatchUp } from './catch-up.ts';
 import { runCopy } from './copy.ts';
@@ -173,6 +174,7 @@ export class ReplicationLoop {
     }
     const began = steady();
     if (this.#quiet !== undefined && !wantsPoint(replication) && (await stampAtRest(replication)) === this.#quiet) {
+      await followDefinition(replication, signal);
       await this.#confirm(now(), signal);
       return began;
     }
@@ -208,6 +210,7 @@ export class ReplicationLoop {
     const { replication } = this;
     for (;;) {
       await followDisks(replication);
+      await followDefinition(replication, signal);
       try {
         await runCopy(replication, signal);
       } catch (error) {

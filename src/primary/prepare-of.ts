@@ -8,6 +8,7 @@ export function prepareOf(record: RelationshipRecord) {
     vmId,
     vmName,
     definition,
+    definitionPolicy,
     epoch,
     intervalSeconds,
     history,
@@ -18,5 +19,7 @@ export function prepareOf(record: RelationshipRecord) {
   } = record;
   const disks = record.disks.map(({ target, size }) => ({ target, size }));
   const settings = { intervalSeconds, history, thin, autostart, leaseSeconds, autoResync };
-  return { id, vmId, vmName, definition, disks, epoch, ...settings };
+  // Only where somebody has set it: a Replica server of an older version doesn't know the word.
+  const policy = definitionPolicy === undefined ? {} : { definitionPolicy };
+  return { id, vmId, vmName, definition, ...policy, disks, epoch, ...settings };
 }

@@ -88,6 +88,12 @@ export class Replication {
   /** Over all that is read of the VM's disks, whatever for. */
   readonly pace = new Pace();
 
+  /** When the VM's definition is looked at next, ms of the steady clock. */
+  definitionDue = 0;
+
+  /** Why the Replica server couldn't be told of it, as an event has said. */
+  definitionFailure: string | undefined;
+
   /** Whether it asks before it sends (thin.ts). */
   readonly asking = new Asking();
 

@@ -7,6 +7,7 @@
  */
 import type { Wake } from '../lib/wake.ts';
 import type { AutoResync } from '../model/auto-resync.ts';
+import type { DefinitionPolicy } from '../model/definition-changes.ts';
 import type { ThinningRule } from '../model/retention.ts';
 import type { Extent } from '../model/extent.ts';
 import type { Position, ReplicatedDisk, ReplicationState, Role } from '../model/relationship.ts';
@@ -15,8 +16,10 @@ export interface PrepareReplica {
   readonly id: string;
   readonly vmId: string;
   readonly vmName: string;
-  /** The VM's definition as the primary's hypervisor exported it. */
+  /** The VM's definition as the primary's hypervisor exported it, without secrets. */
   readonly definition: string;
+  /** Whether the Replica VM's follows it. Left out: as it was, `follow` at first. */
+  readonly definitionPolicy?: DefinitionPolicy;
   readonly disks: readonly ReplicatedDisk[];
   /** Epoch that the primary holds. The replica refuses one lower than its own (`stale-epoch`). */
   readonly epoch: number;
@@ -58,6 +61,8 @@ export interface ReplicaStatus {
   readonly suspended?: boolean;
   /** Bytes that its file system lacks for one more log, since one was refused for that. Left out: none was. */
   readonly missingBytes?: number;
+  /** What that host lacks to run the VM, in words. Left out: nothing is known to be lacking. */
+  readonly lacking?: readonly string[];
   /** Of an answer to `lease`: what that host holds to from now on, s. */
   readonly leaseSeconds?: number;
   /** What is known to be damaged on the replica's disks, whole blocks, at most MAX_DAMAGE: to be sent again. */

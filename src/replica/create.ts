@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { removeDurably, syncDirectory, writeAtomic } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { DEFAULT_AUTO_RESYNC, type AutoResync } from '../model/auto-resync.ts';
+import { DEFAULT_DEFINITION_POLICY, type DefinitionPolicy } from '../model/definition-changes.ts';
 import { Failure } from '../model/failure.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import type { ThinningRule } from '../model/retention.ts';
@@ -36,6 +37,8 @@ export interface NewReplica extends Pick<
   readonly peer?: ReplicaPeer | null;
   readonly leaseSeconds?: number;
   readonly autoResync?: AutoResync;
+  readonly definitionPolicy?: DefinitionPolicy;
+  readonly received?: ReplicaRecord['received'];
   readonly disks: readonly NewDisk[];
   /** What the disks hold now is called so; the first log follows it. */
   readonly position: Position;
@@ -52,6 +55,8 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
     peer = null,
     leaseSeconds = 0,
     autoResync = DEFAULT_AUTO_RESYNC,
+    definitionPolicy = DEFAULT_DEFINITION_POLICY,
+    received = null,
     ...settings
   } = replica;
   const layout = new ReplicaLayout(directory);
@@ -62,6 +67,8 @@ export async function createReplica(directory: string, replica: NewReplica): Pro
     thin: [...thin],
     leaseSeconds,
     autoResync,
+    definitionPolicy,
+    received,
     disks,
     start: position,
     applied: position,

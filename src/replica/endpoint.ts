@@ -4,6 +4,7 @@
  */
 import { Gate } from '../lib/gate.ts';
 import { DEFAULT_AUTO_RESYNC } from '../model/auto-resync.ts';
+import { DEFAULT_DEFINITION_POLICY } from '../model/definition-changes.ts';
 import { Failure } from '../model/failure.ts';
 import { samePosition, type Position, type ReplicatedDisk, type ReplicationState } from '../model/relationship.ts';
 import { canBecome } from '../model/shape.ts';
@@ -139,9 +140,11 @@ export class LocalEndpoint implements ReplicaEndpoint {
     if (start === undefined) throw new Failure('bad-request', `start: ${base} needs a position to count from`);
     const { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin = [] } = request;
     const { leaseSeconds = 0, autoResync = DEFAULT_AUTO_RESYNC } = request;
+    const { definitionPolicy = DEFAULT_DEFINITION_POLICY } = request;
     const peer = this.#peer();
     const about = { id, vmId, vmName, definition, epoch, intervalSeconds, history, thin, leaseSeconds, autoResync };
-    const settings = { ...about, peer, position: start };
+    const received = { definition, since: Date.now() };
+    const settings = { ...about, received, definitionPolicy, peer, position: start };
     if (base === 'empty') {
       if (this.#host.primaryStatus(id) !== undefined) {
         throw new Failure('wrong-role', `this host is the primary of relationship ${id}`);
@@ -184,8 +187,15 @@ export class LocalEndpoint implements ReplicaEndpoint {
     this.#requireRole(request, undefined);
     await replica.raiseEpoch(epoch);
     const { leaseSeconds = record.leaseSeconds, autoResync = record.autoResync } = request;
-    const settings = { vmName, definition, intervalSeconds, history, thin: [...thin], leaseSeconds, autoResync };
-    await replica.setSettings({ ...settings, peer: this.#peer() });
+    const { definitionPolicy = record.definitionPolicy } = request;
+    // What the VM is defined by stays as it is until this host has tried the new one: it may not be able to.
+    const isNews = definition !== (record.received?.definition ?? record.definition);
+    const settings = { vmName, intervalSeconds, history, thin: [...thin], leaseSeconds, autoResync, definitionPolicy };
+    await replica.setSettings({
+      ...settings,
+      ...(isNews ? { received: { definition, since: Date.now() } } : {}),
+      peer: this.#peer(),
+    });
     return replica;
   }
 

@@ -8,6 +8,7 @@ import { CURE_OF_VERSION_0, diskSchema, pointSchema, positionSchema } from '../d
 import { writeAtomic } from '../lib/atomic-file.ts';
 import { Gate } from '../lib/gate.ts';
 import { AUTO_RESYNC_PATTERN, DEFAULT_AUTO_RESYNC } from '../model/auto-resync.ts';
+import { DEFAULT_DEFINITION_POLICY, DEFINITION_POLICIES } from '../model/definition-changes.ts';
 import { Failure } from '../model/failure.ts';
 import type { Store } from '../store/store.ts';
 import { damageSchema, NO_DAMAGE } from './damage.ts';
@@ -22,7 +23,11 @@ const recordSchema = z.strictObject({
   id: z.guid(),
   vmId: z.guid(),
   vmName: z.string(),
+  /** As this host defines the VM. */
   definition: z.string(),
+  /** What the primary said last, and since when (ms since the epoch, this host's clock); null: nothing since the replica was made. */
+  received: z.strictObject({ definition: z.string(), since: z.number() }).nullable().default(null),
+  definitionPolicy: z.enum(DEFINITION_POLICIES).default(DEFAULT_DEFINITION_POLICY),
   disks: z.array(diskSchema.extend({ path: z.string().min(1) })).min(1),
   /** Logs of a lower epoch are refused. */
   epoch: count,

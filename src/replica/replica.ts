@@ -35,7 +35,16 @@ import type { SocketOwner, View, Views } from './views.ts';
 
 export type ReplicaSettings = Pick<
   ReplicaRecord,
-  'vmName' | 'definition' | 'intervalSeconds' | 'history' | 'thin' | 'leaseSeconds' | 'autoResync' | 'peer'
+  | 'vmName'
+  | 'definition'
+  | 'received'
+  | 'definitionPolicy'
+  | 'intervalSeconds'
+  | 'history'
+  | 'thin'
+  | 'leaseSeconds'
+  | 'autoResync'
+  | 'peer'
 >;
 
 export class Replica {

@@ -5,6 +5,7 @@
  * Calls are synchronous, as SQLite's are: they take microseconds and a caller can't be interrupted between two of them.
  */
 import type { AutoResync, ResyncNeed } from '../model/auto-resync.ts';
+import type { DefinitionPolicy } from '../model/definition-changes.ts';
 import type { FailureJson } from '../model/failure.ts';
 import type { Position, ReplicationState, Role } from '../model/relationship.ts';
 import type { ThinningRule } from '../model/retention.ts';
@@ -157,6 +158,12 @@ export interface RelationshipRecord {
   readonly unprotected?: readonly string[];
   /** The VM's definition, as it is to run (with this host's disks, never locked). */
   readonly definition: string;
+  /** Whether the Replica VM's follows the primary's; `follow` if left out. */
+  readonly definitionPolicy?: DefinitionPolicy;
+  /** Primary: digest of the facts of the definition that the Replica server knows, and the epoch in which it was told. */
+  readonly definitionTold?: { readonly digest: string; readonly epoch: number };
+  /** Replica: what the primary said last of those that this host has looked at, in which epoch, and when (ms since the epoch). */
+  readonly definitionTaken?: { readonly definition: string; readonly epoch: number; readonly time: number };
   /** The VM was to start with its host; the daemon does that instead of libvirt. */
   readonly autostart: boolean;
   /** Primary: last acknowledged position. Replica: where it stood when the role was taken. */

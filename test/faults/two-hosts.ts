@@ -181,8 +181,12 @@ export class Host {
     const actions = new Actions({ journal, definitions: PLANS, context, log, event: context.event });
     // What is left out is the network's and libvirt's: nothing of it is asked for here.
     const scrubbing = new Scrubbing({ replicas, passSeconds: 0, now: Date.now, log });
-    const clocks = { arrivals: new Map(), peerClocks: { offset: () => made.offset, skewMs: () => null } };
-    const told = { actions, events, scrubbing, log, config: { name } };
+    const clocks = {
+      arrivals: new Map(),
+      lacking: new Map(),
+      peerClocks: { offset: () => made.offset, skewMs: () => null },
+    };
+    const told = { actions, events, scrubbing, log, config: { name, networks: {} } };
     const services = { ...context, ...told, ...clocks } as unknown as DaemonServices;
     const made = new Host(name, services, roles, store, notes, lanes);
     return made;

@@ -4,10 +4,11 @@
  */
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
+import type { HostDaemon } from '../../lab/daemons/host-daemon.ts';
 import { until } from '../../src/lib/clock.ts';
 import { assertByteEqual } from '../system/equality.ts';
 import { stages } from '../system/stages.ts';
-import { TwoHosts, VM, eventsOf, look, protectedNow } from '../system/two-hosts.ts';
+import { TwoHosts, VM, eventsOf, hurry, look, protectedNow } from '../system/two-hosts.ts';
 
 /** A job of ours may be open just then: it is a matter of moments. */
 const TRIES_MS = 60_000;
@@ -89,3 +90,36 @@ stage('a definition that is removed while the guest runs, and comes back', async
   await hosts.a.host.define(xml);
   await goesOn();
 });
+
+stage("a definition that is changed is the Replica VM's, too, without its secrets", async () => {
+  const { a, b } = hosts;
+  const xml = (await virsh('dumpxml', VM, '--inactive', '--security-info'))
+    .replace(/<memory .*<\/currentMemory>/s, "<memory unit='KiB'>229376</memory>")
+    .replace('</devices>', "<graphics type='vnc' port='-1' passwd='sesame'/></devices>");
+  await a.host.define(xml);
+  await hurry(a);
+  const replica = await follows(b, VM);
+  assert.match(replica, /this-VM-is-a-replica/, 'it is locked as before');
+  assert.match(replica, /<graphics type='vnc'[^>]* passwd=''/, 'nobody gets in');
+  assert.match((await eventsOf(a)).join('\n'), /definition-changed: .*memory \d+ → 229376/);
+  assert.match(await virsh('dumpxml', VM, '--inactive', '--security-info'), /passwd='sesame'/, 'it stays where it was');
+  await b.act('testFailoverStart', { ref: VM });
+  await follows(b, `${VM} - Test`);
+  await b.act('testFailoverStop', { ref: VM });
+  await goesOn();
+});
+
+/** The definition of a VM, once it has the memory that was set. */
+async function follows({ host, client }: HostDaemon, vm: string): Promise<string> {
+  let xml = '';
+  const has = async () => {
+    xml = await host.virsh('dumpxml', vm, '--inactive', '--security-info');
+    return xml.includes("<memory unit='KiB'>229376</memory>");
+  };
+  const said = async () => (await client.call('eventList', { limit: 20 })).map(({ message }) => message).join('\n');
+  const onTimeout = () => new Error(`${vm} on ${host.name} has not followed:\n${xml}`);
+  await until(has, { timeoutMs: TRIES_MS, everyMs: 500, onTimeout }).catch(async (error: unknown) => {
+    throw new Error(await said(), { cause: error });
+  });
+  return xml;
+}

@@ -114,6 +114,7 @@ export class ModelHost {
       now: () => 0,
       boot: () => 0,
       arrivals: new Map(),
+      lacking: new Map(),
       peerClocks: { offset: () => undefined, skewMs: () => null },
       steady: () => (this.elapsed += life.here.memory.patient ? 0 : PATIENCE_MINUTES * 60_000),
       event: () => undefined,

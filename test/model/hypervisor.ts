@@ -1,5 +1,6 @@
 /** The VM of one host, as libvirt shows it, in the explored world. */
 import type {
+  AdaptRequest,
   BitmapStatus,
   DefineRequest,
   Hypervisor,
@@ -123,6 +124,19 @@ export class ModelHypervisor implements Hypervisor {
 
   async exportDefinition(): Promise<string> {
     return 'xml';
+  }
+
+  /** Nobody changes it here. */
+  async factsOf(): Promise<Readonly<Record<string, string>>> {
+    return {};
+  }
+
+  async adaptDefinition({ definition }: AdaptRequest): Promise<string> {
+    return definition;
+  }
+
+  async lackingFor(): Promise<readonly string[]> {
+    return [];
   }
 
   async define({ disks }: DefineRequest): Promise<void> {

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import {
   autoResync,
+  definitionPolicy,
   history,
   intervalSeconds,
   leaseSeconds,
@@ -13,6 +14,7 @@ import {
 } from '../input.ts';
 import { NOTHING, operation, streaming } from '../operation.ts';
 import { DEFAULT_AUTO_RESYNC } from '../../model/auto-resync.ts';
+import { DriftView } from '../replica-resources.ts';
 import { ReplicationView } from '../resources.ts';
 
 export const replicationOperations = {
@@ -56,6 +58,7 @@ export const replicationOperations = {
       readBytesPerSecond: readBytesPerSecond.default(0),
       readIops: readIops.default(0),
       autoResync: autoResync.default(DEFAULT_AUTO_RESYNC),
+      definitionPolicy: definitionPolicy.exactOptional(),
       useSeed: z
         .boolean()
         .default(false)
@@ -95,6 +98,7 @@ export const replicationOperations = {
       readBytesPerSecond: readBytesPerSecond.optional(),
       readIops: readIops.optional(),
       autoResync: autoResync.optional(),
+      definitionPolicy: definitionPolicy.optional(),
     }),
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],
@@ -149,6 +153,17 @@ export const replicationOperations = {
     input: onlyRef,
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy'],
+  }),
+  replicationDrift: operation({
+    summary: "Compare the Replica VM's definition with its primary's, and with what its host offers",
+    description:
+      'Asked on the Replica server. Its answer is of now: the definition that the primary has told last, as it would be on this host, beside ' +
+      'the one that the Replica VM has; and networks, bridges, machine type, CPU model and firmware files that this host lacks.',
+    method: 'GET',
+    path: '/replications/:ref/drift',
+    input: onlyRef,
+    result: DriftView,
+    errors: ['not-found', 'wrong-role', 'libvirt', 'libvirt-down'],
   }),
   replicationScrub: operation({
     summary: 'Read and check all that lies at rest on the Replica server, now',

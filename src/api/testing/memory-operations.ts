@@ -145,6 +145,7 @@ export function createMemoryWorld(): MemoryWorld {
       readBytesPerSecond,
       readIops,
       autoResync,
+      definitionPolicy,
     }) => {
       const present = find(ref);
       const settings = {
@@ -155,6 +156,7 @@ export function createMemoryWorld(): MemoryWorld {
         readBytesPerSecond: readBytesPerSecond ?? present.readBytesPerSecond,
         readIops: readIops ?? present.readIops,
         autoResync: autoResync ?? present.autoResync,
+        definitionPolicy: definitionPolicy ?? present.definitionPolicy,
       };
       return set(ref, settings);
     },
@@ -165,6 +167,13 @@ export function createMemoryWorld(): MemoryWorld {
     replicationVerify: async ({ ref }) =>
       set(ref, { verification: { ...VERIFIED, last: { began: NOW, ended: NOW, leftOutBytes: 0 } } }),
     replicationScrub: async ({ ref }) => set(ref, {}),
+    replicationDrift: async ({ ref }) => ({
+      vmName: find(ref).vmName,
+      policy: 'follow',
+      since: NOW,
+      changes: [{ what: 'memory', primary: '1048576', here: '524288' }],
+      lacking: ['network dmz'],
+    }),
     replicationYield: async ({ ref, seconds }) => set(ref, { yieldUntil: seconds === 0 ? null : NOW + seconds * 1000 }),
     vmDetach: async ({ vm: ref }) => {
       const { id, name, replications } = vms.find((one) => one.id === ref || one.name === ref)!;
@@ -300,6 +309,8 @@ const replication: Replication = {
   readBytesPerSecond: 0,
   readIops: 0,
   autoResync: 'always',
+  definitionPolicy: 'follow',
+  lacking: [],
   resync: null,
   stoppedByLease: false,
   leaseLeftMs: null,

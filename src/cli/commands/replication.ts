@@ -1,7 +1,9 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { CONTRACT, type CallName } from '../../api/contract.ts';
+import { driftText } from '../drift-text.ts';
 import { followCopy } from '../follow-copy.ts';
 import { readLimitText, replicationSheet, replicationTable, stateText, type Replication } from '../replication-text.ts';
+import { DEFINITION_POLICIES, type DefinitionPolicy } from '../../model/definition-changes.ts';
 import { REF, readInteger, readSeconds, readSeveral, readSize } from '../arguments.ts';
 import { inSession, type Session } from '../session.ts';
 import { duration } from '../words.ts';
@@ -18,6 +20,7 @@ interface Settings {
   readonly readLimit?: number;
   readonly readIops?: number;
   readonly autoResync?: string;
+  readonly definition?: DefinitionPolicy;
 }
 interface EnableOptions extends Settings {
   readonly peer: string;
@@ -43,6 +46,7 @@ export function addReplicationCommands(program: Command): void {
     .option('--read-limit <size>', READ_BYTES, readBytesPerSecond)
     .option('--read-iops <number>', READ_IOPS, readIopsLimit)
     .option('--auto-resync <when>', AUTO_RESYNC)
+    .addOption(new Option('--definition <policy>', DEFINITION).choices(DEFINITION_POLICIES))
     .option('--exclude-disk <target>', 'leave this disk out: vdb; may be given several times', readSeveral)
     .option('--use-seed', 'begin with disks that the Replica server has: see `replica seed`; only what differs is sent')
     .option('--no-wait', 'do not wait for the initial copy')
@@ -103,9 +107,21 @@ export function addReplicationCommands(program: Command): void {
     .option('--read-limit <size>', READ_BYTES, readBytesPerSecond)
     .option('--read-iops <number>', READ_IOPS, readIopsLimit)
     .option('--auto-resync <when>', AUTO_RESYNC)
+    .addOption(new Option('--definition <policy>', DEFINITION).choices(DEFINITION_POLICIES))
     .action(
       inSession(async (session, ref: string, options: Settings) => {
         showResult(session, await session.client.call('replicationSet', { ref, ...settings(options) }));
+      }),
+    );
+
+  replication
+    .command('drift')
+    .description(CONTRACT.replicationDrift.summary)
+    .argument('<ref>', REF)
+    .action(
+      inSession(async ({ client, output }, ref: string) => {
+        const drift = await client.call('replicationDrift', { ref });
+        output.result(drift, () => driftText(drift));
       }),
     );
 
@@ -153,6 +169,8 @@ const READ_IOPS = 'the same, in reads a second, each of at most 1 MiB; at least 
 
 const AUTO_RESYNC =
   'when a comparison begins that has become necessary: always (default), never (when you ask for it), or in a window of the day: 18:30-06:00';
+const DEFINITION =
+  "what the Replica VM's definition does when the primary's changes: follow (at first), or keep what its own administrator wants";
 
 const readBytesPerSecond = (text: string): number => (text === 'off' ? 0 : readSize(text.replace(/\/s$/, '')));
 const readIopsLimit = (text: string): number => (text === 'off' ? 0 : readInteger(text));
@@ -181,8 +199,9 @@ function settings(options: Settings): {
   readBytesPerSecond?: number;
   readIops?: number;
   autoResync?: string;
+  definitionPolicy?: DefinitionPolicy;
 } {
-  const { interval, history, lease, readLimit, readIops, autoResync } = options;
+  const { interval, history, lease, readLimit, readIops, autoResync, definition } = options;
   const thin = thinning(options);
   return {
     ...(interval === undefined ? {} : { intervalSeconds: interval }),
@@ -192,6 +211,7 @@ function settings(options: Settings): {
     ...(readLimit === undefined ? {} : { readBytesPerSecond: readLimit }),
     ...(readIops === undefined ? {} : { readIops }),
     ...(autoResync === undefined ? {} : { autoResync }),
+    ...(definition === undefined ? {} : { definitionPolicy: definition }),
   };
 }
 

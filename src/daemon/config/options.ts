@@ -69,6 +69,13 @@ export const options = z.strictObject({
   libvirtSocket: path
     .optional()
     .describe('Socket of libvirtd or virtqemud. Default: found where either of them has it.'),
+  networks: z
+    .record(z.string().min(1), z.string().min(1))
+    .default({})
+    .describe(
+      'What networks and bridges that VMs of other hosts are connected to are called here, by their names there: `{prod: dr-net, br0: br7}`. ' +
+        'For Replica VMs on this host; one that is not named keeps its name.',
+    ),
   logLevel: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])
     .default('info')

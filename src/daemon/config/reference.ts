@@ -19,7 +19,7 @@ export function configReference(): string {
 function rows(schema: z.core.JSONSchema.BaseSchema, prefix: string): string[] {
   return Object.entries(schema.properties ?? {}).flatMap(([name, value]) => {
     const option = typeof value === 'object' ? value : {};
-    if (option.type === 'object') return rows(option, `${prefix}${name}.`);
+    if (option.type === 'object' && option.properties !== undefined) return rows(option, `${prefix}${name}.`);
     const preset = option.default === undefined ? '' : `\`${JSON.stringify(option.default).replaceAll('"', '')}\``;
     return [`| \`${prefix}${name}\` | ${typeText(option)} | ${preset} | ${option.description ?? ''} |`];
   });
@@ -27,6 +27,7 @@ function rows(schema: z.core.JSONSchema.BaseSchema, prefix: string): string[] {
 
 function typeText(option: z.core.JSONSchema.BaseSchema): string {
   if (option.enum !== undefined) return option.enum.map((value) => `\`${String(value)}\``).join(', ');
+  if (option.type === 'object') return 'names';
   const kinds = option.anyOf ?? [];
   if (kinds.some((kind) => kind.enum !== undefined)) return kinds.map(typeText).toReversed().join(' or ');
   if (kinds.length > 0) return 'size';

@@ -14,6 +14,7 @@ import { rescan } from '../rescan.ts';
 import { markSeed } from '../seeds.ts';
 import type { DaemonServices } from '../services.ts';
 import { replicationView, type PeerAnswer } from '../views.ts';
+import { toldOf } from '../../primary/definition.ts';
 import { prepareOf } from '../../primary/prepare-of.ts';
 
 type ReplicationOperations = Pick<
@@ -82,6 +83,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       const remarks = await examineForEnabling(services, vm.id);
       const { vm: _vm, peer: _peer, excludeDisks: _excludeDisks, useSeed, ...settings } = request;
       const { id, start } = enabling(store, vm.id, request.peer);
+      const definition = await hypervisor.exportDefinition(vm.id);
       const record: RelationshipRecord = {
         id,
         vmId: vm.id,
@@ -95,7 +97,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         ...settings,
         disks,
         leftOut: vm.disks.map(({ target }) => target).filter((target) => request.excludeDisks.includes(target)),
-        definition: await hypervisor.exportDefinition(vm.id),
+        definition,
+        definitionTold: await toldOf(hypervisor, { definition, epoch: start.epoch }),
         autostart: vm.autostart,
         position: start,
         ...NOTHING_YET,
@@ -145,6 +148,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       if (leaseSeconds !== undefined) await setLease(before, leaseSeconds);
       const record = update(services, id, given(settings));
       await services.peer(peer).prepare({ ...prepareOf(record), base: 'continue' });
+      primaries.loop(id).replication.definitionDue = 0; // whoever changes settings may have changed that, too
       primaries.loop(id).wake();
       return await viewOf(services, id);
     },
@@ -267,7 +271,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
 
 type Settings = Pick<
   RelationshipRecord,
-  'intervalSeconds' | 'history' | 'thin' | 'readBytesPerSecond' | 'readIops' | 'autoResync'
+  'intervalSeconds' | 'history' | 'thin' | 'readBytesPerSecond' | 'readIops' | 'autoResync' | 'definitionPolicy'
 >;
 
 const seeded = (peer: string): ResyncNeed => ({

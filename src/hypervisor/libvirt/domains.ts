@@ -67,15 +67,15 @@ export class Domains {
   }
 
   async status(domain: DomainRef): Promise<VmStatus> {
-    const [state, autostart] = await Promise.all([this.#stateAndReason(domain), this.#autostart(domain)]);
-    return { ...state, autostart };
+    const [state, permanence] = await Promise.all([this.#stateAndReason(domain), this.#permanence(domain)]);
+    return { ...state, ...permanence };
   }
 
   async state(domain: DomainRef): Promise<VmState> {
     return (await this.#stateAndReason(domain)).state;
   }
 
-  async #stateAndReason(domain: DomainRef): Promise<Omit<VmStatus, 'autostart'>> {
+  async #stateAndReason(domain: DomainRef): Promise<Omit<VmStatus, 'autostart' | 'transient'>> {
     const { state, reason } = await this.#calls.state(domain);
     const pausedByIoError = state === DOMAIN_STATE.paused && reason === PAUSED_BY_IO_ERROR;
     switch (state) {
@@ -110,8 +110,9 @@ export class Domains {
   }
 
   /** A transient VM has no autostart, and libvirt refuses to answer. */
-  async #autostart(domain: DomainRef): Promise<boolean> {
-    return (await this.#calls.isPersistent(domain)) && (await this.#calls.autostart(domain));
+  async #permanence(domain: DomainRef): Promise<Pick<VmStatus, 'autostart' | 'transient'>> {
+    if (!(await this.#calls.isPersistent(domain))) return { autostart: false, transient: true };
+    return { autostart: await this.#calls.autostart(domain) };
   }
 }
 

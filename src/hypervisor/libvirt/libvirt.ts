@@ -1,6 +1,7 @@
 import type { Versions } from '../../model/versions.ts';
 import type { Log } from '../../lib/log.ts';
 import type {
+  AdaptRequest,
   BitmapStatus,
   DefineRequest,
   Hypervisor,
@@ -11,8 +12,11 @@ import type {
   VmInspection,
   VmStatus,
 } from '../hypervisor.ts';
+import { adaptDefinition } from './adapt.ts';
 import { Domains } from './domains.ts';
+import { factsOf } from './facts.ts';
 import { inspectDomain } from './inspection.ts';
+import { lackingFor } from './lacking.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { vmUserOf } from './domain-xml.ts';
 import { Overlays } from './overlays.ts';
@@ -98,6 +102,18 @@ export class LibvirtHypervisor implements Hypervisor {
 
   exportDefinition(vmId: string): Promise<string> {
     return this.#lifecycle.exportDefinition(vmId);
+  }
+
+  async factsOf(definition: string): Promise<Readonly<Record<string, string>>> {
+    return factsOf(definition);
+  }
+
+  async adaptDefinition(request: AdaptRequest): Promise<string> {
+    return adaptDefinition(request);
+  }
+
+  async lackingFor(definition: string): Promise<readonly string[]> {
+    return await lackingFor(this.#calls, definition);
   }
 
   define(request: DefineRequest): Promise<void> {

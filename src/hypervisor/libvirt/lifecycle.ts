@@ -6,6 +6,7 @@ import { changedLinks, rewriteDefinition } from './definition.ts';
 import { type Domains, isActive, uuidBytes } from './domains.ts';
 import { SHUTDOWN_FLAG, UNDEFINE_FLAG, XML_FLAG, type Calls, type DomainRef } from './rpc/calls.ts';
 import { VIR_ERR, isVirError } from './rpc/error.ts';
+import { withoutSecrets, withSecretsOf } from './secrets.ts';
 
 /** For so long the agent may think about a request to shut down, ms. */
 const AGENT_TIMEOUT_MS = 7000;
@@ -26,11 +27,14 @@ export class Lifecycle {
   }
 
   async exportDefinition(vmId: string): Promise<string> {
-    return await this.#calls.xml(await this.#domains.find(vmId), XML_FLAG.inactive + XML_FLAG.secure);
+    const domain = await this.#domains.find(vmId);
+    return withoutSecrets(await this.#calls.xml(domain, XML_FLAG.inactive), await this.#fullXml(domain));
   }
 
   async define(request: DefineRequest): Promise<void> {
-    const xml = rewriteDefinition(request);
+    const owner = await this.#domains.findId(request.secretsOf ?? request.id);
+    const rewritten = rewriteDefinition(request);
+    const xml = owner === undefined ? rewritten : withSecretsOf(rewritten, await this.#fullXml(owner));
     const namesake = await this.#domains.findName(request.name);
     if (namesake !== undefined && !uuidBytes(request.id).equals(namesake.uuid)) {
       throw new Failure('already-exists', `another VM is called ${request.name} already`, {
@@ -128,15 +132,20 @@ export class Lifecycle {
     const domain = await this.#domains.find(vmId);
     if (!isActive(domain)) return;
     const live = await this.#calls.xml(domain, XML_FLAG.secure);
-    const defined = await this.#calls.xml(domain, XML_FLAG.inactive + XML_FLAG.secure);
+    const defined = await this.#fullXml(domain);
     for (const adapter of changedLinks(live, defined, network)) await this.#calls.updateDevice(domain, adapter);
+  }
+
+  /** The persistent definition with its secrets: for this host's libvirt alone. */
+  async #fullXml(domain: DomainRef): Promise<string> {
+    return await this.#calls.xml(domain, XML_FLAG.inactive + XML_FLAG.secure);
   }
 
   /** libvirt doesn't rename what it defines: the old definition goes, autostart is carried over. */
   async #rename(present: DomainRef, xml: string): Promise<void> {
     if (isActive(present)) throw new Failure('vm-running', `VM ${present.name} runs; it can't be renamed`);
     const autostart = await this.#calls.autostart(present);
-    const before = await this.#calls.xml(present, XML_FLAG.inactive + XML_FLAG.secure);
+    const before = await this.#fullXml(present);
     await this.#undefine(present);
     let defined: DomainRef;
     try {

@@ -5,6 +5,7 @@ import { foreignBitmaps } from '../../qemu/foreign-bitmaps.ts';
 import { imageInfo } from '../../qemu/image.ts';
 import {
   BITMAP_PREFIX,
+  type AdaptRequest,
   type BitmapStatus,
   type DefineRequest,
   type DiskSource,
@@ -82,6 +83,24 @@ export class QsdHypervisor implements Hypervisor {
 
   async exportDefinition(vmId: string): Promise<string> {
     return JSON.stringify((await this.#host.files.find(vmId)).definition);
+  }
+
+  /** A VM without a guest is its disks. */
+  async factsOf(definition: string): Promise<Readonly<Record<string, string>>> {
+    const { disks, network } = parseDefinition(definition);
+    return { network, ...Object.fromEntries(disks.map(({ target }) => [`disk ${target}`, ''])) };
+  }
+
+  async adaptDefinition({ definition, own, targets }: AdaptRequest): Promise<string> {
+    const given = parseDefinition(definition);
+    const replicated = given.disks.filter(({ target }) => targets.includes(target));
+    const ours = parseDefinition(own).disks.filter(({ target }) => !targets.includes(target));
+    return JSON.stringify({ ...given, disks: [...replicated, ...ours] });
+  }
+
+  /** Disks are all that such a VM needs. */
+  async lackingFor(): Promise<readonly string[]> {
+    return [];
   }
 
   async define(request: DefineRequest): Promise<void> {

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { AUTO_RESYNC_PATTERN } from '../../model/auto-resync.ts';
+import { DEFINITION_POLICIES } from '../../model/definition-changes.ts';
 import { Failure } from '../../model/failure.ts';
 import { LEASE_SECONDS } from '../../model/lease.ts';
 import type { Position, ReplicationState } from '../../model/relationship.ts';
@@ -82,6 +83,7 @@ export const PrepareShape: z.ZodType<PrepareReplica> = z.strictObject({
   vmId: id,
   vmName,
   definition: z.string().max(1024 * 1024),
+  definitionPolicy: z.enum(DEFINITION_POLICIES).exactOptional(),
   disks: z
     .array(z.strictObject({ target, size: bytes.min(1) }))
     .min(1)
@@ -195,6 +197,7 @@ export const StatusShape: z.ZodType<ReplicaStatus> = z.object({
   vmRunning: z.boolean(),
   suspended: z.boolean().exactOptional(),
   missingBytes: bytes.exactOptional(),
+  lacking: z.array(z.string().max(1024)).max(64).exactOptional(),
   leaseSeconds: leaseSeconds.exactOptional(),
   damage: z
     .array(z.object({ target, offset: bytes, length: bytes.min(1) }))

@@ -1,6 +1,7 @@
 /** What the rows of the store must hold: anything else was damaged, or written by something else. */
 import { z } from 'zod';
 import { AUTO_RESYNC_PATTERN } from '../../model/auto-resync.ts';
+import { DEFINITION_POLICIES } from '../../model/definition-changes.ts';
 import { isFailureCode, type FailureCode } from '../../model/failure.ts';
 import type { EventRecord, PeerRecord, RelationshipRecord } from '../store.ts';
 
@@ -104,6 +105,9 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   leftOut: z.array(text).exactOptional(),
   unprotected: z.array(text).exactOptional(),
   definition: z.string(),
+  definitionPolicy: z.enum(DEFINITION_POLICIES).exactOptional(),
+  definitionTold: z.strictObject({ digest: text, epoch: count }).exactOptional(),
+  definitionTaken: z.strictObject({ definition: z.string(), epoch: count, time: z.number() }).exactOptional(),
   autostart: z.boolean(),
   position,
   protectedUntil: z.number().nullable(),

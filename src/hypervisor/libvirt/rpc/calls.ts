@@ -1,3 +1,5 @@
+import { Failure } from '../../../model/failure.ts';
+import { VIR_ERR, VirError, isVirError } from './error.ts';
 import type { Session } from './session.ts';
 import { XdrWriter, type XdrReader } from './xdr.ts';
 
@@ -6,6 +8,14 @@ export interface DomainRef {
   readonly name: string;
   readonly uuid: Uint8Array;
   readonly number: number;
+}
+
+/** What a domain is made by; undefined: libvirt's own choice. */
+export interface MachineKind {
+  readonly emulator: string | undefined;
+  readonly arch: string | undefined;
+  readonly machine: string | undefined;
+  readonly virtType: string | undefined;
 }
 
 /** A job on one disk; progress in bytes. */
@@ -62,6 +72,25 @@ export class Calls {
   /** XML: what the host and its hypervisor can do, and whom VMs run as. */
   async capabilities(): Promise<string> {
     return (await this.#call(7, 'connectGetCapabilities', new XdrWriter())).string();
+  }
+
+  /** XML: what a machine of that kind can have here. libvirt refuses kinds that it doesn't know (`invalidArgument`). */
+  async domainCapabilities(kind: MachineKind): Promise<string> {
+    const args = new XdrWriter().optionalString(kind.emulator).optionalString(kind.arch).optionalString(kind.machine);
+    const reader = await this.#call(342, 'connectGetDomainCapabilities', args.optionalString(kind.virtType).uint(0));
+    return reader.string();
+  }
+
+  /** Whether there is a virtual network of that name; true where this daemon of libvirt has nothing to do with networks. */
+  async hasNetwork(name: string): Promise<boolean> {
+    try {
+      await this.#call(46, 'networkLookupByName', new XdrWriter().string(name));
+      return true;
+    } catch (error) {
+      if (isVirError(error, VIR_ERR.noNetwork)) return false;
+      if (error instanceof Failure && error.cause instanceof VirError) return true;
+      throw error;
+    }
   }
 
   // --- domains ---

@@ -3,9 +3,11 @@ import type { XdrReader } from './xdr.ts';
 
 /** libvirt's error numbers that we tell apart. */
 export const VIR_ERR = {
+  invalidArgument: 8,
   operationFailed: 9,
   domainExists: 28,
   noDomain: 42,
+  noNetwork: 43,
   operationInvalid: 55,
   configUnsupported: 67,
   operationTimeout: 68,
