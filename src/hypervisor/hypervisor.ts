@@ -151,6 +151,8 @@ export interface HostUser {
 export interface VmInspection {
   /** Whom its QEMU runs as, where that is known and may differ from `vmUser`: of a VM that runs. */
   readonly user?: HostUser;
+  /** Of a VM that runs: it has no channel for a guest agent, nobody has it open in the guest, or somebody has. */
+  readonly agent?: 'none' | 'silent' | 'connected';
   /** Names of checkpoints that aren't ours. */
   readonly foreignCheckpoints: readonly string[];
   /** Bitmaps in its images that aren't ours, `vda: name`; of a VM that runs, those that were there when it began. */

@@ -79,6 +79,21 @@ function assertLoss(found: number, instant: number): void {
 const guestsOn = async (host: 'a' | 'b') =>
   (await hosts[host].host.virsh('list', '--name')).split('\n').filter(Boolean);
 
+stage('enabling is refused, and nothing set up, while QEMU can’t get to where points in time are opened', async () => {
+  const { a, b } = hosts;
+  const above = '/var/lib/libvirt';
+  await a.host.succeed(['chmod', '700', above]);
+  try {
+    await assert.rejects(a.client.call('replicationEnable', { vm: VM, peer: 'b' }), {
+      code: 'no-access',
+      hint: /^`chmod o\+x \/var\/lib\/libvirt`/,
+    });
+  } finally {
+    await a.host.succeed(['chmod', '755', above]);
+  }
+  for (const daemon of [a, b]) assert.deepEqual(await daemon.client.call('replicationList', {}), []);
+});
+
 stage('initial copy, then cycles: the replica is byte-equal', async () => {
   const { a, b, scratch } = hosts;
   const { statistics, disks } = await hosts.replicate();

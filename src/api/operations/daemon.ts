@@ -32,7 +32,7 @@ export const daemonOperations = {
     summary: 'Look for what may keep replication or a failover from working, with the cure of each finding',
     description:
       "The daemon looks, and changes nothing: KVM, versions, rights of QEMU's user, room, AppArmor and SELinux, the peers' names, ports and " +
-      'clocks, the disks of VMs and what other programs left in them.',
+      'clocks, the disks and guest agents of VMs, and what other programs left in them.',
     method: 'GET',
     path: '/doctor',
     input: z.strictObject({

@@ -63,3 +63,11 @@ test('what doesn’t travel, and what others left', () => {
     /^warning: .* no such image$/,
   );
 });
+
+test('the guest agent, of a VM that runs', () => {
+  const agent = (channel: 'none' | 'silent' | 'connected') =>
+    judged({}, { inspection: { ...NOBODY, agent: channel } })[1]!;
+  assert.match(agent('connected'), /^ok: VM web: guest agent: it answers$/);
+  assert.match(agent('none'), /^ok: VM web: guest agent: .* power button$/);
+  assert.match(agent('silent'), /^warning: VM web: guest agent: .* nobody answers/);
+});

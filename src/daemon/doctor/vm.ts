@@ -12,7 +12,7 @@ export interface VmFacts {
 }
 
 export function judgeVm(facts: VmFacts): Finding[] {
-  return [...judgeDisks(facts), ...judgeBesides(facts), ...judgeOthers(facts)];
+  return [...judgeDisks(facts), ...judgeBesides(facts), ...judgeAgent(facts), ...judgeOthers(facts)];
 }
 
 /** Of a VM that is to be replicated, and isn't there. */
@@ -55,6 +55,25 @@ function judgeBesides({ vm }: VmFacts): Finding[] {
   if (vm.besidesDisks.length === 0) return [];
   const cure = 'Keep them on the Replica server by hand, or do without: a failover starts the VM without them.';
   return [warning(`VM ${vm.name}: besides disks`, `${vm.besidesDisks.join(', ')}: this isn't replicated`, cure)];
+}
+
+/** It is asked first when the VM is to shut down; only a VM that runs says what there is. */
+function judgeAgent({ vm, inspection }: VmFacts): Finding[] {
+  const subject = `VM ${vm.name}: guest agent`;
+  switch ('code' in inspection ? undefined : inspection.agent) {
+    case undefined:
+      return [];
+    case 'connected':
+      return [ok(subject, 'it answers')];
+    case 'none':
+      return [ok(subject, 'the VM has no channel for one: the guest is asked to shut down by its power button')];
+    case 'silent': {
+      const cure =
+        'In the guest: `apt-get install qemu-guest-agent`, or what corresponds to it, and see that it runs. If it does, libvirt has lost it: ' +
+        '`systemctl restart libvirtd` (or `virtqemud`) brings it back, and guests run on.';
+      return [warning(subject, 'there is a channel for one, and nobody answers: the guest may be starting', cure)];
+    }
+  }
 }
 
 function judgeOthers({ vm, inspection }: VmFacts): Finding[] {

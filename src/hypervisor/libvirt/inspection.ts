@@ -1,11 +1,11 @@
 import { foreignBitmaps } from '../../qemu/foreign-bitmaps.ts';
 import { BITMAP_PREFIX, type VmInspection } from '../hypervisor.ts';
-import type { Domains } from './domains.ts';
+import { isActive, type Domains } from './domains.ts';
 import type { Calls, DomainRef } from './rpc/calls.ts';
 
 /** See `Hypervisor.inspect`. */
 export async function inspectDomain(calls: Calls, domains: Domains, domain: DomainRef): Promise<VmInspection> {
-  const { disks, owner } = await domains.describe(domain);
+  const { disks, owner, agentChannel } = await domains.describe(domain);
   const trackable = disks.filter(({ unsupported }) => unsupported === undefined);
   const [checkpoints, bitmaps] = await Promise.all([
     calls.listCheckpoints(domain),
@@ -13,6 +13,7 @@ export async function inspectDomain(calls: Calls, domains: Domains, domain: Doma
   ]);
   return {
     ...(owner === undefined ? {} : { user: owner }),
+    ...(isActive(domain) ? { agent: agentChannel } : {}),
     foreignCheckpoints: checkpoints.filter((name) => !name.startsWith(BITMAP_PREFIX)),
     foreignBitmaps: bitmaps,
   };

@@ -61,7 +61,7 @@ describe('VMs under libvirt', () => {
     const closed = join(fixture.directory, 'closed');
     mkdirSync(closed, { mode: 0o700 });
     const barred = fixture.another(join(closed, 'points'));
-    const point = () => barred.openPoint({ vmId, targets, since: null, next: A });
+    const point = () => openWhenReady(barred, { vmId, targets, since: null, next: A });
     await assert.rejects(point(), (error) => {
       assert.ok(failure('no-access')(error) && error instanceof Failure);
       assert.match(error.message, /may not use \/.*closed\/points\/.*\/job\/.*Permission denied/);
@@ -77,9 +77,11 @@ describe('VMs under libvirt', () => {
 
   test('an inspection tells QEMU’s user, and what others left in a VM from what is ours', async () => {
     const ours = await hypervisor.vmUser();
+    await open(null, null); // when its agent is there
+    await hypervisor.closePoint(vmId);
     await hypervisor.startBitmap(vmId, targets, A);
     const alone = await hypervisor.inspect(vmId);
-    assert.deepEqual(alone, { user: ours, foreignCheckpoints: [], foreignBitmaps: [] });
+    assert.deepEqual(alone, { user: ours, agent: 'connected', foreignCheckpoints: [], foreignBitmaps: [] });
     await virsh('checkpoint-create-as', vmName, 'backup-1');
     assert.deepEqual((await hypervisor.inspect(vmId)).foreignCheckpoints, ['backup-1']);
     await virsh('checkpoint-delete', vmName, 'backup-1');
