@@ -31,7 +31,7 @@ const SUITES = {
   guests: { patterns: ['{src,lab,test}/**/*.libvirt.test.ts', 'test/system/*.test.ts'], concurrency: 1 },
   /** Kills, cuts, full disks. */
   faults: { patterns: ['test/faults/*.test.ts'], concurrency: 2 },
-  /** Kills at crash points, one after the other: `npm run test:crashes`. */
+  /** Kills at crash points, one after the other, and a slice of the campaign of faults: `npm run test:crashes`. */
   crashes: { patterns: ['test/faults/*-crash.qemu.test.ts'], concurrency: 2 },
   /** More of real guests: `npm run test:guests`. */
   long: { patterns: ['test/guests/*.test.ts'], concurrency: 1 },

@@ -62,8 +62,10 @@ async function follows(disk: string, size: number): Promise<void> {
 
 /** Nothing was copied as a whole, or compared. */
 async function assertNoCopy(): Promise<void> {
-  const { state, health } = await look(hosts.a);
-  assert.deepEqual({ state, health }, { state: 'Replicating', health: 'normal' });
+  const { state, healthReasons } = await look(hosts.a);
+  // A guest that is switched off and on again without a processor of its own may be too slow for some cycles.
+  const wrong = healthReasons.filter((reason) => !/cycles were missed/.test(reason));
+  assert.deepEqual({ state, wrong }, { state: 'Replicating', wrong: [] });
   const events = await eventsOf(hosts.a);
   assert.deepEqual(
     events.filter((event) => /^(comparing|catching-up)/.test(event)),

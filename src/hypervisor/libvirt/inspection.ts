@@ -14,7 +14,7 @@ export async function inspectDomain(calls: Calls, domains: Domains, domain: Doma
   return {
     ...(owner === undefined ? {} : { user: owner }),
     ...(isActive(domain) ? { agent: agentChannel } : {}),
-    foreignCheckpoints: checkpoints.filter((name) => !name.startsWith(BITMAP_PREFIX)),
+    foreignCheckpoints: checkpoints.filter((name) => !name.startsWith(BITMAP_PREFIX)).toSorted(),
     foreignBitmaps: bitmaps,
   };
 }
