@@ -30,7 +30,7 @@ export async function* abortable<T>(source: AsyncIterable<T>, signal: AbortSigna
 }
 
 /** Waits for `work` until `signal` aborts, then throws its reason; what `work` throws after that is nobody's concern. */
-export async function orAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return await work;
   if (signal.aborted) work.catch(() => undefined); // it has begun: its rejection would be nobody's, and end the process
   signal.throwIfAborted();
@@ -38,7 +38,7 @@ export async function orAborted(work: Promise<void>, signal: AbortSignal | undef
   const abort = (): void => aborted.reject(signal.reason as Error);
   signal.addEventListener('abort', abort, { once: true });
   try {
-    await Promise.race([work, aborted.promise]);
+    return await Promise.race([work, aborted.promise]);
   } finally {
     signal.removeEventListener('abort', abort);
   }

@@ -67,11 +67,7 @@ async function tell(replication: Replication, signal: AbortSignal): Promise<void
   const { record } = replication;
   const told = await toldOf(hypervisor, record);
   if (record.definitionTold?.digest === told.digest && record.definitionTold.epoch === told.epoch) return;
-  const prepared = endpoint.prepare({ ...prepareOf(record), base: 'continue' });
-  await orAborted(
-    prepared.then(() => undefined),
-    signal,
-  );
+  await orAborted(endpoint.prepare({ ...prepareOf(record), base: 'continue' }), signal);
   replication.definitionFailure = undefined;
   replication.update({ definitionTold: told });
 }

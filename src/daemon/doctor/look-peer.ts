@@ -1,6 +1,7 @@
 import { lookup } from 'node:dns/promises';
 import { connect, isIP } from 'node:net';
-import { sleep } from '../../lib/clock.ts';
+import { orAborted } from '../../lib/abortable.ts';
+import { within } from '../../lib/clock.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
 import type { PeerHello } from '../../protocol/https/client.ts';
 import type { PeerFacts } from './peer.ts';
@@ -60,15 +61,6 @@ async function ask(hello: () => Promise<PeerHello>): Promise<NonNullable<PeerFac
 
 /** An answer that is late is nobody's any more. */
 async function inTime<T>(answer: Promise<T>): Promise<T> {
-  const answered = new AbortController();
-  const late = sleep(PATIENCE_MS, answered.signal).then(() => {
-    throw new Failure('timeout', `no answer within ${PATIENCE_MS / 1000} s`);
-  });
-  try {
-    return await Promise.race([answer, late]);
-  } finally {
-    answered.abort();
-    late.catch(() => undefined);
-    answer.catch(() => undefined);
-  }
+  const late = () => new Failure('timeout', `no answer within ${PATIENCE_MS / 1000} s`);
+  return await within(PATIENCE_MS, late, (signal) => orAborted(answer, signal));
 }

@@ -35,20 +35,6 @@ export class Domains {
     return describeDomain(await this.#calls.xml(domain, isActive(domain) ? 0 : XML_FLAG.inactive));
   }
 
-  /** Disks by target, trackable ones only. Failures: `not-found`, `disk-unsupported`. */
-  async trackedDisks(domain: DomainRef, targets: readonly string[]): Promise<DefinedDisk[]> {
-    const { disks } = await this.describe(domain);
-    return targets.map((target) => {
-      const disk = disks.find((candidate) => candidate.target === target);
-      if (disk === undefined) throw new Failure('not-found', `VM ${domain.name} has no disk ${target}`);
-      if (disk.unsupported === undefined) return disk;
-      throw new Failure(
-        'disk-unsupported',
-        `disk ${target} of VM ${domain.name} can't be tracked: ${disk.unsupported}`,
-      );
-    });
-  }
-
   async list(): Promise<Vm[]> {
     const domains = await this.#calls.listDomains();
     const vms = await Promise.all(domains.map((domain) => missing(this.vm(domain))));
