@@ -8,6 +8,8 @@ import { createProgram } from '../src/cli/program.ts';
 import { commandReference } from '../src/cli/reference.ts';
 import { configReference } from '../src/daemon/config/reference.ts';
 import { VERSION } from '../src/lib/version.ts';
+import { TOUCHES } from '../test/guests/what-touches.ts';
+import { touchesPage } from './touches-page.ts';
 
 const DOCS = join(import.meta.dirname, '../docs');
 
@@ -17,6 +19,7 @@ const pages = {
   'errors.md': errorReference(),
   'cli.md': commandReference(createProgram()),
   'config.md': configReference(),
+  'what-touches-a-vm.md': touchesPage(TOUCHES),
 };
 
 const isCheck = process.argv.includes('--check');
