@@ -3,7 +3,7 @@ import { workerModule, type Lanes } from '../lanes/lanes.ts';
 import { digest } from '../lib/digest.ts';
 import { Failure } from '../model/failure.ts';
 import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
-import { changedExtents, readPieces } from '../qemu/disk.ts';
+import { allExtents, readPieces } from '../qemu/disk.ts';
 import type { NbdAddress, NbdClient } from '../qemu/nbd/client.ts';
 import { ZERO_BLOCK } from './digest-file.ts';
 
@@ -29,7 +29,7 @@ export async function digestBlocks(client: NbdClient, from: number, count: numbe
   const out = Buffer.alloc(count * DIGEST_BYTES);
   const gathered = Buffer.alloc(DIGEST_BLOCK);
   let at = start;
-  for await (const piece of readPieces(client, await changedExtents(client, null, start, end))) {
+  for await (const piece of readPieces(client, await allExtents(client, start, end))) {
     // Pieces are cut where holes begin, blocks are not.
     for (let done = 0; done < piece.length;) {
       const inBlock = at % DIGEST_BLOCK;

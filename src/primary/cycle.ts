@@ -167,7 +167,7 @@ async function capture(
   const { instant } = point;
   // The cycle that closes a copy makes the point, even when nothing changed since the copy began; and disks follow by a log.
   const mayBeEmpty = copy !== null || reshaped;
-  await using reader = await PointReader.connect(point, replication.targets());
+  await using reader = new PointReader(point, replication.targets());
   const changes: ChangedExtent[][] = [];
   for (const disk of replication.targets().keys()) {
     const written = await reader.changed(disk, 0, reader.size(disk));

@@ -73,7 +73,7 @@ export async function captureSlice(
     const slice = new SliceWork(copy, to, () => performance.now() > deadline);
     let found: Packed;
     {
-      await using reader = await PointReader.connect(point, replication.targets());
+      await using reader = new PointReader(point, replication.targets());
       const extents = await changesOf(reader, copy, to);
       const limit = () => (theirs === undefined ? replication.readLimit : replication.compareLimit);
       const size = itemSize(limit());

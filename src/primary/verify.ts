@@ -129,7 +129,7 @@ async function readNext(replication: Replication, point: Point, bounds: Bounds):
   if (verification.pass === null) return out;
   let { disk, offset } = verification.pass;
   let left = bounds.bytes;
-  await using reader = await PointReader.connect(point, replication.targets());
+  await using reader = new PointReader(point, replication.targets());
   while (disk < disks.length && left > 0) {
     const size = disks[disk]!.size;
     const blocks = Math.ceil(Math.min(itemSize(replication.readLimit).bytes, left, size - offset) / DIGEST_BLOCK);

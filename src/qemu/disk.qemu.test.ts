@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ChangedExtent } from '../model/extent.ts';
-import { changedExtents, readPieces } from './disk.ts';
+import { allExtents, dirtyExtents, readPieces, withHoles } from './disk.ts';
 import { BASE_ALLOCATION } from './nbd/wire.ts';
 import { KiB, MiB, pattern, scratchClient, scratchDaemon, scratchDisk } from './testing.ts';
 
@@ -23,26 +23,55 @@ test('a dirty hole is a zero run, clean data is left out, all is cut at the rang
   const context = 'qemu:dirty-bitmap:b';
   const client = await scratchClient(t, daemon, 'point', [context, BASE_ALLOCATION]);
 
-  assert.deepEqual(await changedExtents(client, context, 0, 16 * MiB), [
+  const changed = async (from: number, to: number, reader = client) =>
+    await withHoles(reader, await dirtyExtents(client, context, from, to));
+  assert.deepEqual(await changed(0, 16 * MiB), [
     { offset: MiB, length: CLUSTER, zero: false },
     { offset: 2 * MiB, length: 3 * MiB, zero: true },
     { offset: 12 * MiB, length: MiB, zero: true },
   ]);
-  assert.deepEqual(await changedExtents(client, context, MiB + 100, 3 * MiB), [
+  assert.deepEqual(await changed(MiB + 100, 3 * MiB), [
     { offset: MiB + 100, length: CLUSTER - 100, zero: false },
     { offset: 2 * MiB, length: MiB, zero: true },
   ]);
-  assert.deepEqual(await changedExtents(client, null, 0, 16 * MiB), [
+  assert.deepEqual(await changed(5 * MiB, 12 * MiB), []);
+  assert.deepEqual(await dirtyExtents(client, context, 5, 5), []);
+  assert.deepEqual(await allExtents(client, 0, 16 * MiB), [
     { offset: 0, length: 2 * MiB, zero: false },
     { offset: 2 * MiB, length: 3 * MiB, zero: true },
     { offset: 5 * MiB, length: 3 * MiB, zero: false },
     { offset: 8 * MiB, length: 8 * MiB, zero: true },
   ]);
-  assert.deepEqual(await changedExtents(client, null, 5, 5), []);
+  assert.deepEqual(await allExtents(client, 5, 5), []);
   const unaware = await scratchClient(t, daemon, 'point', [context]);
-  assert.deepEqual(await changedExtents(unaware, context, 12 * MiB, 16 * MiB), [
-    { offset: 12 * MiB, length: MiB, zero: false },
-  ]);
+  assert.deepEqual(await changed(12 * MiB, 16 * MiB, unaware), [{ offset: 12 * MiB, length: MiB, zero: false }]);
+});
+
+test('holes are asked for where the extents are, in not too many questions', async (t) => {
+  const place = await scratchDaemon(t);
+  await scratchDisk(place, 'disk', 1024 * 1024 * MiB);
+  const client = await scratchClient(t, place.daemon, 'disk', [BASE_ALLOCATION]);
+  const extents = Array.from({ length: 4096 }, (_, i) => ({ offset: i * 256 * MiB, length: CLUSTER }));
+  for (const { offset } of extents.slice(0, 8)) await client.write(offset + 4 * KiB, pattern(8 * KiB, 3));
+  const asked: number[] = [];
+  const ask = client.extents.bind(client);
+  client.extents = async (context, offset, length) => {
+    asked.push(length);
+    return await ask(context, offset, length);
+  };
+  const few = await withHoles(client, extents.slice(0, 16));
+  assert.deepEqual(
+    few.map(({ zero }) => zero),
+    extents.slice(0, 16).map((_, i) => i >= 8),
+  );
+  assert.deepEqual(
+    asked,
+    Array.from({ length: 16 }, () => CLUSTER),
+  );
+  asked.length = 0;
+  const many = await withHoles(client, extents);
+  assert.deepEqual(many, [...few, ...extents.slice(16).map((extent) => ({ ...extent, zero: true }))]);
+  assert.ok(asked.length <= 1025, `${asked.length} questions`);
 });
 
 for (const reuseMemory of [false, true]) {

@@ -1,33 +1,44 @@
-import { type ChangedExtent, classify, pieces } from '../model/extent.ts';
+import { type ChangedExtent, classify, type Extent, pieces, union } from '../model/extent.ts';
 import type { NbdClient } from './nbd/client.ts';
 import type { StatusExtent } from './nbd/extents.ts';
 import { ALLOCATION, BASE_ALLOCATION } from './nbd/wire.ts';
 
 /** Bit of an extent of a `qemu:dirty-bitmap:` context. */
 const DIRTY = 1;
+/** Extents nearer to each other than this are asked for their holes in one request. */
+const NEAR = 16 * 1024 * 1024;
+const MOST_WINDOWS = 1024;
 
 /** A run of a disk that has been read. Zero runs carry no data, whatever their length. */
 export type Piece =
   | { readonly offset: number; readonly length: number; readonly zero: true }
   | { readonly offset: number; readonly length: number; readonly zero: false; readonly data: Buffer };
 
-/**
- * What has changed in [from, to) of a disk: the dirty extents of `dirtyContext` (null: everything), cut where the disk
- * reads as zeros. A zero run comes as one, so that a trimmed disk costs next to nothing. The client must have been
- * connected with the dirty context and with `base:allocation`; without the latter nothing counts as zero.
- */
-export async function changedExtents(
-  client: NbdClient,
-  dirtyContext: string | null,
-  from: number,
-  to: number,
-): Promise<ChangedExtent[]> {
+/** The extents of `context`, a dirty bitmap that the client was connected with, within [from, to). */
+export async function dirtyExtents(client: NbdClient, context: string, from: number, to: number): Promise<Extent[]> {
   if (to <= from) return [];
-  const allocation = client.info.contexts.has(BASE_ALLOCATION) ? [BASE_ALLOCATION] : [];
-  const dirty = dirtyContext === null ? [] : [dirtyContext];
-  const maps = await client.extentMaps([...dirty, ...allocation], from, to - from);
-  const changed = dirtyContext === null ? [{ offset: from, length: to - from }] : withFlag(maps.shift()!, DIRTY);
-  return classify(changed, withFlag(maps.shift() ?? [], ALLOCATION.zero));
+  const dirty = withFlag(await client.extents(context, from, to - from), DIRTY);
+  return dirty.map(({ offset, length }) => ({ offset, length }));
+}
+
+/**
+ * The extents, sorted and disjoint, cut where the disk reads as zeros. A zero run comes as one, so that a trimmed disk costs next to
+ * nothing. QEMU walks through its tables for that, so it is asked only about where the extents are. A client without `base:allocation`
+ * takes nothing for zero.
+ */
+export async function withHoles(client: NbdClient, extents: readonly Extent[]): Promise<ChangedExtent[]> {
+  const holes: Extent[] = [];
+  if (client.info.contexts.has(BASE_ALLOCATION)) {
+    for (const { offset, length } of windows(extents)) {
+      holes.push(...withFlag(await client.extents(BASE_ALLOCATION, offset, length), ALLOCATION.zero));
+    }
+  }
+  return classify(extents, union(holes));
+}
+
+/** All of [from, to), cut where the disk reads as zeros. */
+export async function allExtents(client: NbdClient, from: number, to: number): Promise<ChangedExtent[]> {
+  return to <= from ? [] : await withHoles(client, [{ offset: from, length: to - from }]);
 }
 
 export interface ReadOptions {
@@ -97,6 +108,23 @@ function* cut(extents: Iterable<ChangedExtent>, size: number): Generator<Changed
     if (extent.zero) yield extent;
     else yield* pieces([extent], size);
   }
+}
+
+/** Ranges that cover the extents, near ones together; however far they lie apart, not many more than `MOST_WINDOWS`. */
+function windows(extents: readonly Extent[]): Extent[] {
+  const [first, last] = [extents[0], extents.at(-1)];
+  if (first === undefined || last === undefined) return [];
+  const near = Math.max(NEAR, (last.offset + last.length - first.offset) / MOST_WINDOWS);
+  const out: { offset: number; length: number }[] = [];
+  for (const { offset, length } of extents) {
+    const before = out.at(-1);
+    if (before !== undefined && offset - (before.offset + before.length) < near) {
+      before.length = offset + length - before.offset;
+    } else {
+      out.push({ offset, length });
+    }
+  }
+  return out;
 }
 
 function withFlag(extents: readonly StatusExtent[], flag: number): StatusExtent[] {

@@ -4,17 +4,14 @@
  */
 import { open, type FileHandle } from 'node:fs/promises';
 import { Place, Segment, type WrittenSegment } from '../deltalog/segment.ts';
-import { classify, clip, pieces, union, type ChangedExtent, type Extent } from '../model/extent.ts';
-import { readPieces, type Piece, type ReadOptions } from '../qemu/disk.ts';
+import { clip, pieces, union, type Extent } from '../model/extent.ts';
+import { readPieces, withHoles, type Piece, type ReadOptions } from '../qemu/disk.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
-import { ALLOCATION, BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
 import { differences } from './difference.ts';
 import { isZero, type Item, type Part, type Share } from './log-share.ts';
 
 /** Bytes of disk in a frame of an undo log: what a 4 KiB read of a view has to unpack. */
 const UNDO_FRAME = 64 * 1024;
-/** Extents nearer to each other than this are asked for their holes in one request. */
-const NEAR = 16 * 1024 * 1024;
 /** Packed bytes that are written at once. */
 const SEGMENT_BYTES = 1024 * 1024;
 
@@ -102,24 +99,4 @@ function changes(piece: Piece, part: Part, contents: Contents): Extent[] {
   if (piece.zero || after === undefined) return [whole];
   const from = part.offset - piece.offset;
   return differences(piece.data.subarray(from, from + part.length), after, part.offset);
-}
-
-async function withHoles(client: NbdClient, extents: readonly Extent[]): Promise<ChangedExtent[]> {
-  const holes: Extent[] = [];
-  for (const { offset, length } of windows(extents)) {
-    const map = await client.extents(BASE_ALLOCATION, offset, length);
-    holes.push(...map.filter(({ flags }) => (flags & ALLOCATION.zero) !== 0));
-  }
-  return classify(extents, union(holes));
-}
-
-/** Ranges that cover the extents, near ones together. */
-function windows(extents: readonly Extent[]): Extent[] {
-  const out: { offset: number; length: number }[] = [];
-  for (const { offset, length } of extents) {
-    const last = out.at(-1);
-    if (last !== undefined && offset - (last.offset + last.length) < NEAR) last.length = offset + length - last.offset;
-    else out.push({ offset, length });
-  }
-  return out;
 }

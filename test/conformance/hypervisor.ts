@@ -10,7 +10,7 @@ import {
 } from '../../src/hypervisor/hypervisor.ts';
 import { sleep } from '../../src/lib/clock.ts';
 import { Failure, type FailureCode } from '../../src/model/failure.ts';
-import { changedExtents, readPieces } from '../../src/qemu/disk.ts';
+import { allExtents, dirtyExtents, readPieces, withHoles } from '../../src/qemu/disk.ts';
 import { NbdClient } from '../../src/qemu/nbd/client.ts';
 
 /** A VM with disks under an implementation, and what a test can do to it from outside. */
@@ -91,7 +91,10 @@ async function readInto(content: Buffer, { socketPath, exportName, dirtyContext,
   try {
     assert.equal(client.size, size);
     assert.equal(client.readOnly, true);
-    const changed = await changedExtents(client, dirtyContext, 0, size);
+    const changed =
+      dirtyContext === null
+        ? await allExtents(client, 0, size)
+        : await withHoles(client, await dirtyExtents(client, dirtyContext, 0, size));
     for await (const piece of readPieces(client, changed)) {
       if (piece.zero) content.fill(0, piece.offset, piece.offset + piece.length);
       else piece.data.copy(content, piece.offset);

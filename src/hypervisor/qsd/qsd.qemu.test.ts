@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { Failure } from '../../model/failure.ts';
-import { changedExtents } from '../../qemu/disk.ts';
+import { allExtents, dirtyExtents } from '../../qemu/disk.ts';
+import { BASE_ALLOCATION } from '../../qemu/nbd/wire.ts';
 import { compareImages, createImage, imageInfo } from '../../qemu/image.ts';
 import { NbdClient } from '../../qemu/nbd/client.ts';
 import { bitmapMissing, type Point, type PointExport } from '../hypervisor.ts';
@@ -64,11 +65,13 @@ function exportOf(point: Point, target: string): PointExport {
 /** Offsets of the dirty clusters of a disk of an open point, and the first byte of each. */
 async function dirty(point: Point, target: string): Promise<[number, number][]> {
   const { socketPath, exportName, dirtyContext, size } = exportOf(point, target);
-  const metaContexts = dirtyContext === null ? ['base:allocation'] : ['base:allocation', dirtyContext];
-  const client = await NbdClient.connect({ socketPath, exportName, metaContexts });
+  const client = await NbdClient.connect({ socketPath, exportName, metaContexts: [dirtyContext ?? BASE_ALLOCATION] });
   const found: [number, number][] = [];
-  for (const { offset, length, zero } of await changedExtents(client, dirtyContext, 0, size)) {
-    if (zero && dirtyContext === null) continue;
+  const extents =
+    dirtyContext === null
+      ? (await allExtents(client, 0, size)).filter(({ zero }) => !zero)
+      : await dirtyExtents(client, dirtyContext, 0, size);
+  for (const { offset, length } of extents) {
     for (let at = offset; at < offset + length; at += CLUSTER) found.push([at, (await client.read(at, 1))[0]!]);
   }
   await client.close();

@@ -19,8 +19,10 @@ export interface NbdConnectOptions extends NbdAddress {
   readonly timeoutMs?: number;
 }
 
-/** Longest range of one block status, zero or trim request, bytes: they carry no payload, their length is 32 bits. */
+/** Longest range of a zero or trim request, bytes. */
 const MAX_RANGE = 0x4000_0000;
+/** Of a block status request: it does nothing, and its length has 32 bits. */
+const MAX_STATUS_RANGE = 0xffff_0000;
 const CLOSE_TIMEOUT_MS = 5000;
 
 /**
@@ -179,7 +181,7 @@ export class NbdClient {
     for (;;) {
       const from = Math.min(end, ...lists.map((list) => list.at));
       if (from === end) return lists.map((list) => list.extents);
-      const request = this.#send('block status', COMMAND.blockStatus, 0, from, Math.min(end - from, MAX_RANGE));
+      const request = this.#send('block status', COMMAND.blockStatus, 0, from, Math.min(end - from, MAX_STATUS_RANGE));
       await request.done;
       for (const [i, list] of lists.entries()) {
         const runs = request.runs.get(ids[i]!) ?? [];
