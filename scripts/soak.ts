@@ -1,6 +1,6 @@
 /**
  * Runs campaigns: rounds of random trials, each with a seed of its own, until the minutes are over. Notes each in test/soak/LEDGER.md.
- *   soak.ts [CAMPAIGN…] [--seed S] [--minutes N]      without arguments: every campaign, one round each
+ *   soak.ts [CAMPAIGN…] [--seed S] [--minutes N] [--operations N]      without arguments: every campaign, one round each
  */
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
@@ -15,6 +15,7 @@ import { points } from '../test/soak/points.ts';
 import { powerLoss } from '../test/soak/power-loss.ts';
 import { resync } from '../test/soak/resync.ts';
 import { thousandPoints } from '../test/soak/thousand-points.ts';
+import { week } from '../test/soak/week.ts';
 
 const CAMPAIGNS: readonly Campaign[] = [
   points,
@@ -26,25 +27,30 @@ const CAMPAIGNS: readonly Campaign[] = [
   outage,
   resync,
   guests,
+  week,
 ];
 
 function usage(problem: string): never {
-  console.error(`${problem}\nUsage: npm run test:soak -- [CAMPAIGN…] [--seed S] [--minutes N]\nCampaigns:`);
+  console.error(
+    `${problem}\nUsage: npm run test:soak -- [CAMPAIGN…] [--seed S] [--minutes N] [--operations N]\nCampaigns:`,
+  );
   for (const { name, about } of CAMPAIGNS) console.error(`  ${name.padEnd(16)} ${about}`);
   process.exit(2);
 }
 
-function options(): { chosen: readonly Campaign[]; seed: number; minutes: number } {
+function options(): { chosen: readonly Campaign[]; seed: number; minutes: number; operations: number | undefined } {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { seed: { type: 'string' }, minutes: { type: 'string' } },
+    options: { seed: { type: 'string' }, minutes: { type: 'string' }, operations: { type: 'string' } },
   });
   const seed = values.seed === undefined ? randomBytes(4).readUInt32LE() : Number(values.seed);
   const minutes = Number(values.minutes ?? 0);
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) usage(`--seed ${values.seed}: a number below 2^32.`);
   if (!(minutes >= 0)) usage(`--minutes ${values.minutes}: a number.`);
+  const operations = values.operations === undefined ? undefined : Number(values.operations);
+  if (operations !== undefined && !(operations >= 1)) usage(`--operations ${values.operations}: a number.`);
   const chosen = positionals.map((name) => CAMPAIGNS.find((one) => one.name === name) ?? usage(`No campaign ${name}.`));
-  return { chosen: chosen.length === 0 ? CAMPAIGNS : chosen, seed, minutes };
+  return { chosen: chosen.length === 0 ? CAMPAIGNS : chosen, seed, minutes, operations };
 }
 
 /** Runs rounds until its time is over, or something is wrong; says whether all was right. */
@@ -61,7 +67,8 @@ async function soak({ name, round }: Campaign, first: number, at: string, millis
     console.log(`── ${name}, trial ${trials}, seed ${seed}`);
     const progress = (text: string) => console.log(`${(elapsed() / 1000).toFixed(0).padStart(6)} s  ${text}`);
     try {
-      const outcome = await round({ seed, progress, signal, minutes: milliseconds / 60_000 });
+      const counted = operations === undefined ? {} : { operations };
+      const outcome = await round({ seed, progress, signal, minutes: milliseconds / 60_000, ...counted });
       found = typeof outcome === 'string' ? outcome : outcome.found;
       rounds += typeof outcome === 'string' ? 1 : outcome.rounds;
       if (typeof outcome === 'object' && outcome.violation !== undefined) throw new Error(outcome.violation);
@@ -71,7 +78,7 @@ async function soak({ name, round }: Campaign, first: number, at: string, millis
       found = `seed ${seed}: ${error instanceof Error ? error.message : String(error)}`.slice(0, 300);
       console.log(`✗ ${name}, seed ${seed}`, error);
     }
-  } while (violations === 0 && elapsed() < milliseconds && !signal.aborted);
+  } while (violations === 0 && elapsed() < milliseconds && operations === undefined && !signal.aborted);
   append(at, { campaign: name, seed: first, rounds, violations, seconds: elapsed() / 1000, found });
   console.log(
     `${name}: ${rounds} rounds from seed ${first} on, ${violations} violations, ${(elapsed() / 1000).toFixed(0)} s`,
@@ -83,7 +90,7 @@ async function soak({ name, round }: Campaign, first: number, at: string, millis
 const over = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => over.abort());
 
-const { chosen, seed, minutes } = options();
+const { chosen, seed, minutes, operations } = options();
 const at = commit();
 const results: boolean[] = [];
 for (const campaign of chosen) {

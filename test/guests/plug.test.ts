@@ -1,7 +1,7 @@
 /** Disks that are plugged in and out of a running, protected VM: what can go on does, the rest is said with its cure. */
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
-import { until } from '../../src/lib/clock.ts';
+import { insist, isGone, plugging, unplugging } from '../system/administrator.ts';
 import { assertByteEqual, contentOf, pointsOf } from '../system/equality.ts';
 import { stages } from '../system/stages.ts';
 import { TwoHosts, VM, eventsOf, look, protectedNow } from '../system/two-hosts.ts';
@@ -26,40 +26,12 @@ before(async () => {
 });
 after(() => hosts?.[Symbol.asyncDispose]());
 
-/** As an administrator does it, again if libvirt was busy with one of our jobs. */
-async function asAdministrator(...words: string[]): Promise<void> {
-  let said = '';
-  const done = async () =>
-    await hosts.a.host.virsh(...words).then(
-      () => true,
-      (error: unknown) => {
-        said = String(error);
-        return false;
-      },
-    );
-  const onTimeout = () => new Error(`virsh ${words.join(' ')}: ${said}`);
-  await until(done, { timeoutMs: PATIENCE_MS, everyMs: 500, onTimeout });
-}
-
-async function plug(path: string, target: string): Promise<void> {
-  await asAdministrator(
-    'attach-disk',
-    VM,
-    path,
-    target,
-    '--driver',
-    'qemu',
-    '--subdriver',
-    'qcow2',
-    '--live',
-    '--config',
-  );
-}
+const asAdministrator = (words: readonly string[]) => insist(() => hosts.a.host.virsh(...words));
+const plug = (path: string, target: string) => asAdministrator(plugging(path, target));
 
 async function unplug(target: string): Promise<void> {
-  await asAdministrator('detach-disk', VM, target, '--live', '--config');
-  const isGone = async () => !(await hosts.a.host.virsh('domblklist', VM)).includes(target);
-  await until(isGone, { timeoutMs: PATIENCE_MS, onTimeout: () => new Error(`the guest keeps ${target}`) });
+  await asAdministrator(unplugging(target));
+  await isGone(hosts.a.host, target);
 }
 
 /** Replication has stopped at the removal, and says why. */

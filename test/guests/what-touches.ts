@@ -31,6 +31,9 @@ const plug = of('test/guests/plug.test.ts');
 const revert = of('test/guests/revert.test.ts');
 
 const HOST_KILLS = of('test/guests/host-kills.test.ts')('30 kills: nothing is lost, and all goes on');
+const WEEK = of('test/guests/week.test.ts')(
+  '8 operations of a week: replication goes on by itself, and both sides are byte-equal',
+);
 const WELL = 'Nothing: state, health and recovery points as ever';
 const BUSY = 'libvirt’s own answer, “already in active block job” or “device in use”, in one try of many';
 
@@ -79,7 +82,7 @@ export const TOUCHES: Readonly<Record<string, readonly Touch[]>> = {
       ],
     },
     {
-      what: 'the guest powers off in the very moment in which a cycle reads it',
+      what: 'the guest powers off in the very second in which a cycle reads it',
       understudy: 'Ends the job and takes the cycle again from the VM that is off',
       seen: '`virsh` says “in shutdown” for up to 30 s, because libvirt waits for the job',
       proofs: [],
@@ -239,7 +242,13 @@ export const TOUCHES: Readonly<Record<string, readonly Touch[]>> = {
       what: '`virsh undefine` while it runs, and define',
       understudy: 'Goes on: no checkpoint of ours is in the way',
       seen: WELL,
-      proofs: [administrator('a definition that is removed while the guest runs, and comes back')],
+      proofs: [administrator('a definition that is removed while the guest runs, and comes back'), WEEK],
+    },
+    {
+      what: '`virsh undefine` while it is off, define, and start',
+      understudy: 'Goes on when it is back',
+      seen: 'Trouble is shown while the VM isn’t there',
+      proofs: [WEEK],
     },
     {
       what: '`virsh edit`, virt-manager',

@@ -4,6 +4,8 @@ export interface Round {
   readonly seed: number;
   /** What there is for all rounds of the campaign: for one that lasts as long as it is told. 0: as short as it can be. */
   readonly minutes: number;
+  /** How many things are to happen, for a campaign that counts them; undefined: as many as the minutes hold. */
+  readonly operations?: number;
   /** Aborts when the campaign is to end before its time: what has been looked at by then counts. */
   readonly signal: AbortSignal;
   /** Says how far it is. */
