@@ -2,7 +2,7 @@
  * Puts the daemon together and takes it apart. The order matters and is said where it does; nothing else knows how to
  * make these parts.
  */
-import { mkdir, statfs } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Operations } from '../api/contract.ts';
 import { cancelFailover } from '../failover/cancel.ts';
@@ -22,6 +22,7 @@ import { Journal } from '../journal/journal.ts';
 import { Lanes } from '../lanes/lanes.ts';
 import { HOST_CLOCKS } from '../lib/boot-clock.ts';
 import type { Log } from '../lib/log.ts';
+import { roomAt } from '../lib/room.ts';
 import { LEVELS } from '../model/compression.ts';
 import { asFailure } from '../model/failure.ts';
 import { tooOld, untried } from '../model/versions.ts';
@@ -296,8 +297,8 @@ function operations(services: DaemonServices): Operations {
 
 /** The outbox of one VM may take what is configured, and never more than a tenth of what is free. */
 async function outboxLimit(config: Config): Promise<number> {
-  const { bavail, bsize } = await statfs(config.outboxDirectory);
-  return Math.min(config.outbox.maxBytes, Math.floor((bavail * bsize) / 10));
+  const { freeBytes } = await roomAt(config.outboxDirectory);
+  return Math.min(config.outbox.maxBytes, Math.floor(freeBytes / 10));
 }
 
 async function makeDirectories(config: Config): Promise<void> {

@@ -2,8 +2,8 @@
  * How a log comes from the network into a file of the inbox: verified as it arrives, whole and on the disk at the end. It
  * runs where the bytes arrive, in a thread of their own; who may send what is decided elsewhere (`admit`).
  */
-import { statfs } from 'node:fs/promises';
 import { abortable } from '../lib/abortable.ts';
+import { roomAt } from '../lib/room.ts';
 import { Failure } from '../model/failure.ts';
 import type { LogFooter, LogHeader } from './header.ts';
 import { Part } from './part.ts';
@@ -116,8 +116,7 @@ async function fill(
 }
 
 async function requireRoom({ path, floor }: Landing): Promise<void> {
-  const { bavail, bsize } = await statfs(path);
-  if (bavail * bsize < floor) throw new Failure('no-space', `${path}: the file system is nearly full`);
+  if ((await roomAt(path)).freeBytes < floor) throw new Failure('no-space', `${path}: the file system is nearly full`);
 }
 
 function note({ progress }: Landing, part: Part): void {

@@ -3,9 +3,10 @@
  * it a copy, the scratch files grow, and when they can't grow any more QEMU pauses the guest. So a point is given up before that
  * happens, and after half a minute in any case; what it should have carried is sent in slices (`catch-up.ts`).
  */
-import { stat, statfs } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { sleep } from '../lib/clock.ts';
+import { roomAt } from '../lib/room.ts';
 import { Failure } from '../model/failure.ts';
 import type { OpenPointRequest, Point } from '../hypervisor/hypervisor.ts';
 import { noticeSizes } from './disks.ts';
@@ -140,6 +141,6 @@ async function usageOf(files: readonly string[]): Promise<{ scratchBytes: number
     });
     scratchBytes += (found?.blocks ?? 0) * 512;
   }
-  const { bavail, bsize } = await statfs(dirname(files[0]!));
-  return { scratchBytes, freeBytes: bavail * bsize };
+  const { freeBytes } = await roomAt(dirname(files[0]!));
+  return { scratchBytes, freeBytes };
 }

@@ -2,10 +2,10 @@
  * Whether a replica may take one more log: the disks have to keep pace with what is received, and what is received has to have room
  * for being applied. Receiving never takes the last room: a reserve of the file system stays free for undo logs, growing disks and records.
  */
-import { statfs } from 'node:fs/promises';
 import { pause } from '../lib/clock.ts';
 import { bytesText } from '../lib/bytes-text.ts';
 import type { Gate } from '../lib/gate.ts';
+import { roomAt } from '../lib/room.ts';
 import { Failure } from '../model/failure.ts';
 import type { Applier } from './applier.ts';
 import type { Inbox } from './inbox.ts';
@@ -96,9 +96,8 @@ export class Room {
 
   async #look(): Promise<{ missing: number; free: number; floor: number }> {
     const { directory, inbox, policy } = this.#parts;
-    const { bavail, blocks, bsize } = await statfs(directory);
-    const free = bavail * bsize;
-    const reserve = reserveOf(policy?.reserveBytes, blocks * bsize);
+    const { freeBytes: free, totalBytes } = await roomAt(directory);
+    const reserve = reserveOf(policy?.reserveBytes, totalBytes);
     const floor = inbox.waiting.reduce(
       (sum, { bytes, referenceBytes }) => sum + NEEDED * (bytes + referenceBytes),
       reserve,

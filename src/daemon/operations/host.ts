@@ -1,8 +1,8 @@
-import { statfs } from 'node:fs/promises';
 import { tooOld, untried } from '../../model/versions.ts';
 import { asFailure } from '../../model/failure.ts';
 import type { Operations } from '../../api/contract.ts';
 import type { DaemonServices } from '../services.ts';
+import { roomAt } from '../../lib/room.ts';
 import { VERSION } from '../../lib/version.ts';
 
 type HostOperations = Pick<Operations, 'daemonStatus' | 'vmList'>;
@@ -18,8 +18,7 @@ export function hostOperations(services: DaemonServices): HostOperations {
         ['points', config.pointDirectory],
       ] as const;
       const space = directories.map(async ([purpose, path]) => {
-        const { bsize, bavail, blocks } = await statfs(path);
-        return { purpose, path, freeBytes: bsize * bavail, totalBytes: bsize * blocks };
+        return { purpose, path, ...(await roomAt(path)) };
       });
       return {
         name: config.name,
