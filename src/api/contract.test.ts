@@ -46,6 +46,7 @@ void describe('the contract', () => {
       readBytesPerSecond: 0,
       readIops: 0,
       autoResync: 'always',
+      replicaPlaintext: false,
       useSeed: false,
       excludeDisks: [],
     });

@@ -43,6 +43,8 @@ const MEANING = {
   'resync-required':
     'Both sides have to be compared, and the setting of the relationship (`--auto-resync`) says: not now, or not without a person.',
   'disk-unsupported': 'The changes of this kind of disk cannot be tracked.',
+  'disk-encrypted':
+    'A disk is encrypted on the primary. What is read of it is plain text, which a replica would store; and a replica can not be kept in its image.',
   'disk-engine': 'qemu-storage-daemon, qemu-img or an NBD server of theirs failed.',
   'no-access':
     "QEMU's user may not use a file, socket or directory that replication needs: by owner and mode, or because AppArmor or SELinux forbids it.",

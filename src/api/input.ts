@@ -61,6 +61,13 @@ export const definitionPolicy = z
       "wants it, and the primary's changes are reported. Left out: as it was, at first follow",
   );
 
+export const replicaPlaintext = z
+  .boolean()
+  .describe(
+    'encrypted disks are replicated, too. What is read of them is plain text, and stored as such: on the Replica server in its disks, ' +
+      "recovery points and received logs, on this host in the outbox and in a point's scratch files. Without it such disks are refused",
+  );
+
 export const point = z.int().min(0).describe('sequence of a recovery point, as the list of points gives it');
 
 export const nothing = z.strictObject({});

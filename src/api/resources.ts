@@ -222,10 +222,7 @@ export const ReplicationView = z
     thin: z
       .array(z.object({ everySeconds: z.number().int(), count: z.number().int() }))
       .describe('and of older ones the newest of each of so many periods'),
-    leaseSeconds: z
-      .number()
-      .int()
-      .describe('fence: without an answer of the Replica server for so long the VM stops; 0: it runs on'),
+    leaseSeconds: z.number().int().describe('fence: the VM stops without an answer of the peer for so long; 0: never'),
     readBytesPerSecond: bytes.describe(
       'most that is read of the disks a second while this host is the primary; 0: no limit',
     ),
@@ -236,6 +233,7 @@ export const ReplicationView = z
         'when a comparison that has become necessary begins: always, never, or a window of the day: 18:30-06:00',
       ),
     definitionPolicy: z.enum(['follow', 'keep']).describe("the Replica VM's definition, when the primary's changes"),
+    replicaPlaintext: z.boolean().describe('primary: encrypted disks are replicated, too, as plain text'),
     lacking: z.array(z.string()).describe('what the Replica server lacks to run the VM, as far as it is known here'),
     resync: z
       .object({

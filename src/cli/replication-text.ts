@@ -76,6 +76,7 @@ export function replicationSheet(output: Output, one: Replication): string {
     ['resync by itself', one.autoResync],
     ['lacking', one.lacking.length === 0 ? undefined : `to run on the Replica server: ${one.lacking.join(', ')}`],
     ['definition', one.definitionPolicy === 'follow' ? "follows the primary's" : 'the Replica VM keeps its own'],
+    ['encrypted disks', one.replicaPlaintext ? 'replicated as plain text' : undefined],
     ['fence', fenceText(one)],
     ['disks', one.disks.map(({ target, size, path }) => `${target}  ${bytes(size)}  ${path}`).join('\n')],
     ['position', `epoch ${one.epoch}, log ${one.position.sequence}`],

@@ -38,6 +38,7 @@ const noteSchema = z.object({
   thin: z.array(z.object({ everySeconds: count, count })).default([]),
   autoResync: z.string().optional(),
   definitionPolicy: z.enum(DEFINITION_POLICIES).optional(),
+  replicaPlaintext: z.boolean().default(false),
   leaseSeconds: count.default(0),
   readBytesPerSecond: count.default(0),
   readIops: count.default(0),
@@ -97,7 +98,9 @@ function noteOf(record: RelationshipRecord, peer: PeerRecord): PrimaryNote {
   const { id, vmId, vmName, epoch, disks, definition, autostart, suspended, intervalSeconds, history, created } =
     record;
   const { thin = [], autoResync, definitionPolicy, leaseSeconds = 0, readBytesPerSecond = 0, readIops = 0 } = record;
-  const settings = { intervalSeconds, history, thin: [...thin], leaseSeconds, readBytesPerSecond, readIops };
+  const { replicaPlaintext = false } = record;
+  const limits = { readBytesPerSecond, readIops };
+  const settings = { intervalSeconds, history, thin: [...thin], leaseSeconds, ...limits, replicaPlaintext };
   const vm = { vmId, vmName, disks: [...disks], definition, autostart, suspended };
   return {
     format: 0,

@@ -8,6 +8,7 @@ import { grantLease } from '../failover/lease.ts';
 import { move, recordOf, update } from '../failover/services.ts';
 import { isStarting, mayStart } from '../failover/starting.ts';
 import { checkTakeOver } from '../failover/take-over.ts';
+import { encryptedTargets, noReplicaIn } from '../failover/encrypted.ts';
 import { Failure } from '../model/failure.ts';
 import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import { imageInfo } from '../qemu/image.ts';
@@ -66,7 +67,8 @@ export function endpointFor(services: DaemonServices, peer: string): ReplicaEndp
       const plan = services.actions.journal.holder(id);
       const starting = isStarting(services, id) || (plan !== undefined && mayStart(plan));
       const running = starting || (await vmRunning(services, record.vmId));
-      return { ...primaryStatus(record), vmRunning: running };
+      const encrypted = await encryptedDisks(services, record);
+      return { ...primaryStatus(record), vmRunning: running, ...(encrypted.length > 0 ? { encrypted } : {}) };
     },
     durableOffset: async (id, log) => await local.durableOffset(following(id), log),
     put: async (id, log, offset, body, signal) => {
@@ -129,6 +131,12 @@ function primaryStatus(record: RelationshipRecord): ReplicaStatus {
   return { id, role, state, epoch, received: position, applied: position, vmRunning: false };
 }
 
+/** Those of a primary's disks that can't become a replica's. Looked at where replication of such a disk was allowed, or was refused. */
+async function encryptedDisks({ hypervisor }: DaemonServices, record: RelationshipRecord): Promise<string[]> {
+  if (record.replicaPlaintext !== true && record.failure?.code !== 'disk-encrypted') return [];
+  return encryptedTargets(await hypervisor.getVm(record.vmId), record.disks);
+}
+
 async function vmRunning(services: DaemonServices, vmId: string): Promise<boolean> {
   return (await services.hypervisor.vmStatus(vmId)).state === 'running';
 }
@@ -153,8 +161,9 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
       if (record.state !== 'SteppedDown') await stepDown(services, id);
       await hypervisor.closePoint(record.vmId);
       await hypervisor.destroy(record.vmId);
+      const disks = await asTheyAre(record);
       await removeBitmapsFromDisks(record);
-      return { disks: await asTheyAre(record.disks), instant: services.now() };
+      return { disks, instant: services.now() };
     },
 
     prepared: async (replica, request) => {
@@ -190,9 +199,13 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
 }
 
 /** Somebody may have resized them since the last cycle looked; they become what the new primary's are by its logs. */
-async function asTheyAre(disks: RelationshipRecord['disks']): Promise<RelationshipRecord['disks']> {
+async function asTheyAre({ vmName, disks }: RelationshipRecord): Promise<RelationshipRecord['disks']> {
   return await Promise.all(
-    disks.map(async (disk) => ({ ...disk, size: (await imageInfo(disk.path, { format: 'qcow2' })).size })),
+    disks.map(async (disk) => {
+      const { size, encrypted } = await imageInfo(disk.path, { format: 'qcow2' });
+      if (encrypted === true) throw noReplicaIn(vmName, [disk.target]);
+      return { ...disk, size };
+    }),
   );
 }
 

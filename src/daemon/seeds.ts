@@ -3,6 +3,7 @@
  * administrator of this host can say so, per VM and peer: else any paired host could take a VM over that is off.
  */
 import { removeBitmapsFromDisks } from '../failover/bitmaps.ts';
+import { noReplicaIn } from '../failover/encrypted.ts';
 import type { Vm } from '../hypervisor/hypervisor.ts';
 import { Failure } from '../model/failure.ts';
 import type { PrepareReplica } from '../protocol/endpoint.ts';
@@ -61,7 +62,9 @@ async function requireSeed({ hypervisor, store, config }: SeedServices, { id, na
     throw new Failure('vm-running', `${name} runs on ${config.name}: its disks can't become a replica's`);
   }
   for (const { target, path, format } of disks) {
-    const chained = format === 'qcow2' && (await imageInfo(path, { format })).backing !== undefined;
+    const { backing, encrypted } = format === 'qcow2' ? await imageInfo(path, { format }) : {};
+    if (encrypted === true) throw noReplicaIn(name, [target], 'A replica can only begin with plain qcow2 images.');
+    const chained = backing !== undefined;
     if (format === 'qcow2' && !chained) continue;
     const why = chained ? 'has a backing file' : `is ${format}`;
     throw new Failure('disk-unsupported', `${name}, disk ${target} ${why}: a replica's disks are flat qcow2`, {

@@ -73,6 +73,7 @@ export function replicationView(
     autoResync: record.autoResync ?? DEFAULT_AUTO_RESYNC,
     lacking: [...(services.lacking.get(record.id) ?? [])],
     definitionPolicy: record.definitionPolicy ?? DEFAULT_DEFINITION_POLICY,
+    replicaPlaintext: record.replicaPlaintext ?? false,
     resync: need === undefined ? null : { ...need, beginsAt: resyncFrom(record, now) },
     stoppedByLease: record.stoppedByLease ?? false,
     leaseLeftMs: record.role === 'replica' && (record.leaseSeconds ?? 0) > 0 ? leaseLeftMs(services, record) : null,

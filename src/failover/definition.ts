@@ -44,7 +44,8 @@ export async function defineRunnable(
 
 /**
  * Defines the VM so that it can't be started by accident.
- * @param otherDisks `remove` on a Replica server that sees the definition for the first time: disks that aren't replicated aren't there.
+ * @param otherDisks `remove` on a Replica server that sees the definition for the first time: disks that aren't replicated aren't there,
+ * and those that are have plain images of its own.
  */
 export async function defineLocked(
   services: Pick<FailoverServices, 'hypervisor' | 'lockDirectory'>,
@@ -88,7 +89,11 @@ async function lock(
     disks: new Map(
       record.disks.map(({ target }) => [
         target,
-        { path: join(directory, `${target}.qcow2`), format: 'qcow2' as const },
+        {
+          path: join(directory, `${target}.qcow2`),
+          format: 'qcow2' as const,
+          ...(otherDisks === 'remove' ? { plain: true as const } : {}),
+        },
       ]),
     ),
     otherDisks,

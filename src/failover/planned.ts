@@ -14,6 +14,7 @@ import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
 import { removeBitmapsFromDisks } from './bitmaps.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
+import { requirePlainDisks } from './encrypted.ts';
 import { stepDown } from './fence.ts';
 import { forgetStopped, grantLease } from './lease.ts';
 import { move, recordOf, update, type FailoverServices } from './services.ts';
@@ -53,6 +54,7 @@ export async function checkPlanned(services: FailoverServices, id: string, reque
   if (status.role !== 'replica' || status.epoch > record.epoch) {
     throw new Failure('wrong-state', `${record.peer} is ${status.role} with epoch ${status.epoch}`);
   }
+  await requirePlainDisks(services, record);
   const vm = await services.hypervisor.vmStatus(record.vmId);
   return {
     start: request.start,
@@ -110,6 +112,7 @@ export const plannedFailover: PlanDefinition<FailoverServices> = {
       run: async (services, plan) => {
         const record = recordOf(services, plan.relationship);
         await requireOff(services, record);
+        await requirePlainDisks(services, record);
         await defineLocked(services, record);
         await requireOff(services, record); // from now on it can't be started any more
         move(services, plan.relationship, 'prepared');

@@ -11,6 +11,7 @@ import type { PlanDefinition } from '../journal/runner.ts';
 import { prepareOf } from '../primary/prepare-of.ts';
 import { NO_STATISTICS, type RelationshipRecord } from '../store/store.ts';
 import { COMPLETE_STEPS } from './complete.ts';
+import { noReplicaIn } from './encrypted.ts';
 import { mayRun } from './lease.ts';
 import { move, recordOf, type FailoverServices } from './services.ts';
 
@@ -28,6 +29,7 @@ export async function checkReverse(services: FailoverServices, id: string) {
   // Asked now, so that an unreachable peer is said before the failover is completed.
   const status = await services.peer(record.peer).status(id);
   if (status.epoch > record.epoch) throw new Failure('stale-epoch', `${record.peer} holds epoch ${status.epoch}`);
+  if (status.encrypted !== undefined) throw noReplicaIn(`${record.vmName} on ${record.peer}`, status.encrypted);
   const { epoch, position } = record;
   const sequence = Math.max(position.sequence, status.received.sequence);
   return { start: { epoch, sequence, state: randomBytes(16).toString('hex') } };

@@ -13,6 +13,7 @@
  * Whatever an implementation leaves in a VM (bitmaps, checkpoints, jobs) carries our name prefix, so that anybody
  * can tell it from other tools' and `listBitmaps`/`abandonPoint` can clean up after a crash.
  */
+import { Failure } from '../model/failure.ts';
 import type { Versions } from '../model/versions.ts';
 
 /** Prefix of every bitmap or checkpoint of ours. */
@@ -31,6 +32,8 @@ export interface VmDisk {
   readonly size: number;
   /** Why changes of this disk can't be tracked; undefined where they can. */
   readonly unsupported?: string;
+  /** Its image, or one under it, is encrypted: a point of it is plain text all the same. */
+  readonly encrypted?: true;
 }
 
 /** What can be said of a VM without asking its QEMU anything. */
@@ -89,6 +92,8 @@ export interface OpenPointRequest {
   readonly since: string | null;
   /** Bitmap that begins at the point's instant; null = none. */
   readonly next: string | null;
+  /** Encrypted disks may be read, too, as plain text: their administrator has said so. Default false: Failure `disk-encrypted`. */
+  readonly plaintext?: boolean;
 }
 
 export interface BitmapStatus {
@@ -106,10 +111,18 @@ export const bitmapMissing = (target: string): string =>
 export const bitmapNotClosed = (target: string): string =>
   `disk ${target} was not closed while it had it: QEMU or its host died`;
 
+/** Nobody has said that what is read of this disk may be stored as plain text. */
+export function diskEncrypted(vmName: string, targets: readonly string[]): Failure {
+  const text = `${vmName}, disk ${targets.join(', ')}: it is encrypted, and its replica would be plain text`;
+  return new Failure('disk-encrypted', text);
+}
+
 /** Where a disk of a definition is to be found on this host. */
 export interface DiskSource {
   readonly path: string;
   readonly format: 'qcow2' | 'raw';
+  /** The image isn't encrypted, whatever the definition says. Left out: it is what the definition says. */
+  readonly plain?: true;
 }
 
 export interface DefineRequest {
@@ -177,7 +190,8 @@ export interface Hypervisor {
   startBitmap(vmId: string, targets: readonly string[], name: string): Promise<void>;
   /**
    * Opens a point of a running, paused or powered-off VM. At most one of ours is open per VM. Failures:
-   * `job-conflict` (another tool's job), `guest-starting` (for a minute at most; ask again), `tracking-lost`, `libvirt-down`, `disk-unsupported`. After a failure nothing is
+   * `job-conflict` (another tool's job), `guest-starting` (for a minute at most; ask again), `tracking-lost`, `libvirt-down`, `disk-unsupported`,
+   * `disk-encrypted` (also where it may be read, but the VM is off, and its key can't be had). After a failure nothing is
    * open and `next` doesn't exist. A powered-off VM can't be started while its point is open.
    */
   openPoint(request: OpenPointRequest): Promise<Point>;
@@ -200,8 +214,8 @@ export interface Hypervisor {
    */
   factsOf(definition: string): Promise<Readonly<Record<string, string>>>;
   /**
-   * The definition, with what is each host's own as this host has it: disks and media that aren't replicated, programs and firmware, and
-   * what an adapter is connected to, unless the other host has changed that since `previous`.
+   * The definition, with what is each host's own as this host has it: disks and media that aren't replicated, whether the replicated ones'
+   * images are encrypted, and by which secret; programs and firmware, and what an adapter is connected to, unless the other host has changed that since `previous`.
    */
   adaptDefinition(request: AdaptRequest): Promise<string>;
   /** What this host lacks of what a VM of that definition needs to run, in words: a network, a machine type, a file. */

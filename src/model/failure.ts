@@ -136,6 +136,11 @@ export const CATALOGUE = {
     422,
     'Change what the message names (a disk of another format: `qemu-img convert -O qcow2`), or leave the disk out with --exclude-disk.',
   ),
+  'disk-encrypted': kind(
+    'never',
+    422,
+    "Allow it with --replica-plaintext (`understudy replication enable`, or `set`), where the replica and this host's outbox may hold plain text; or leave the disk out with --exclude-disk. See docs/encryption.md.",
+  ),
   'disk-engine': kind(
     'backoff',
     502,

@@ -23,7 +23,19 @@ export async function followDisks(replication: Replication): Promise<void> {
     // Why one can't be read, says whoever opens a point of it.
     return found.size === 0 ? disk : { ...disk, size: found.size, path: found.path };
   });
+  noticeEncrypted(replication, vm);
   await take(replication, now);
+}
+
+/** A disk that has come to stand on an encrypted image. Where that may not be read, whoever opens a point says so. */
+function noticeEncrypted({ record, services }: Replication, vm: Vm): void {
+  if (record.replicaPlaintext !== true) return;
+  for (const { target, path } of vm.disks.filter(({ encrypted }) => encrypted === true)) {
+    const before = record.disks.find((disk) => disk.target === target);
+    if (before === undefined || before.path === path) continue;
+    const text = `disk ${target} of ${record.vmName} is encrypted now: its replica on ${record.peer} is plain text, as allowed`;
+    services.event('warning', 'replica-plaintext', text);
+  }
 }
 
 /**

@@ -59,9 +59,9 @@ async function openPoint<T>(
   work: (point: Point, signal: AbortSignal) => Promise<T>,
 ): Promise<{ result: T; jobMs: number }> {
   const { hypervisor } = replication.services;
-  const { vmId } = replication.record;
+  const { vmId, replicaPlaintext: plaintext = false } = replication.record;
   const began = performance.now();
-  const point = await hypervisor.openPoint({ vmId, targets: replication.targets(), ...request });
+  const point = await hypervisor.openPoint({ vmId, targets: replication.targets(), plaintext, ...request });
   const lost = new AbortController();
   const closed = new AbortController();
   const watch = watchPoint(replication, point, began, closed.signal, (failure) => lost.abort(failure));

@@ -63,6 +63,8 @@ export interface ReplicaStatus {
   readonly missingBytes?: number;
   /** What that host lacks to run the VM, in words. Left out: nothing is known to be lacking. */
   readonly lacking?: readonly string[];
+  /** Of a primary: targets of disks that are encrypted there, and so can't become a replica's. Left out: none is known to be. */
+  readonly encrypted?: readonly string[];
   /** Of an answer to `lease`: what that host holds to from now on, s. */
   readonly leaseSeconds?: number;
   /** What is known to be damaged on the replica's disks, whole blocks, at most MAX_DAMAGE: to be sent again. */

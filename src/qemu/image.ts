@@ -29,6 +29,8 @@ export interface ImageInfo {
   /** As the header names it: `path` may be relative to the image. */
   readonly backing?: { readonly path: string; readonly format?: string };
   readonly bitmaps: readonly ImageBitmap[];
+  /** Only who has its key can open it, were it only to change its bitmaps. */
+  readonly encrypted?: true;
 }
 
 export interface ImageCheck {
@@ -44,6 +46,7 @@ interface InfoJson {
   'backing-filename'?: string;
   'full-backing-filename'?: string;
   'backing-filename-format'?: string;
+  encrypted?: boolean;
   'format-specific'?: { data?: { bitmaps?: ImageBitmap[] } };
 }
 
@@ -110,6 +113,7 @@ export async function imageInfo(path: string, options: { format?: string; inUse?
     allocated: json['actual-size'],
     ...(backing === undefined ? {} : { backing: { path: backing, ...(format === undefined ? {} : { format }) } }),
     bitmaps: json['format-specific']?.data?.bitmaps ?? [],
+    ...(json.encrypted === true ? { encrypted: true as const } : {}),
   };
 }
 

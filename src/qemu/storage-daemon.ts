@@ -45,6 +45,8 @@ export interface OpenImage {
    * image's header says: right for flat disks. Left out: the files that the header names.
    */
   readonly backing?: string | null;
+  /** qcow2 only: what its LUKS encryption is opened with. */
+  readonly key?: Uint8Array;
 }
 
 export interface OpenNbd {
@@ -165,6 +167,11 @@ export class StorageDaemon {
       cache,
       aio: cacheDirect ? 'native' : 'threads', // native is for O_DIRECT only
     };
+    // By QMP alone, over a descriptor that nobody else has: on a command line everybody could read it.
+    if (image.key !== undefined) {
+      const data = Buffer.from(image.key).toString('base64');
+      await this.qmp.execute('object-add', { 'qom-type': 'secret', id: keyName(node), data, format: 'base64' });
+    }
     const own = format === 'raw' ? {} : this.#qcow2(image);
     await this.qmp.execute('blockdev-add', {
       driver: format,
@@ -262,8 +269,9 @@ export class StorageDaemon {
   }
 
   #qcow2(image: OpenImage): Record<string, unknown> {
-    const { backing, lazyRefcounts } = image;
+    const { node, key, backing, lazyRefcounts } = image;
     return {
+      ...(key === undefined ? {} : { encrypt: { format: 'luks', 'key-secret': keyName(node) } }),
       ...(backing === undefined ? {} : { backing }),
       ...(lazyRefcounts === undefined ? {} : { 'lazy-refcounts': lazyRefcounts }),
     };
@@ -273,6 +281,8 @@ export class StorageDaemon {
     return `qemu-storage-daemon ${this.#name} (pid ${this.pid})`;
   }
 }
+
+const keyName = (node: string): string => `key-${node}`;
 
 /** Collects the last words and the end of a child. */
 async function watch(child: ChildProcess, name: string, log: Log | undefined): Promise<Exit> {

@@ -124,6 +124,8 @@ async function clearLogs(layout: ReplicaLayout): Promise<void> {
 /** An image that is there already becomes a disk of the replica, as it is. */
 async function adopt(path: string, size: number): Promise<void> {
   const info = await imageInfo(path, { format: 'qcow2' });
+  if (info.encrypted === true)
+    throw new Failure('disk-encrypted', `${path} is encrypted, and a replica is kept in plain images`);
   if (info.size !== size) {
     throw new Failure('disk-unsupported', `${path} has ${info.size} bytes, the primary's disk ${size}`, {
       hint: 'Give both disks the same size, or replicate onto new disks.',

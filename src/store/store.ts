@@ -152,6 +152,8 @@ export interface RelationshipRecord {
   readonly reshaped?: boolean;
   /** Primary: bytes that each disk had at its shortest since the replica has acknowledged a point. */
   readonly shortest?: readonly number[];
+  /** Primary: encrypted disks are replicated, too, and stored as plain text: its administrator has said so. Left out: no. */
+  readonly replicaPlaintext?: boolean;
   /** Primary: targets of disks that a person left out when replication was enabled here. */
   readonly leftOut?: readonly string[];
   /** Primary: targets of disks that were added since. */

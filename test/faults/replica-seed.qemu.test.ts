@@ -39,7 +39,13 @@ async function begin(t: TestContext): Promise<Seeded> {
   await a.start(VM);
   await vm.vms.change('a', 4);
   const enable = async () => {
-    const limits = { leaseSeconds: 0, readBytesPerSecond: 0, readIops: 0, autoResync: 'never' };
+    const limits = {
+      leaseSeconds: 0,
+      readBytesPerSecond: 0,
+      readIops: 0,
+      replicaPlaintext: false,
+      autoResync: 'never',
+    };
     const request = { vm: VM_NAME, peer: 'b', intervalSeconds: 1, history: 24, thin: [], excludeDisks: [], ...limits };
     vm.id = (await vm.hosts.a.ask('replicationEnable', { ...request, useSeed: true })).id;
     vm.states.clear();

@@ -209,7 +209,14 @@ export class ReplicatedVm {
 }
 
 /** No lease, and no limit on reading. */
-const UNLIMITED = { leaseSeconds: 0, readBytesPerSecond: 0, readIops: 0, autoResync: 'always', useSeed: false };
+const UNLIMITED = {
+  leaseSeconds: 0,
+  readBytesPerSecond: 0,
+  readIops: 0,
+  autoResync: 'always',
+  useSeed: false,
+  replicaPlaintext: false,
+};
 
 async function enable(hosts: TwoHosts, history: number): Promise<string> {
   const request = { vm: VM_NAME, peer: 'b', intervalSeconds: 1, history, thin: [], excludeDisks: [], ...UNLIMITED };

@@ -19,6 +19,8 @@ export interface TwoHostsOptions {
   readonly guest?: Partial<GuestOptions>;
   readonly config?: ConfigFile;
   readonly usr?: LabOptions['usr'];
+  /** What is made of the guest before its first start. */
+  readonly prepare?: (guest: LabGuest) => Promise<void>;
 }
 
 /** Two isolated hosts, each with libvirtd and understudyd, paired; the test guest runs on the first one. */
@@ -40,7 +42,7 @@ export class TwoHosts implements AsyncDisposable {
 
   static async create(
     name: string,
-    { guest: options = {}, config = {}, usr = {} }: TwoHostsOptions = {},
+    { guest: options = {}, config = {}, usr = {}, prepare }: TwoHostsOptions = {},
   ): Promise<TwoHosts> {
     const lab = await Lab.create({ name, hosts: ['a', 'b'], usr });
     try {
@@ -52,6 +54,7 @@ export class TwoHosts implements AsyncDisposable {
         vdb: { sizeMiB: DISK_MIB },
         ...options,
       });
+      await prepare?.(guest);
       await installGuestFiles(b.host);
       await Promise.all([a.start(), b.start(), guest.start()]);
       await a.pairWith(b);

@@ -10,6 +10,7 @@ import {
   readBytesPerSecond,
   readIops,
   ref,
+  replicaPlaintext,
   thin,
 } from '../input.ts';
 import { NOTHING, operation, streaming } from '../operation.ts';
@@ -59,6 +60,7 @@ export const replicationOperations = {
       readIops: readIops.default(0),
       autoResync: autoResync.default(DEFAULT_AUTO_RESYNC),
       definitionPolicy: definitionPolicy.exactOptional(),
+      replicaPlaintext: replicaPlaintext.default(false),
       useSeed: z
         .boolean()
         .default(false)
@@ -71,6 +73,7 @@ export const replicationOperations = {
     errors: [
       'not-found',
       'already-exists',
+      'disk-encrypted',
       'disk-unsupported',
       'unsupported-version',
       'no-access',
@@ -99,6 +102,7 @@ export const replicationOperations = {
       readIops: readIops.optional(),
       autoResync: autoResync.optional(),
       definitionPolicy: definitionPolicy.optional(),
+      replicaPlaintext: replicaPlaintext.optional(),
     }),
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],

@@ -146,6 +146,7 @@ export function createMemoryWorld(): MemoryWorld {
       readIops,
       autoResync,
       definitionPolicy,
+      replicaPlaintext,
     }) => {
       const present = find(ref);
       const settings = {
@@ -157,6 +158,7 @@ export function createMemoryWorld(): MemoryWorld {
         readIops: readIops ?? present.readIops,
         autoResync: autoResync ?? present.autoResync,
         definitionPolicy: definitionPolicy ?? present.definitionPolicy,
+        replicaPlaintext: replicaPlaintext ?? present.replicaPlaintext,
       };
       return set(ref, settings);
     },
@@ -310,6 +312,7 @@ const replication: Replication = {
   readIops: 0,
   autoResync: 'always',
   definitionPolicy: 'follow',
+  replicaPlaintext: false,
   lacking: [],
   resync: null,
   stoppedByLease: false,

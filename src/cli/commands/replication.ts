@@ -21,6 +21,7 @@ interface Settings {
   readonly readIops?: number;
   readonly autoResync?: string;
   readonly definition?: DefinitionPolicy;
+  readonly replicaPlaintext?: boolean;
 }
 interface EnableOptions extends Settings {
   readonly peer: string;
@@ -47,6 +48,7 @@ export function addReplicationCommands(program: Command): void {
     .option('--read-iops <number>', READ_IOPS, readIopsLimit)
     .option('--auto-resync <when>', AUTO_RESYNC)
     .addOption(new Option('--definition <policy>', DEFINITION).choices(DEFINITION_POLICIES))
+    .option('--replica-plaintext', PLAINTEXT)
     .option('--exclude-disk <target>', 'leave this disk out: vdb; may be given several times', readSeveral)
     .option('--use-seed', 'begin with disks that the Replica server has: see `replica seed`; only what differs is sent')
     .option('--no-wait', 'do not wait for the initial copy')
@@ -108,6 +110,8 @@ export function addReplicationCommands(program: Command): void {
     .option('--read-iops <number>', READ_IOPS, readIopsLimit)
     .option('--auto-resync <when>', AUTO_RESYNC)
     .addOption(new Option('--definition <policy>', DEFINITION).choices(DEFINITION_POLICIES))
+    .option('--replica-plaintext', PLAINTEXT)
+    .option('--no-replica-plaintext', 'from now on nothing of encrypted disks is sent; what is there already stays')
     .action(
       inSession(async (session, ref: string, options: Settings) => {
         showResult(session, await session.client.call('replicationSet', { ref, ...settings(options) }));
@@ -172,6 +176,9 @@ const AUTO_RESYNC =
 const DEFINITION =
   "what the Replica VM's definition does when the primary's changes: follow (at first), or keep what its own administrator wants";
 
+const PLAINTEXT =
+  "replicate encrypted disks, too: as plain text, in the replica and its recovery points, in logs on their way, and in this host's outbox";
+
 const readBytesPerSecond = (text: string): number => (text === 'off' ? 0 : readSize(text.replace(/\/s$/, '')));
 const readIopsLimit = (text: string): number => (text === 'off' ? 0 : readInteger(text));
 
@@ -200,8 +207,9 @@ function settings(options: Settings): {
   readIops?: number;
   autoResync?: string;
   definitionPolicy?: DefinitionPolicy;
+  replicaPlaintext?: boolean;
 } {
-  const { interval, history, lease, readLimit, readIops, autoResync, definition } = options;
+  const { interval, history, lease, readLimit, readIops, autoResync, definition, replicaPlaintext } = options;
   const thin = thinning(options);
   return {
     ...(interval === undefined ? {} : { intervalSeconds: interval }),
@@ -212,6 +220,7 @@ function settings(options: Settings): {
     ...(readIops === undefined ? {} : { readIops }),
     ...(autoResync === undefined ? {} : { autoResync }),
     ...(definition === undefined ? {} : { definitionPolicy: definition }),
+    ...(replicaPlaintext === undefined ? {} : { replicaPlaintext }),
   };
 }
 

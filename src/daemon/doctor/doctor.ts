@@ -86,7 +86,11 @@ async function examineVms({ hypervisor, store }: DaemonServices, { vm: ref, peer
       try {
         const vm = await hypervisor.getVm(one);
         const inspection = await hypervisor.inspect(vm.id).catch((error: unknown) => asFailure(error).toJSON());
-        const replicated = record && { disks: record.disks.map(({ target }) => target), leftOut: record.leftOut ?? [] };
+        const replicated = record && {
+          disks: record.disks.map(({ target }) => target),
+          leftOut: record.leftOut ?? [],
+          plaintext: record.replicaPlaintext ?? false,
+        };
         return judgeVm({ vm, inspection, ...(replicated === undefined ? {} : { replicated }) });
       } catch (error) {
         const failure = asFailure(error);

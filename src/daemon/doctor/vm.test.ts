@@ -71,3 +71,14 @@ test('the guest agent, of a VM that runs', () => {
   assert.match(agent('none'), /^ok: VM web: guest agent: .* power button$/);
   assert.match(agent('silent'), /^warning: VM web: guest agent: .* nobody answers/);
 });
+
+test('an encrypted disk, before and after somebody has said what is to become of it', () => {
+  const encrypted = { disks: [{ ...disk('vda'), encrypted: true as const }, disk('vdb')] };
+  const about = (replicated?: VmFacts['replicated']) =>
+    judged(encrypted, replicated === undefined ? {} : { replicated }).filter((found) => found.includes('encrypt'));
+  assert.match(about().join(), /^warning: VM web: encryption: vda is encrypted, and its replica would be plain text/);
+  const disks = ['vda', 'vdb'];
+  assert.match(about({ disks, leftOut: [] }).join(), /^critical: .* would be plain text/);
+  assert.match(about({ disks, leftOut: [], plaintext: true }).join(), /^warning: .* is plain text, as allowed$/);
+  assert.deepEqual(about({ disks: ['vdb'], leftOut: ['vda'] }), []);
+});

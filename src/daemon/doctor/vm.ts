@@ -8,11 +8,22 @@ export interface VmFacts {
   /** Or why it couldn't be looked at. */
   readonly inspection: VmInspection | FailureJson;
   /** Targets of the disks that are replicated, and of those that a person left out; undefined: replication isn't enabled. */
-  readonly replicated?: { readonly disks: readonly string[]; readonly leftOut: readonly string[] };
+  readonly replicated?: {
+    readonly disks: readonly string[];
+    readonly leftOut: readonly string[];
+    /** Encrypted disks are replicated, too. */
+    readonly plaintext?: boolean;
+  };
 }
 
 export function judgeVm(facts: VmFacts): Finding[] {
-  return [...judgeDisks(facts), ...judgeBesides(facts), ...judgeAgent(facts), ...judgeOthers(facts)];
+  return [
+    ...judgeDisks(facts),
+    ...judgeEncrypted(facts),
+    ...judgeBesides(facts),
+    ...judgeAgent(facts),
+    ...judgeOthers(facts),
+  ];
 }
 
 /** Of a VM that is to be replicated, and isn't there. */
@@ -46,6 +57,22 @@ function judgeDisks({ vm, replicated }: VmFacts): Finding[] {
   }
   return [ok(subject, `${vm.disks.map(({ target }) => target).join(', ')} can be tracked`)];
 }
+
+function judgeEncrypted({ vm, replicated }: VmFacts): Finding[] {
+  const encrypted = vm.disks.filter((disk) => disk.encrypted === true).map(({ target }) => target);
+  const concerned = encrypted.filter((target) => replicated?.leftOut.includes(target) !== true);
+  if (concerned.length === 0) return [];
+  const subject = `VM ${vm.name}: encryption`;
+  const which = concerned.join(', ');
+  const cure = CATALOGUE['disk-encrypted'].hint;
+  if (replicated?.plaintext === true)
+    return [warning(subject, `${which} is encrypted here, and its replica is plain text, as allowed`, PLAIN_CURE)];
+  const found = `${which} is encrypted, and its replica would be plain text: it isn't replicated unless that is allowed`;
+  return [replicated === undefined ? warning(subject, found, cure) : critical(subject, found, cure)];
+}
+
+const PLAIN_CURE =
+  'Keep the replica directory of the Replica server, and the outbox and points directories of this host, on encrypted storage: see docs/encryption.md.';
 
 function isKnown(replicated: VmFacts['replicated'], target: string): boolean {
   return replicated === undefined || replicated.disks.includes(target) || replicated.leftOut.includes(target);

@@ -3,8 +3,10 @@ import type { Operations, Result } from '../../api/contract.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
 import { needOf, type ResyncNeed } from '../../model/auto-resync.ts';
 import { tooOld } from '../../model/versions.ts';
+import { encryptedTargets } from '../../failover/encrypted.ts';
 import { keepLease, renewLease } from '../../failover/lease.ts';
 import type { Position } from '../../model/relationship.ts';
+import { diskEncrypted } from '../../hypervisor/hypervisor.ts';
 import { NOTHING_YET, type RelationshipRecord, type Store } from '../../store/store.ts';
 import { move, recordOf, update } from '../../failover/services.ts';
 import { examineForEnabling } from '../doctor/doctor.ts';
@@ -75,6 +77,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       if (unknown !== undefined) throw new Failure('not-found', `${vm.name} has no disk ${unknown} to leave out`);
       const chosen = vm.disks.filter(({ target }) => !request.excludeDisks.includes(target));
       if (chosen.length === 0) throw new Failure('bad-request', `${vm.name} has no disk left to replicate`);
+      const encrypted = encryptedTargets(vm, chosen);
+      if (encrypted.length > 0 && !request.replicaPlaintext) throw diskEncrypted(vm.name, encrypted);
       for (const { target, unsupported } of chosen) {
         if (unsupported !== undefined)
           throw new Failure('disk-unsupported', `${vm.name}, disk ${target}: ${unsupported}`);
@@ -127,6 +131,10 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         'enabled',
         `replication of ${vm.name} to ${request.peer} every ${settings.intervalSeconds} s`,
       );
+      if (encrypted.length > 0) {
+        const text = `disk ${encrypted.join(', ')} of ${vm.name} is encrypted: its replica on ${request.peer} is plain text, as allowed`;
+        services.event(record.id, 'warning', 'replica-plaintext', text);
+      }
       for (const { subject, found, cure } of remarks)
         services.event(record.id, 'warning', 'doctor', `${subject}: ${found}. ${cure}`);
       if (vm.besidesDisks.length > 0) {
@@ -147,6 +155,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       const { id, peer } = before;
       if (leaseSeconds !== undefined) await setLease(before, leaseSeconds);
       const record = update(services, id, given(settings));
+      if ((record.replicaPlaintext ?? false) !== (before.replicaPlaintext ?? false)) notePlaintext(record);
       await services.peer(peer).prepare({ ...prepareOf(record), base: 'continue' });
       primaries.loop(id).replication.definitionDue = 0; // whoever changes settings may have changed that, too
       primaries.loop(id).wake();
@@ -256,6 +265,13 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
     services.event(record.id, 'warning', 'lease-set', text);
   }
 
+  function notePlaintext({ id, vmName, peer, replicaPlaintext = false }: RelationshipRecord): void {
+    const text = replicaPlaintext
+      ? `encrypted disks of ${vmName} may be replicated to ${peer} from now on, as plain text`
+      : `encrypted disks of ${vmName} are not replicated to ${peer} any more; what is there already stays`;
+    services.event(id, 'warning', 'replica-plaintext', text);
+  }
+
   async function askPeer(record: Pick<RelationshipRecord, 'id' | 'peer'>): Promise<PeerAnswer> {
     const checkedAt = services.now();
     const late = new Promise<undefined>((resolve) => setTimeout(resolve, PEER_PATIENCE_MS, undefined).unref());
@@ -271,7 +287,14 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
 
 type Settings = Pick<
   RelationshipRecord,
-  'intervalSeconds' | 'history' | 'thin' | 'readBytesPerSecond' | 'readIops' | 'autoResync' | 'definitionPolicy'
+  | 'intervalSeconds'
+  | 'history'
+  | 'thin'
+  | 'readBytesPerSecond'
+  | 'readIops'
+  | 'autoResync'
+  | 'definitionPolicy'
+  | 'replicaPlaintext'
 >;
 
 const seeded = (peer: string): ResyncNeed => ({

@@ -91,3 +91,16 @@ void test('a network that has a name of its own here is called by that, whatever
   assert.equal(network(adaptDefinition({ ...given, networks, previous: xml() })), 'here');
   assert.equal(network(adaptDefinition({ ...given, networks: { dmz: 'other' } })), 'old');
 });
+
+void test('whether a replicated disk is encrypted, and by which secret, is each host’s own', () => {
+  const luks = (uuid: string) => `<encryption format='luks'><secret type='passphrase' uuid='${uuid}'/></encryption>`;
+  const inSource = (uuid: string) => ({ disks: VDA.replace("'/vda'/>", `'/vda'>${luks(uuid)}</source>`) });
+  const inDisk = (uuid: string) => ({ disks: VDA.replace('</disk>', `${luks(uuid)}</disk>`) });
+  const secrets = (definition: string) =>
+    withXml(definition, (document) => elements(document, '//encryption/secret').map((one) => attribute(one, 'uuid')));
+  for (const encrypted of [inSource, inDisk]) {
+    assert.deepEqual(secrets(adapt(encrypted('theirs'), {}, {})), []);
+    assert.deepEqual(secrets(adapt({}, encrypted('ours'), {})), ['ours']);
+    assert.deepEqual(secrets(adapt(inSource('theirs'), encrypted('ours'))), ['ours']);
+  }
+});

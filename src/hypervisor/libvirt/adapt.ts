@@ -33,6 +33,7 @@ export function adaptDefinition({
           if (!isKnown || (told !== undefined && connection(told) === connection(theirs))) connectAs(theirs, ours);
         }
         ownDisks(document, mine, new Set(targets));
+        ownEncryption(document, mine, targets);
         return document.toString({ noDeclaration: true });
       }),
     ),
@@ -84,6 +85,21 @@ function ownDisks(document: XmlDocument, mine: XmlDocument, replicated: Readonly
   }
   const devices = element(document, '/domain/devices');
   for (const ours of own.values()) if (!isDrive(ours)) addDisk(devices, ours, document);
+}
+
+/** Each host's images of the replicated disks are encrypted, or not, by themselves: with its own keys. */
+function ownEncryption(document: XmlDocument, mine: XmlDocument, targets: readonly string[]): void {
+  const own = new Map(elements(mine, '/domain/devices/disk').map((disk) => [targetOf(disk), disk]));
+  for (const disk of elements(document, '/domain/devices/disk')) {
+    const ours = own.get(targetOf(disk));
+    if (!targets.includes(targetOf(disk)) || ours === undefined) continue;
+    for (const theirs of elements(disk, 'encryption | source/encryption')) theirs.remove();
+    for (const kept of elements(ours, 'encryption')) become(disk.addElement('encryption'), kept);
+    for (const kept of elements(ours, 'source/encryption')) {
+      const source = element(disk, 'source') ?? disk.addElement('source');
+      become(source.addElement('encryption'), kept);
+    }
+  }
 }
 
 function addDisk(devices: XmlElement | undefined, ours: XmlElement, document: XmlDocument): void {

@@ -71,7 +71,11 @@ describe('a domain definition', () => {
       name: 'web',
       owner: { uid: 64055, gid: 107 },
       agentChannel: 'connected',
-      besidesDisks: ['its UEFI variables', 'what its TPM holds', 'devices of this host that are passed through to it'],
+      besidesDisks: [
+        'its UEFI variables',
+        'what its TPM holds (have at hand the recovery keys of what the guest unlocks by it)',
+        'devices of this host that are passed through to it',
+      ],
       disks: [
         {
           target: 'vda',
@@ -94,13 +98,32 @@ describe('a domain definition', () => {
     assert.equal(disks[1]!.format, 'raw'); // never probed
   });
 
-  test('an encrypted disk is refused by name: what a backup job reads of it is plain text', () => {
-    const encryption = `<encryption format='luks'><secret type='passphrase' uuid='${OLD_ID}'/></encryption>`;
+  const luks = (secret: string) => `<encryption format='luks'><secret type='passphrase' ${secret}/></encryption>`;
+  const withDisk = (inside: string) =>
+    `<domain><name>v</name><devices><disk type='file'><driver name='qemu' type='qcow2'/>${inside}<target dev='vda'/></disk></devices></domain>`;
+
+  test('an encrypted disk is told from others, wherever the encryption stands, also in an image under it', () => {
     const source = '<source file="/images/secret.qcow2">';
-    for (const inside of [`${source}${encryption}</source>`, `${source}</source>${encryption}`]) {
-      const disk = `<disk type='file'><driver name='qemu' type='qcow2'/>${inside}<target dev='vda'/></disk>`;
-      const { disks } = describeDomain(`<domain><name>v</name><devices>${disk}</devices></domain>`);
-      assert.match(disks[0]!.unsupported!, /^it is encrypted, and its replica would be plain text$/);
+    const uuid = luks(`uuid='${OLD_ID}'`);
+    const encryption = (inside: string) => describeDomain(withDisk(inside)).disks[0]!.encryption;
+    assert.deepEqual(encryption(`${source}${uuid}</source>`), { secret: { uuid: OLD_ID } });
+    assert.deepEqual(encryption(`${source}</source>${uuid}`), { secret: { uuid: OLD_ID } });
+    assert.deepEqual(encryption(`${source}${luks("usage='web'")}</source>`), { secret: { usage: 'web' } });
+    const under = `<backingStore><source file='/a'/><backingStore>${source}${uuid}</source></backingStore></backingStore>`;
+    assert.deepEqual(encryption(`${source}</source>${under}`), {});
+    assert.equal(encryption(`${source}</source><mirror>${source}${uuid}</source></mirror>`), undefined);
+  });
+
+  test('a plain image in the place of an encrypted one has no encryption; another path alone changes nothing of it', () => {
+    const inside = (where: 'source' | 'disk') => {
+      const one = luks(`uuid='${OLD_ID}'`);
+      return where === 'source' ? `<source file='/a'>${one}</source>` : `<source file='/a'/>${one}`;
+    };
+    for (const where of ['source', 'disk'] as const) {
+      const plain = { path: '/b', format: 'qcow2', plain: true } as const;
+      assert.doesNotMatch(rewrite(withDisk(inside(where)), { disks: new Map([['vda', plain]]) }), /encryption/);
+      const kept = rewrite(withDisk(inside(where)), { disks: new Map([['vda', { path: '/b', format: 'qcow2' }]]) });
+      assert.deepEqual(describeDomain(kept).disks[0]!.encryption, { secret: { uuid: OLD_ID } });
     }
   });
 

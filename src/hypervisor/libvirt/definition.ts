@@ -90,7 +90,7 @@ function rewriteDisks(document: XmlDocument, request: DefineRequest): void {
   }
 }
 
-function setSource(disk: XmlElement, { path, format }: DiskSource): void {
+function setSource(disk: XmlElement, { path, format, plain }: DiskSource): void {
   const [type, key] = path.startsWith('/dev/') ? ['block', 'dev'] : ['file', 'file'];
   // what hangs on the old image: its backing chain, a copy in progress, a login
   for (const stale of elements(disk, 'backingStore|mirror|auth')) stale.remove();
@@ -100,6 +100,7 @@ function setSource(disk: XmlElement, { path, format }: DiskSource): void {
   for (const old of source.attrs) old.remove();
   for (const old of elements(source, '*[not(self::encryption)]')) old.remove();
   source.setAttr(key, path);
+  if (plain === true) for (const one of elements(disk, 'encryption | source/encryption')) one.remove();
 }
 
 /** Takes the medium out of a drive. */

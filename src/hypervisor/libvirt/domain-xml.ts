@@ -12,6 +12,19 @@ export interface DefinedDisk {
   readonly unsupported?: string;
   /** Path of the image under this one; only a live definition knows. */
   readonly backing?: string;
+  /** An image of the disk is encrypted, and what is read of it through QEMU is plain text. */
+  readonly encryption?: DiskEncryption;
+}
+
+export interface DiskEncryption {
+  /** libvirt's secret that the topmost image is opened with; undefined where only one under it is encrypted, as far as the definition tells. */
+  readonly secret?: SecretName;
+}
+
+/** As a definition names a secret: one of the two is there. */
+export interface SecretName {
+  readonly uuid?: string;
+  readonly usage?: string;
 }
 
 export interface DomainDescription {
@@ -81,7 +94,8 @@ function agentChannel(document: XmlDocument): AgentChannel {
 
 const BESIDES_DISKS: Readonly<Record<string, string>> = {
   "/domain/os/nvram | /domain/os[@firmware='efi']": 'its UEFI variables',
-  "/domain/devices/tpm/backend[@type='emulator']": 'what its TPM holds',
+  "/domain/devices/tpm/backend[@type='emulator']":
+    'what its TPM holds (have at hand the recovery keys of what the guest unlocks by it)',
   '/domain/devices/filesystem': 'directories of this host that it shares',
   "/domain/devices/hostdev | /domain/devices/interface[@type='hostdev']":
     'devices of this host that are passed through to it',
@@ -120,13 +134,25 @@ function describeDisk(disk: XmlElement): DefinedDisk {
   const backingSource = element(disk, 'backingStore/source');
   const backing = attribute(backingSource, 'file') ?? attribute(backingSource, 'dev');
   const unsupported = whyUntracked(disk, path, format);
+  const encryption = encryptionOf(disk);
   return {
     target: attribute(element(disk, 'target'), 'dev') ?? '',
     path,
     format,
     ...(unsupported === undefined ? {} : { unsupported }),
     ...(backing === undefined ? {} : { backing }),
+    ...(encryption === undefined ? {} : { encryption }),
   };
+}
+
+/** Of the disk itself, or of an image under it: a copy that is being made (`mirror`) isn't what is read. */
+function encryptionOf(disk: XmlElement): DiskEncryption | undefined {
+  const top = element(disk, 'encryption | source/encryption');
+  if (top === undefined && element(disk, 'backingStore//encryption') === undefined) return undefined;
+  const named = top === undefined ? undefined : element(top, 'secret');
+  const [uuid, usage] = [attribute(named, 'uuid'), attribute(named, 'usage')];
+  const secret = { ...(uuid === undefined ? {} : { uuid }), ...(usage === undefined ? {} : { usage }) };
+  return uuid === undefined && usage === undefined ? {} : { secret };
 }
 
 /** libvirt keeps change bitmaps in qcow2 images only (tried: raw and vpc are refused). */
@@ -135,9 +161,6 @@ function whyUntracked(disk: XmlElement, path: string, format: string): string | 
   if (element(disk, 'transient') !== undefined) return 'it is transient: its changes are thrown away';
   if (element(disk, 'readonly') !== undefined) return 'it is read-only';
   if (element(disk, 'shareable') !== undefined) return 'it is shared by several VMs';
-  // A backup job reads plain text.
-  if (element(disk, 'encryption | source/encryption') !== undefined)
-    return 'it is encrypted, and its replica would be plain text';
   if (format !== 'qcow2') return `its format is ${format}, and changes can only be tracked in qcow2`;
   return undefined;
 }

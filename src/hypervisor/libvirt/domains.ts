@@ -83,7 +83,7 @@ export class Domains {
   }
 
   async #disk(domain: DomainRef, disk: DefinedDisk): Promise<VmDisk> {
-    const { target, path, format, unsupported } = disk;
+    const { target, path, format, unsupported, encryption } = disk;
     let size = 0;
     let reason = unsupported;
     try {
@@ -92,7 +92,14 @@ export class Domains {
       if (!(error instanceof Failure) || !(error.cause instanceof VirError)) throw error;
       reason ??= `its image can't be read: ${error.cause.message}`;
     }
-    return { target, path, format, size, ...(reason === undefined ? {} : { unsupported: reason }) };
+    return {
+      target,
+      path,
+      format,
+      size,
+      ...(reason === undefined ? {} : { unsupported: reason }),
+      ...(encryption === undefined ? {} : { encrypted: true as const }),
+    };
   }
 
   /** A transient VM has no autostart, and libvirt refuses to answer. */

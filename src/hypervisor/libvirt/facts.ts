@@ -8,6 +8,7 @@ const OF_THE_HOST = new Set([
   '@id',
   'sysinfo/system/entry[uuid]',
   'devices/disk/source',
+  'devices/disk/encryption',
   'devices/disk/backingStore',
   'devices/disk/mirror',
   'devices/disk/@type',

@@ -6,7 +6,8 @@ const XML = `<domain type='kvm'><os firmware='efi'><type arch='x86_64' machine='
   <nvram template='/fw/vars.fd'>/var/lib/web_VARS.fd</nvram></os><cpu mode='custom'><model>EPYC</model></cpu>
   <devices><emulator>/usr/bin/qemu</emulator><interface type='network'><source network='dmz'/></interface>
   <interface type='bridge'><source bridge='br7'/></interface><interface type='direct'><source dev='eth3'/></interface>
-  <interface type='user'/></devices></domain>`;
+  <interface type='user'/><tpm><backend type='emulator'><encryption secret='5f0c'/></backend></tpm>
+  <disk><source file='/a'><encryption format='luks'><secret type='passphrase' uuid='6a3b'/></encryption></source></disk></devices></domain>`;
 
 const CAPABILITIES = `<domainCapabilities><os><enum name='firmware'><value>bios</value></enum></os>
   <cpu><mode name='host-passthrough' supported='no'/><mode name='host-model' supported='yes'/>
@@ -26,6 +27,7 @@ void test('what a definition wants of its host is read from it', () => {
     files: ['/fw/code.fd', '/fw/vars.fd'],
     networks: ['dmz'],
     links: ['br7', 'eth3'],
+    secrets: ['5f0c', '6a3b'],
   });
 });
 

@@ -18,6 +18,8 @@ export interface Wants {
   readonly networks: readonly string[];
   /** Bridges and network devices of the host. */
   readonly links: readonly string[];
+  /** UUIDs of secrets that something is decrypted with: the state of an emulated TPM, a disk that isn't replicated. */
+  readonly secrets: readonly string[];
 }
 
 export function wantsOf(definition: string): Wants {
@@ -46,6 +48,12 @@ export function wantsOf(definition: string): Wants {
       links: [
         ...all("/domain/devices/interface[@type='bridge']/source", 'bridge'),
         ...all("/domain/devices/interface[@type='direct']/source", 'dev'),
+      ],
+      secrets: [
+        ...new Set([
+          ...all('/domain/devices//encryption', 'secret'),
+          ...all('/domain/devices//encryption/secret', 'uuid'),
+        ]),
       ],
     };
   });
@@ -77,6 +85,7 @@ export async function lackingFor(calls: Calls, definition: string): Promise<stri
     ...(await missingOf(wants.files, isThere)).map((path) => `file ${path}`),
     ...(await missingOf(wants.networks, (name) => calls.hasNetwork(name))).map((name) => `network ${name}`),
     ...(await lackingLinks(wants.links)).map((name) => `bridge or network device ${name}`),
+    ...(await missingOf(wants.secrets, (uuid) => calls.hasSecret(uuid))).map((uuid) => `secret ${uuid}`),
   ];
 }
 

@@ -2,10 +2,13 @@ import { dirname, isAbsolute, join } from 'node:path';
 import type { Log } from '../../lib/log.ts';
 import { Failure, asFailure } from '../../model/failure.ts';
 import { type ImageInfo, addBitmap, imageInfo, removeBitmap } from '../../qemu/image.ts';
+import { addEncryptedBitmap, removeEncryptedBitmap } from '../../qemu/encrypted-bitmap.ts';
 import { endPredecessor } from '../../qemu/predecessor.ts';
 import { StorageDaemon } from '../../qemu/storage-daemon.ts';
 import type { OpenPointRequest, Point, PointExport } from '../hypervisor.ts';
+import { keyOf } from './disk-key.ts';
 import type { DefinedDisk } from './domain-xml.ts';
+import type { Calls } from './rpc/calls.ts';
 
 const DAEMON_NAME = 'off';
 const EXPORTED_BITMAP = 'since';
@@ -20,19 +23,30 @@ interface Layer extends ImageInfo {
  * qemu-storage-daemon opens them read-only; its lock keeps the VM from being started meanwhile.
  */
 export class OfflineTracking {
+  readonly #calls: Calls;
   readonly #log: Log;
   readonly #daemons = new Map<string, StorageDaemon>();
 
-  constructor(log: Log) {
+  constructor(calls: Calls, log: Log) {
+    this.#calls = calls;
     this.#log = log;
   }
 
-  /** Starts a bitmap on all of these disks; it records from the next start of the VM on. */
-  async startBitmap(disks: readonly DefinedDisk[], name: string): Promise<void> {
+  /**
+   * Starts a bitmap on all of these disks; it records from the next start of the VM on.
+   * @param directory the VM's, for the run files of what opens encrypted images.
+   */
+  async startBitmap(disks: readonly DefinedDisk[], name: string, directory: string): Promise<void> {
+    // Before anything is made: what can't be opened can't be cleaned up either.
+    const keys = await this.#keys(disks);
     try {
-      for (const disk of disks) await addBitmap(disk.path, name);
+      for (const { path, target } of disks) {
+        const key = keys.get(target);
+        if (key === undefined) await addBitmap(path, name);
+        else await addEncryptedBitmap({ path, key, directory }, name);
+      }
     } catch (error) {
-      await this.dropBitmap(disks, name);
+      await this.dropBitmap(disks, name, directory);
       throw error;
     }
   }
@@ -53,17 +67,18 @@ export class OfflineTracking {
   /** @param directory the VM's; the daemon's socket is made there. */
   async openPoint(disks: readonly DefinedDisk[], request: OpenPointRequest, directory: string): Promise<Point> {
     const instant = Date.now();
-    if (request.next !== null) await this.startBitmap(disks, request.next);
+    const keys = await this.#keys(disks);
+    if (request.next !== null) await this.startBitmap(disks, request.next, directory);
     let daemon: StorageDaemon | undefined;
     try {
       daemon = await StorageDaemon.start({ directory, name: DAEMON_NAME, log: this.#log });
       const exports: PointExport[] = [];
-      for (const disk of disks) exports.push(await openDisk(daemon, disk, request.since));
+      for (const disk of disks) exports.push(await openDisk(daemon, disk, request.since, keys.get(disk.target)));
       this.#daemons.set(directory, daemon);
       return { instant, instantEnd: Date.now(), exports, scratchFiles: [] };
     } catch (error) {
       await daemon?.stop();
-      if (request.next !== null) await this.dropBitmap(disks, request.next);
+      if (request.next !== null) await this.dropBitmap(disks, request.next, directory);
       throw asFailure(error, 'disk-engine');
     }
   }
@@ -78,12 +93,29 @@ export class OfflineTracking {
   }
 
   /** Removes a bitmap from every image of these disks' chains that has it. */
-  async dropBitmap(disks: readonly DefinedDisk[], name: string): Promise<void> {
+  async dropBitmap(disks: readonly DefinedDisk[], name: string, directory: string): Promise<void> {
     for (const disk of disks) {
-      for (const layer of await layersOf(disk)) {
-        if (layer.bitmaps.some((bitmap) => bitmap.name === name)) await removeBitmap(layer.path, name);
+      for (const [depth, { path, bitmaps, encrypted }] of (await layersOf(disk)).entries()) {
+        if (!bitmaps.some((bitmap) => bitmap.name === name)) continue;
+        if (encrypted !== true) await removeBitmap(path, name);
+        else await removeEncryptedBitmap({ path, key: await this.#layerKey(disk, depth), directory }, name);
       }
     }
+  }
+
+  /** Of the disks whose topmost image is encrypted, by target. Failure `disk-encrypted` for one whose key can't be had. */
+  async #keys(disks: readonly DefinedDisk[]): Promise<Map<string, Buffer>> {
+    const keys = new Map<string, Buffer>();
+    for (const disk of disks) {
+      if (disk.encryption === undefined) continue;
+      for (const [depth, { encrypted }] of (await layersOf(disk)).entries())
+        if (encrypted === true) keys.set(disk.target, await this.#layerKey(disk, depth));
+    }
+    return keys;
+  }
+
+  async #layerKey({ target, encryption }: DefinedDisk, depth: number): Promise<Buffer> {
+    return await keyOf(this.#calls, target, depth === 0 ? encryption?.secret : undefined);
   }
 
   async close(): Promise<void> {
@@ -91,7 +123,13 @@ export class OfflineTracking {
   }
 }
 
-async function openDisk(daemon: StorageDaemon, disk: DefinedDisk, since: string | null): Promise<PointExport> {
+/** @param key of the topmost image, which is encrypted; undefined where it isn't. */
+async function openDisk(
+  daemon: StorageDaemon,
+  disk: DefinedDisk,
+  since: string | null,
+  key: Buffer | undefined,
+): Promise<PointExport> {
   const layers = await layersOf(disk);
   const nodes = layers.map((_, depth) => `${disk.target}-${depth}`);
   for (let depth = layers.length - 1; depth >= 0; depth--) {
@@ -103,6 +141,7 @@ async function openDisk(daemon: StorageDaemon, disk: DefinedDisk, since: string 
       format: imageFormat(disk, format),
       readOnly: true,
       ...backing,
+      ...(depth === 0 && key !== undefined ? { key } : {}),
     });
   }
   const node = nodes[0]!;

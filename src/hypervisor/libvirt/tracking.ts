@@ -7,6 +7,7 @@ import {
   BITMAP_PREFIX,
   bitmapMissing,
   bitmapNotClosed,
+  diskEncrypted,
   type BitmapStatus,
   type OpenPointRequest,
   type Point,
@@ -42,13 +43,13 @@ export class Tracking {
   constructor(calls: Calls, domains: Domains, options: { pointDirectory: string; log: Log }) {
     this.#domains = domains;
     this.#running = new RunningTracking(calls, options.log);
-    this.#offline = new OfflineTracking(options.log);
+    this.#offline = new OfflineTracking(calls, options.log);
     this.#root = options.pointDirectory;
   }
 
   async startBitmap(vmId: string, targets: readonly string[], name: string): Promise<void> {
     ours(name);
-    await this.#exclusively(vmId, 'start bitmap', async (domain, { ledger }) => {
+    await this.#exclusively(vmId, 'start bitmap', async (domain, { ledger, directory }) => {
       const disks = trackedDisks(await this.#domains.describe(domain), targets);
       const status = (await this.#statuses(domain, ledger)).find((bitmap) => bitmap.name === name);
       if (status?.usable === true) return;
@@ -60,24 +61,26 @@ export class Tracking {
       if (status !== undefined) throw lost(domain, name);
       await this.#writtenDown(ledger, name, targets, async () => {
         if (isActive(domain)) await this.#running.startBitmap(domain, targets, name);
-        else await this.#offline.startBitmap(disks, name);
+        else await this.#offline.startBitmap(disks, name, directory.path);
       });
     });
   }
 
   async openPoint(request: OpenPointRequest): Promise<Point> {
-    const { vmId, targets, since, next } = request;
+    const { vmId, targets, since, next, plaintext = false } = request;
     if (since !== null) ours(since);
     if (next !== null) ours(next);
     return await this.#exclusively(vmId, 'open point', async (domain, { directory, ledger, agent }) => {
       const description = await this.#domains.describe(domain);
       const disks = trackedDisks(description, targets);
+      const encrypted = disks.filter(({ encryption }) => encryption !== undefined).map(({ target }) => target);
+      if (encrypted.length > 0 && !plaintext) throw diskEncrypted(domain.name, encrypted);
       await this.#offline.closePoint(directory.path);
       if (isActive(domain)) await this.#running.endJob(domain, directory);
       const agentLost = isActive(domain) && (await agentIsLost(agent, domain, description));
       if (next !== null) {
         // one of this name was left by a try that failed: what it recorded began at the wrong instant
-        if ((await ledger.entries()).has(next)) await this.#drop(domain, ledger, next);
+        if ((await ledger.entries()).has(next)) await this.#drop(domain, { ledger, directory }, next);
       }
       return await this.#writtenDown(ledger, next, targets, async () => {
         if (!isActive(domain)) return await this.#offline.openPoint(disks, request, directory.path);
@@ -103,7 +106,7 @@ export class Tracking {
 
   async dropBitmap(vmId: string, name: string): Promise<void> {
     ours(name);
-    await this.#exclusively(vmId, 'drop bitmap', (domain, { ledger }) => this.#drop(domain, ledger, name));
+    await this.#exclusively(vmId, 'drop bitmap', (domain, tracked) => this.#drop(domain, tracked, name));
   }
 
   /** Forgets a VM that is no longer defined. */
@@ -138,12 +141,16 @@ export class Tracking {
     }
   }
 
-  async #drop(domain: DomainRef, ledger: BitmapLedger, name: string): Promise<void> {
+  async #drop(
+    domain: DomainRef,
+    { ledger, directory }: Pick<Tracked, 'ledger' | 'directory'>,
+    name: string,
+  ): Promise<void> {
     const disks = await this.#trackable(domain);
     const targets = (await ledger.entries()).get(name) ?? disks.map((disk) => disk.target);
     const attached = targets.filter((target) => disks.some((disk) => disk.target === target));
     if (isActive(domain)) await this.#running.dropBitmap(domain, attached, name);
-    else await this.#offline.dropBitmap(disks, name);
+    else await this.#offline.dropBitmap(disks, name, directory.path);
     await ledger.remove(name);
   }
 

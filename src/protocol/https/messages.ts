@@ -198,6 +198,7 @@ export const StatusShape: z.ZodType<ReplicaStatus> = z.object({
   suspended: z.boolean().exactOptional(),
   missingBytes: bytes.exactOptional(),
   lacking: z.array(z.string().max(1024)).max(64).exactOptional(),
+  encrypted: z.array(target).max(256).exactOptional(),
   leaseSeconds: leaseSeconds.exactOptional(),
   damage: z
     .array(z.object({ target, offset: bytes, length: bytes.min(1) }))

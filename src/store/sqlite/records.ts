@@ -102,6 +102,7 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   disks: z.array(z.strictObject({ target: text, size: count, path: text })),
   reshaped: z.boolean().exactOptional(),
   shortest: z.array(count).exactOptional(),
+  replicaPlaintext: z.boolean().exactOptional(),
   leftOut: z.array(text).exactOptional(),
   unprotected: z.array(text).exactOptional(),
   definition: z.string(),

@@ -1,4 +1,5 @@
 import { Failure } from '../../../model/failure.ts';
+import type { SecretName } from '../domain-xml.ts';
 import { VIR_ERR, VirError, isVirError } from './error.ts';
 import type { Session } from './session.ts';
 import { XdrWriter, type XdrReader } from './xdr.ts';
@@ -18,6 +19,13 @@ export interface MachineKind {
   readonly virtType: string | undefined;
 }
 
+/** A secret as libvirt names it. */
+export interface SecretRef {
+  readonly uuid: Uint8Array;
+  readonly usageType: number;
+  readonly usage: string;
+}
+
 /** A job on one disk; progress in bytes. */
 export interface BlockJob {
   readonly type: number;
@@ -26,6 +34,8 @@ export interface BlockJob {
 }
 
 export const DOMAIN_STATE = { running: 1, blocked: 2, paused: 3, shutdown: 4, shutoff: 5, crashed: 6 } as const;
+/** What a secret is for: the key of a disk. */
+const SECRET_OF_A_VOLUME = 1;
 /** Of domainBackupBegin: scratch files are used as they are. */
 const REUSE_SCRATCH = 1;
 /** Why a paused domain is paused: a write of its failed. */
@@ -91,6 +101,39 @@ export class Calls {
       if (error instanceof Failure && error.cause instanceof VirError) return true;
       throw error;
     }
+  }
+
+  // --- secrets ---
+  /** Failures of libvirt: `noSecret`; `noSupport` where this daemon of libvirt has nothing to do with secrets. */
+  async lookupSecret({ uuid, usage }: SecretName): Promise<SecretRef> {
+    const reader =
+      uuid === undefined
+        ? await this.#call(147, 'secretLookupByUsage', new XdrWriter().int(SECRET_OF_A_VOLUME).string(usage ?? ''))
+        : await this.#call(
+            141,
+            'secretLookupByUUID',
+            new XdrWriter().fixed(Buffer.from(uuid.replaceAll('-', ''), 'hex')),
+          );
+    return { uuid: reader.fixed(16), usageType: reader.int(), usage: reader.string() };
+  }
+
+  /** Whether there is a secret of that UUID; true where this daemon of libvirt has nothing to do with secrets. */
+  async hasSecret(uuid: string): Promise<boolean> {
+    try {
+      await this.lookupSecret({ uuid });
+      return true;
+    } catch (error) {
+      if (isVirError(error, VIR_ERR.noSecret)) return false;
+      if (error instanceof Failure && error.cause instanceof VirError) return true;
+      throw error;
+    }
+  }
+
+  /** What it is. Failure of libvirt: `invalidSecret` where it is private, so that libvirt tells nobody. */
+  async secretValue({ uuid, usageType, usage }: SecretRef): Promise<Buffer> {
+    const args = new XdrWriter().fixed(uuid).int(usageType).string(usage).uint(0);
+    const reader = await this.#call(145, 'secretGetValue', args);
+    return Buffer.from(reader.fixed(reader.uint()));
   }
 
   // --- domains ---
