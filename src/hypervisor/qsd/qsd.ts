@@ -110,7 +110,10 @@ export class QsdHypervisor implements Hypervisor {
     const made: VmDefinition = {
       id,
       name,
-      disks: kept.map((disk) => ({ ...disk, ...disks.get(disk.target) })),
+      disks: kept.map((disk) => {
+        const { path, format } = disks.get(disk.target) ?? disk; // all are plain here
+        return { ...disk, path, format };
+      }),
       network: network === 'as-defined' ? given.network : 'disconnected',
     };
     const replaced = (await this.#host.files.list()).find((file) => file.definition.id === id);

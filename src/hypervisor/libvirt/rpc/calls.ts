@@ -104,7 +104,7 @@ export class Calls {
   }
 
   // --- secrets ---
-  /** Failures of libvirt: `noSecret`; `noSupport` where this daemon of libvirt has nothing to do with secrets. */
+  /** Failures of libvirt: `noSecret`; another where this daemon of libvirt has nothing to do with secrets (virtqemud). */
   async lookupSecret({ uuid, usage }: SecretName): Promise<SecretRef> {
     const reader =
       uuid === undefined
@@ -129,7 +129,7 @@ export class Calls {
     }
   }
 
-  /** What it is. Failure of libvirt: `invalidSecret` where it is private, so that libvirt tells nobody. */
+  /** What it is. Fails where it is private: libvirt tells nobody. */
   async secretValue({ uuid, usageType, usage }: SecretRef): Promise<Buffer> {
     const args = new XdrWriter().fixed(uuid).int(usageType).string(usage).uint(0);
     const reader = await this.#call(145, 'secretGetValue', args);

@@ -3,14 +3,12 @@ import type { XdrReader } from './xdr.ts';
 
 /** libvirt's error numbers that we tell apart. */
 export const VIR_ERR = {
-  noSupport: 3,
   invalidArgument: 8,
   operationFailed: 9,
   domainExists: 28,
   noDomain: 42,
   noNetwork: 43,
   operationInvalid: 55,
-  invalidSecret: 65,
   noSecret: 66,
   configUnsupported: 67,
   operationTimeout: 68,
