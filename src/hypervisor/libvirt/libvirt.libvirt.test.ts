@@ -296,6 +296,19 @@ describe('VMs under libvirt', () => {
     assert.deepEqual(await links(), ["<link state='up'/>"]);
   });
 
+  test('a secret that this host would need for a TPM, and has not, is named', async () => {
+    const secret = '5f0c1f5e-6a3b-4d0e-9c3e-0123456789ab';
+    const tpm = `<tpm model='tpm-crb'><backend type='emulator'><encryption secret='${secret}'/></backend></tpm>`;
+    const definition = (await hypervisor.exportDefinition(vmId)).replace('</devices>', `${tpm}$&`);
+    const lacking = async () => (await hypervisor.lackingFor(definition)).filter((one) => one.startsWith('secret'));
+    assert.deepEqual(await lacking(), [`secret ${secret}`]);
+    const file = join(fixture.directory, 'secret.xml');
+    writeFileSync(file, `<secret><uuid>${secret}</uuid><usage type='vtpm'><name>web</name></usage></secret>`);
+    await virsh('secret-define', file);
+    assert.deepEqual(await lacking(), []);
+    await virsh('secret-undefine', secret);
+  });
+
   test('a guest that does not shut down is said so in time', async () => {
     await hypervisor.suspend(vmId); // deaf to agent and button
     const begun = performance.now();
