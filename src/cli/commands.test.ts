@@ -88,6 +88,17 @@ void describe('what is asked for', () => {
     assert.match(stderr, /error: host-b refuses us\nhint: Pair the two hosts/);
   });
 
+  void test('encrypted disks are replicated as plain text only where somebody says so', async () => {
+    await cli.said('replication', 'set', 'web01', '--replica-plaintext');
+    assert.equal(cli.world.replications[0]!.replicaPlaintext, true);
+    assert.match(await cli.said('replication', 'show', 'web01'), /encrypted disks: +replicated as plain text/);
+    await cli.said('replication', 'set', 'web01', '--interval', '30');
+    assert.equal(cli.world.replications[0]!.replicaPlaintext, true, 'what is not given stays');
+    await cli.said('replication', 'set', 'web01', '--no-replica-plaintext');
+    assert.equal(cli.world.replications[0]!.replicaPlaintext, false);
+    assert.doesNotMatch(await cli.said('replication', 'show', 'web01'), /encrypted disks/);
+  });
+
   void test("the Replica VM's definition: what it does, what differs, what its host lacks", async () => {
     await cli.said('replication', 'set', 'web01', '--definition', 'keep');
     assert.equal(cli.world.replications[0]!.definitionPolicy, 'keep');

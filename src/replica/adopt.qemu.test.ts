@@ -3,6 +3,7 @@ import { access, mkdir, readdir, readFile, unlink, writeFile } from 'node:fs/pro
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { silentLog } from '../lib/log.ts';
+import { run } from '../lib/process.ts';
 import { Failure } from '../model/failure.ts';
 import type { PrepareReplica } from '../protocol/endpoint.ts';
 import { createImage } from '../qemu/image.ts';
@@ -110,6 +111,35 @@ void describe('disks that are there already', () => {
     await replicas.get(primary.id).drained();
     assert.equal(await compareWithPoint(replicas.get(primary.id), primary, 1), undefined);
     await replicas.remove(primary.id, { keepDisks: false });
+  });
+
+  void test('encrypted ones are refused, and stay as they are', async () => {
+    const primary = new TestPrimary(5);
+    const key = join(place.directory, 'key');
+    await writeFile(key, 'right');
+    const former = primary.disks.map(({ target, size }) => {
+      return { target, size, path: join(place.directory, `${target}.former`) };
+    });
+    const [{ path, size }, ...plain] = former as [(typeof former)[0], ...typeof former];
+    for (const disk of plain) await createImage(disk.path, disk.size, { format: 'qcow2' });
+    const luks = 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10';
+    const make = [
+      'create',
+      '-q',
+      '-f',
+      'qcow2',
+      '--object',
+      `secret,id=key,file=${key}`,
+      '-o',
+      luks,
+      path,
+      String(size),
+    ];
+    assert.equal((await run('qemu-img', make)).code, 0);
+    const before = await readFile(path);
+    await assert.rejects(endpoint({ disks: former, instant: 0 }).prepare(compare(primary)), { code: 'disk-encrypted' });
+    assert.deepEqual(replicas.all(), []);
+    assert.ok((await readFile(path)).equals(before));
   });
 
   void test('kept ones are never overwritten, those of an unfinished creation are', async () => {
