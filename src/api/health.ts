@@ -47,7 +47,7 @@ const CRITICAL_STATES: Partial<Record<ReplicationState, string>> = {
 const WARNING_STATES: Partial<Record<ReplicationState, string>> = {
   ReadyForInitialReplication: 'the initial copy has not begun',
   InitialReplicationInProgress: 'the initial copy is not complete',
-  CatchingUp: 'more has changed than fits one cycle',
+  CatchingUp: 'more is to be sent than fits one cycle',
   PreparedForFailover: 'prepared for failover',
   RecoveryInProgress: 'a failover is under way',
   FailedOverWaitingCompletion: 'failed over; neither completed nor reversed',

@@ -13,7 +13,7 @@ export const STATES: Record<ReplicationState, string> = {
   ReadyForInitialReplication: 'enabled; the initial copy has not begun',
   InitialReplicationInProgress: 'the whole disks are being copied; no recovery point yet',
   Replicating: 'changes go to the replica at each interval',
-  CatchingUp: 'more has changed than fits one cycle; it is sent in slices, older recovery points stay usable',
+  CatchingUp: 'more is to be sent than fits one cycle; it is sent in slices, older recovery points stay usable',
   PreparedForFailover: 'the VM is off and its last change is at the replica: planned failover goes on there',
   RecoveryInProgress: 'a failover is under way',
   FailedOverWaitingCompletion: 'runs on the replica after a failover that can still be cancelled',

@@ -83,7 +83,7 @@ export class Definitions {
     if (definition === undefined || this.#isRefused(id, definition)) return;
     // Once after a start: the names in the configuration may be others than before.
     const isMapped = Object.keys(networks).length === 0 || this.#mapped.has(id);
-    if (definition === before?.definition && isMapped) return;
+    if (definition === before?.definition && before.again !== true && isMapped) return;
     if (record.definitionPolicy === 'keep' && this.#kept.get(id) === definition) return;
     if (record.definitionPolicy === 'keep') {
       this.#kept.set(id, definition);

@@ -169,7 +169,7 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
     prepared: async (replica, request) => {
       const before = store.relationship(request.id);
       if (before === undefined) await rememberNew(services, peer, request, replica.disks);
-      else if (before.role === 'primary') await becomeReplica(services, before, request);
+      else if (before.role === 'primary') await becomeReplica(services, { ...before, disks: replica.disks }, request);
       else if (request.base === 'compare') move(services, request.id, 'made-replica', settingsOf(request));
       else update(services, request.id, settingsOf(request));
       // Whoever may fail over from now on counts as having granted what it is told of.
@@ -254,7 +254,7 @@ async function rememberNew(
   services.event(id, 'info', 'replica-created', `this host is the Replica server of ${vmName} on ${peer}`);
 }
 
-/** A former primary: its disks hold what the new primary will compare with; its VM is locked. */
+/** A former primary: its disks, those that the new primary has, hold what that will compare with; its VM is locked. */
 async function becomeReplica(
   services: DaemonServices,
   record: RelationshipRecord,
@@ -263,6 +263,7 @@ async function becomeReplica(
   await defineLocked(services, record);
   move(services, record.id, 'made-replica', {
     ...settingsOf(request),
+    disks: record.disks,
     position: request.start ?? record.position,
     bitmap: null,
     copy: null,

@@ -6,5 +6,9 @@ import type { LocalDisk, Store } from '../store/store.ts';
 export function noteShape(store: Store, id: string, disks: readonly LocalDisk[]): void {
   const record = store.relationship(id);
   if (record?.role !== 'replica' || record.failover !== null || sameShape(record.disks, disks)) return;
-  store.putRelationship({ ...record, disks });
+  const isOther = disks.length !== record.disks.length;
+  const { definitionTaken: taken } = record;
+  // What the definition says of a disk that is new here was left out when it was taken.
+  const again = isOther && taken !== undefined ? { definitionTaken: { ...taken, again: true } } : {};
+  store.putRelationship({ ...record, disks, ...again });
 }

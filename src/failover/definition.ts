@@ -37,6 +37,8 @@ export async function defineRunnable(
     name: record.vmName,
     disks: new Map([...paths].map(([target, path]) => [target, { path, format: 'qcow2' as const }])),
     otherDisks: 'keep',
+    // One that was added since the recovery point: it has no image, and would keep the VM from starting.
+    without: join(services.lockDirectory, record.id),
     network: 'as-defined',
   };
   await inTurn(services, record.vmId, () => services.hypervisor.define(request));

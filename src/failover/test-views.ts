@@ -56,7 +56,10 @@ export class TestViews {
     await ensureRelay({
       directory,
       source,
-      exportNames: this.#replicas.get(relationship).record.disks.map(({ target }) => target),
+      exportNames: this.#replicas
+        .get(relationship)
+        .disksAt(sequence)
+        .map(({ target }) => target),
       patienceSeconds: PATIENCE_SECONDS,
       ...(user === undefined ? {} : { owner: user }),
     });

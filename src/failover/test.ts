@@ -71,12 +71,13 @@ export const testFailoverStart: PlanDefinition<FailoverServices> = {
       name: 'define the test VM',
       run: async (services, plan) => {
         const record = recordOf(services, plan.relationship);
+        const disks = replicaOf(services, record.id).disksAt(args(plan).sequence);
         await services.hypervisor.define({
           definition: record.definition,
           id: args(plan).testVmId,
           name: testName(record.vmName),
           disks: new Map(
-            record.disks.map(({ target }) => {
+            disks.map(({ target }) => {
               return [target, { path: overlay(services, record.id, target), format: 'qcow2' as const }];
             }),
           ),

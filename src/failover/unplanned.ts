@@ -154,14 +154,15 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
       run: async (services, plan) => {
         const record = recordOf(services, plan.relationship);
         const point = choosePoint(services, record, args(plan).point);
-        const overlays = failoverOverlays(services, record);
+        const replica = replicaOf(services, record.id);
+        const disks = replica.imagesAt(point.sequence);
+        await removeOverlays(failoverOverlays(services, record)); // it may begin again from a point with other disks
+        const overlays = failoverOverlays(services, { ...record, disks });
         await removeOverlays(overlays);
         for (const path of overlays.values()) await mkdir(dirname(path), { recursive: true, mode: 0o711 });
-        await replicaOf(services, record.id).materialise(point.sequence, overlays, args(plan).damaged);
+        await replica.materialise(point.sequence, overlays, args(plan).damaged);
         const { sequence, instant } = point;
-        const replica = replicaOf(services, record.id);
         const position = replica.status().applied;
-        const disks = replica.imagesAt(sequence);
         update(services, record.id, { position, disks, failover: { sequence, instant, started: services.now() } });
       },
       undo: async (services, plan) => {

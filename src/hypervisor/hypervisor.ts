@@ -130,10 +130,12 @@ export interface DefineRequest {
   readonly definition: string;
   readonly id: string;
   readonly name: string;
-  /** New source by target. */
+  /** New source by target. One that the definition doesn't have is added, on the bus that its name tells. */
   readonly disks: ReadonlyMap<string, DiskSource>;
   /** What becomes of disks and removable media that `disks` doesn't name. */
   readonly otherDisks: 'keep' | 'remove';
+  /** Absolute path of a directory: a disk whose image would lie there, and that `disks` doesn't name, is taken out in any case. */
+  readonly without?: string;
   /** `disconnected`: every network adapter's link is down. */
   readonly network: 'as-defined' | 'disconnected';
   /** The VM of this host whose secrets (console passwords) it gets; left out: the one of that id, if it is there. */
@@ -186,7 +188,10 @@ export interface Hypervisor {
   inspect(vmId: string): Promise<VmInspection>;
 
   // --- tracking ---
-  /** Starts a bitmap on the named disks of a VM, on or off, at one instant. Does nothing if it exists. */
+  /**
+   * Starts a bitmap on the named disks of a VM, on or off, at one instant. Does nothing where it exists: of a usable one, the disks that lack
+   * it get one of that name which begins now.
+   */
   startBitmap(vmId: string, targets: readonly string[], name: string): Promise<void>;
   /**
    * Opens a point of a running, paused or powered-off VM. At most one of ours is open per VM. Failures:

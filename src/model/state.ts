@@ -15,7 +15,7 @@ export const EVENTS = [
   'resync-wanted',
   /** Primary: a comparison has begun. */
   'compare-begun',
-  /** Primary: more has changed than one log may hold. */
+  /** Primary: more is to be sent than one log may hold: more has changed, or a disk has come. */
   'fell-behind',
   /** Primary: a cycle was acknowledged. Replica: a recovery point of this primary is in the disks. */
   'point-made',

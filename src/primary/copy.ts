@@ -114,7 +114,8 @@ async function runSlice(replication: Replication, copy: CopyProgress, signal: Ab
 
 async function digests(replication: Replication, copy: CopyProgress, to: number, signal: AbortSignal): Promise<Buffer> {
   const { endpoint } = replication.services;
-  const { target } = replication.record.disks[copy.disk]!;
+  const { disks, reshaped } = replication.record;
+  const { target } = disks[copy.disk]!;
   const from = copy.offset / DIGEST_BLOCK;
   const count = Math.ceil(to / DIGEST_BLOCK) - from;
   // Who asks for a comparison may know of what no digest tells.
@@ -126,6 +127,10 @@ async function digests(replication: Replication, copy: CopyProgress, to: number,
       if (bytes.length === count * DIGEST_BYTES) return bytes;
       throw new Failure('bad-log', `the replica answered ${bytes.length} bytes for ${count} digests of ${target}`);
     } catch (error) {
+      // An older one doesn't answer about a disk that is new, and comes with the next log: nothing is known of it.
+      if (error instanceof Failure && error.code === 'not-found' && reshaped === true) {
+        return Buffer.alloc(count * DIGEST_BYTES);
+      }
       // The replica still applies the slice before: nothing to compare with yet.
       if (!(error instanceof Failure) || error.code !== 'busy') throw error;
       await sleep(50, signal);

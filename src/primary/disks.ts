@@ -11,6 +11,7 @@ import { sameShape } from '../model/shape.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import type { CopyProgress, LocalDisk } from '../store/store.ts';
 import type { PointReader } from './capture.ts';
+import { joinDisks } from './joining.ts';
 import { within } from './repairs.ts';
 import type { Replication } from './replication.ts';
 
@@ -25,6 +26,7 @@ export async function followDisks(replication: Replication): Promise<void> {
   });
   noticeEncrypted(replication, vm);
   await take(replication, now);
+  await joinDisks(replication);
 }
 
 /** A disk that has come to stand on an encrypted image. Where that may not be read, whoever opens a point says so. */
@@ -56,17 +58,22 @@ export async function attached(replication: Replication): Promise<Vm> {
 
 /** A disk that was added is in no recovery point: that is said. Those that were there when replication was enabled were left out by a person. */
 function noticeOthers(replication: Replication, vm: Vm): void {
-  const { disks, unprotected = [], vmName } = replication.record;
+  const { disks, unprotected = [], wanted = [], vmName } = replication.record;
   const others = vm.disks.map(({ target }) => target).filter((target) => !disks.some((disk) => disk.target === target));
   replication.othersAtFirst ??= others;
   const { leftOut = replication.othersAtFirst } = replication.record;
   const added = others.filter((target) => !leftOut.includes(target));
   if (added.join() === unprotected.join()) return;
   replication.update({ unprotected: added });
-  for (const target of added.filter((one) => !unprotected.includes(one))) {
-    const cure = 'remove replication and enable it again, with this disk, or with --exclude-disk to leave it out';
+  for (const target of added.filter((one) => !unprotected.includes(one) && !wanted.includes(one))) {
+    const set = `understudy replication set ${vmName}`;
+    const why = vm.disks.find((disk) => disk.target === target)?.unsupported;
+    const cure =
+      why === undefined
+        ? `\`${set} --include-disk ${target}\` copies it, \`${set} --exclude-disk ${target}\` leaves it out`
+        : `it can't be replicated: ${why}; \`${set} --exclude-disk ${target}\` leaves it out`;
     const text = `disk ${target} was added to ${vmName}: it is in no recovery point`;
-    replication.services.event('critical', 'disk-unprotected', `${text}; to change that, ${cure}`);
+    replication.services.event('critical', 'disk-unprotected', `${text}; ${cure}`);
   }
 }
 

@@ -25,5 +25,8 @@ export async function stampAtRest({ services, record }: Replication): Promise<st
   if ((await hypervisor.vmStatus(record.vmId)).state !== 'off') return undefined;
   const targets = new Set(record.disks.map(({ target }) => target));
   const { state, disks } = await hypervisor.getVm(record.vmId);
-  return state === 'off' ? await stampOf(disks.filter(({ target }) => targets.has(target))) : undefined;
+  if (state !== 'off') return undefined;
+  const stamp = await stampOf(disks.filter(({ target }) => targets.has(target)));
+  // A disk that was added is to be told of.
+  return stamp === undefined ? undefined : `${stamp} ${disks.map(({ target }) => target).join()}`;
 }

@@ -12,6 +12,7 @@ import type { RecoveryPoint } from '../model/relationship.ts';
 import { yieldedUntil, yielding } from '../model/yielding.ts';
 import { followDefinition } from './definition.ts';
 import { attached, followDisks } from './disks.ts';
+import { wantsDisks } from './joining.ts';
 import { beginCatchUp } from './catch-up.ts';
 import { runCopy } from './copy.ts';
 import { stampAtRest } from './images.ts';
@@ -173,7 +174,8 @@ export class ReplicationLoop {
       if (signal.aborted) return lastStart;
     }
     const began = steady();
-    if (this.#quiet !== undefined && !wantsPoint(replication) && (await stampAtRest(replication)) === this.#quiet) {
+    const isQuiet = this.#quiet !== undefined && !wantsPoint(replication) && !wantsDisks(replication);
+    if (isQuiet && (await stampAtRest(replication)) === this.#quiet) {
       await followDefinition(replication, signal);
       await this.#confirm(now(), signal);
       return began;

@@ -238,12 +238,13 @@ export class Replication {
       reshaped: false,
       copy: counts ? inFlight.copyAfter : null,
       bitmap: closes && counts ? inFlight.nextBitmap : before.bitmap,
-      ...(closes ? { shortest: [] } : {}),
+      ...(closes ? { shortest: [], joining: [] } : {}),
       protectedUntil: closes ? inFlight.instant : before.protectedUntil,
       statistics: { ...before.statistics, ...counted },
       ...(closes && counts ? after(before, 'point-made') : {}),
     });
     if (closes) this.#noteProven(inFlight.instant);
+    if (closes) this.#tellJoined(before);
     crashPoint('acknowledged:stored');
     await known.reached(makes);
     if (closes) {
@@ -253,6 +254,12 @@ export class Replication {
     }
     crashPoint('acknowledged:dropped');
     await outbox.clear();
+  }
+
+  #tellJoined({ joining = [], vmName }: RelationshipRecord): void {
+    if (joining.length === 0) return;
+    const text = `disk ${joining.join(', ')} of ${vmName} is in the recovery points from now on`;
+    this.services.event('info', 'disk-joined', text);
   }
 
   /** Gives up a log that the replica can't have acknowledged. The old bitmap has recorded everything meanwhile. */

@@ -188,7 +188,8 @@ export interface ReplicaEndpoint {
   confirm(id: string, position: Position, instant: number, signal?: AbortSignal): Promise<ReplicaStatus>;
   /**
    * Digests of the replica's blocks: BLAKE3, cut to DIGEST_BYTES, of each DIGEST_BLOCK bytes (the disk's last block as
-   * short as it is). Only while nothing waits to be applied.
+   * short as it is); zeros for what isn't there: beyond its end, or of a disk that may come with the next log. Only while nothing waits
+   * to be applied.
    */
   digests(id: string, question: BlockQuestion, signal?: AbortSignal): Promise<Uint8Array>;
   /**

@@ -45,12 +45,12 @@ export class Questions {
     this.#parts = parts;
   }
 
-  /** See `ReplicaEndpoint.digests`. Failures: `not-found` (disk), `bad-request` (range), `busy` (logs wait). */
+  /** See `ReplicaEndpoint.digests`. Failures: `bad-request` (range), `busy` (logs wait). */
   async digests(question: BlockQuestion): Promise<Uint8Array> {
-    const { engine, digests, atRest } = this.#parts;
-    const disk = this.#disk(question.target);
+    const { engine, digests, atRest, record } = this.#parts;
     return await atRest(async () => {
       const { apply } = await engine.connections();
+      const disk = record.value.disks.findIndex(({ target }) => target === question.target);
       const client = apply[disk];
       // A disk that is larger at the primary, or new, follows with the next log: of what isn't there yet no digest is known.
       const blocks = client === undefined ? 0 : blocksOf(client.size);

@@ -154,10 +154,14 @@ export interface RelationshipRecord {
   readonly shortest?: readonly number[];
   /** Primary: encrypted disks are replicated, too, and stored as plain text: its administrator has said so. Left out: no. */
   readonly replicaPlaintext?: boolean;
-  /** Primary: targets of disks that a person left out when replication was enabled here. */
+  /** Primary: targets of disks that a person left out. */
   readonly leftOut?: readonly string[];
   /** Primary: targets of disks that were added since. */
   readonly unprotected?: readonly string[];
+  /** Primary: targets of those that a person wants to be replicated, too, and of which nothing has been begun. */
+  readonly wanted?: readonly string[];
+  /** Primary: targets of those that are being copied: they are in no recovery point yet. */
+  readonly joining?: readonly string[];
   /** The VM's definition, as it is to run (with this host's disks, never locked). */
   readonly definition: string;
   /** Whether the Replica VM's follows the primary's; `follow` if left out. */
@@ -165,7 +169,13 @@ export interface RelationshipRecord {
   /** Primary: digest of the facts of the definition that the Replica server knows, and the epoch in which it was told. */
   readonly definitionTold?: { readonly digest: string; readonly epoch: number };
   /** Replica: what the primary said last of those that this host has looked at, in which epoch, and when (ms since the epoch). */
-  readonly definitionTaken?: { readonly definition: string; readonly epoch: number; readonly time: number };
+  readonly definitionTaken?: {
+    readonly definition: string;
+    readonly epoch: number;
+    readonly time: number;
+    /** It is to be taken again: the replica has other disks since. */
+    readonly again?: boolean;
+  };
   /** The VM was to start with its host; the daemon does that instead of libvirt. */
   readonly autostart: boolean;
   /** Primary: last acknowledged position. Replica: where it stood when the role was taken. */

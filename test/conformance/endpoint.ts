@@ -216,9 +216,8 @@ export function runEndpointConformance(name: string, make: () => Promise<Endpoin
         const tooMany = { target, from: 0, count: 65_537 };
         await assert.rejects(it.endpoint.digests(primary.id, tooMany), { code: 'bad-request' });
       }
-      await assert.rejects(it.endpoint.digests(primary.id, { target: 'vdz', from: 0, count: 1 }), {
-        code: 'not-found',
-      });
+      const notYet = await it.endpoint.digests(primary.id, { target: 'vdz', from: 0, count: 2 });
+      assert.ok(Buffer.alloc(2 * DIGEST_BYTES).equals(notYet), 'a disk that may come with the next log');
     });
 
     void test('pages are those of the disks, for who asks about the state that they hold', async () => {

@@ -221,6 +221,32 @@ export function runHypervisorConformance(name: string, make: () => Promise<Hyper
       await assert.rejects(hypervisor.dropBitmap(vmId, 'of-somebody-else'), failure('bad-request'));
     });
 
+    /** Of a bitmap that one disk has, and then all. */
+    async function extended(name: string, between: () => Promise<void>): Promise<void> {
+      await hypervisor.startBitmap(vmId, fixture.targets.slice(0, 1), name);
+      await between();
+      await hypervisor.startBitmap(vmId, fixture.targets, name);
+      await hypervisor.startBitmap(vmId, fixture.targets, name);
+      assert.deepEqual((await usableBitmaps()).toSorted(), [bitmap(), name].toSorted());
+    }
+
+    test('a bitmap is started on further disks, where it begins then; what it knows of the others stays', async () => {
+      const name = `${BITMAP_PREFIX}further`;
+      await extended(name, () => fixture.change());
+      const point = await openWhenReady(hypervisor, { vmId, targets: fixture.targets, since: name, next: null });
+      const changed: number[] = [];
+      for (const { socketPath, exportName, dirtyContext, size } of point.exports) {
+        const client = await NbdClient.connect({ socketPath, exportName, metaContexts: [dirtyContext!] });
+        const extents = await dirtyExtents(client, dirtyContext!, 0, size);
+        changed.push(extents.reduce((total, { length }) => total + length, 0));
+        await client.close();
+      }
+      assert.ok(changed[0]! > 0 && changed.at(-1)! < changed[0]!, `${changed.join()} bytes`);
+      await hypervisor.closePoint(vmId);
+      await hypervisor.dropBitmap(vmId, name);
+      assert.deepEqual(await usableBitmaps(), [bitmap()]);
+    });
+
     test('a disk that the VM does not have is refused', async () => {
       const request = { vmId, targets: ['nosuch'], since: null, next: null };
       await assert.rejects(hypervisor.openPoint(request), failure('not-found'));
@@ -245,6 +271,9 @@ export function runHypervisorConformance(name: string, make: () => Promise<Hyper
         await hypervisor.shutdown(vmId, 60_000); // off already: no error
         assert.equal((await hypervisor.getVm(vmId)).state, 'off');
         assert.deepEqual(await usableBitmaps(), [bitmap()]);
+        const further = `${BITMAP_PREFIX}further-off`;
+        await extended(further, async () => undefined);
+        await hypervisor.dropBitmap(vmId, further);
         await cycle(async (point) => {
           assert.ok((await copy.followAndCompare(point)) > 0);
           await assert.rejects(hypervisor.start(vmId));

@@ -9,6 +9,7 @@ import {
   IN_A_PLAN,
   IN_A_RESHAPE,
   IN_GIVING_UP,
+  IN_JOINING,
   IN_AN_UNCHANGED_CYCLE,
   IN_MATERIALISING,
   IN_MERGING,
@@ -52,6 +53,7 @@ void test('a test kills at every crash point that has a name of its own', () => 
     IN_A_CYCLE,
     IN_THINNING,
     IN_A_COPY,
+    IN_JOINING,
     IN_AN_UNCHANGED_CYCLE,
   ]
     .flat()

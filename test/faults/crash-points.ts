@@ -68,6 +68,9 @@ export const IN_THINNING = ['thin:asked', 'thin:written', 'thin:recorded'] as co
 /** In a cycle in which all that was written is what was there before. */
 export const IN_AN_UNCHANGED_CYCLE = ['cycle:unchanged'] as const;
 
+/** In taking a disk along that was added, before its copy. */
+export const IN_JOINING = ['joining:tracked', 'joining:begun'] as const;
+
 /** In copying whole disks, slice by slice. */
 export const IN_A_COPY = ['copy:untracked', 'copy:tracked', 'slice:opened', 'slice:acknowledged'] as const;
 

@@ -6,7 +6,7 @@ import type { ReplicatedDisk } from '../../src/model/relationship.ts';
 const CLUSTER = 65_536;
 
 export class GuestDisks {
-  readonly disks: readonly ReplicatedDisk[];
+  disks: readonly ReplicatedDisk[];
   /** What the disks hold, by index. */
   bytes: Buffer[];
   readonly #random: () => number;
@@ -21,6 +21,18 @@ export class GuestDisks {
 
   below(limit: number): number {
     return Math.floor(this.#random() * limit);
+  }
+
+  /** It finds one more disk, which reads as zeros. */
+  plug(disk: ReplicatedDisk): void {
+    this.disks = [...this.disks, disk];
+    this.bytes.push(Buffer.alloc(disk.size));
+  }
+
+  /** The disk that it found last is gone. */
+  unplug(): void {
+    this.disks = this.disks.slice(0, -1);
+    this.bytes.pop();
   }
 
   snapshot(): Buffer[] {

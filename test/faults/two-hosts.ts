@@ -15,6 +15,7 @@ import { openStore } from '../../src/daemon/open-store.ts';
 import { endpointFor } from '../../src/daemon/replica-host.ts';
 import { PrimaryNotes } from '../../src/daemon/primary-notes.ts';
 import { mendStore } from '../../src/daemon/restored-store.ts';
+import { noteShape } from '../../src/daemon/replica-shape.ts';
 import { rescanIfForgotten } from '../../src/daemon/rescan.ts';
 import { resumeTests } from '../../src/daemon/resume-tests.ts';
 import { Roles } from '../../src/daemon/roles.ts';
@@ -136,6 +137,7 @@ export class Host {
       runDirectory: at('run'),
       lanes,
       log,
+      onReshaped: (id, disks) => noteShape(store, id, disks),
       onDamage: (id, text) => events.add(id, 'critical', 'replica-damaged', text),
     });
     const endpoint = following(() => made.link.over(peer()));

@@ -84,6 +84,21 @@ export class VmHosts {
     return hosts;
   }
 
+  /** One more disk of the VM, which is off on host a. */
+  async plug(disk: ReplicatedDisk): Promise<void> {
+    const { files } = this.machines.a;
+    const file = await files.find(VM);
+    const added = {
+      target: disk.target,
+      path: join(this.directory, 'a', `${disk.target}.qcow2`),
+      format: 'qcow2' as const,
+    };
+    await createImage(added.path, disk.size, { format: added.format });
+    const { definition } = file;
+    await files.write({ ...file, definition: { ...definition, disks: [...definition.disks, added] } });
+    this.guest.plug(disk);
+  }
+
   /** The guest, running on a host, writes. */
   async change(where: HostName, changes: number): Promise<void> {
     await this.guest.change(this.machines[where].writableSocket(VM), changes);

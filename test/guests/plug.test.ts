@@ -1,6 +1,7 @@
 /** Disks that are plugged in and out of a running, protected VM: what can go on does, the rest is said with its cure. */
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
+import { until } from '../../src/lib/clock.ts';
 import { insist, isGone, plugging, unplugging } from '../system/administrator.ts';
 import { assertByteEqual, contentOf, pointsOf } from '../system/equality.ts';
 import { stages } from '../system/stages.ts';
@@ -12,7 +13,7 @@ const [FIRST, SECOND, ADDED] = ['first', 'second', 'added'].map((name) => `/var/
 
 const stage = stages();
 let hosts: TwoHosts;
-let early: { readonly sequence: number; readonly content: Record<string, string> };
+let early: { readonly sequence: number; readonly content: Record<string, string>; readonly disks: readonly string[] };
 
 before(async () => {
   hosts = await TwoHosts.create('guest-plug.test');
@@ -50,7 +51,11 @@ async function isWhole(): Promise<void> {
   const { a, b, scratch } = hosts;
   await protectedNow(a, PATIENCE_MS);
   await assertByteEqual(a, b, scratch);
-  assert.deepEqual(await contentOf(b, scratch, [early.sequence]), early.content, 'an older point is what it was');
+  assert.deepEqual(
+    await contentOf(b, scratch, [early.sequence], early.disks),
+    early.content,
+    'an older point is what it was',
+  );
 }
 
 stage(
@@ -58,7 +63,8 @@ stage(
   async () => {
     const { b, scratch } = hosts;
     const { sequence } = (await pointsOf(b))[0]!;
-    early = { sequence, content: await contentOf(b, scratch, [sequence]) };
+    const disks = (await b.show(VM)).disks.map(({ target }) => target);
+    early = { sequence, content: await contentOf(b, scratch, [sequence]), disks };
     await unplug('vdc');
     await saysRemoved();
     await plug(FIRST!, 'vdc');
@@ -89,4 +95,23 @@ stage('a disk that is added is said to be in no recovery point, until it is gone
   await isWhole();
   await unplug('vdd');
   await a.waitFor(VM, 'sound', ({ health }) => health === 'normal', PATIENCE_MS);
+});
+
+stage('a disk that is added is replicated when somebody asks for it; the others are not copied', async () => {
+  const { a, b } = hosts;
+  const comparisons = (await compared()).length;
+  const { sentBytes } = (await look(a)).statistics;
+  await plug(ADDED!, 'vdd');
+  await a.client.call('replicationSet', { ref: VM, includeDisks: ['vdd'] });
+  const joined = async () => (await eventsOf(a)).some((event) => event.startsWith('disk-joined:'));
+  await until(joined, { timeoutMs: PATIENCE_MS, everyMs: 500, onTimeout: () => new Error(a.lastWords()) });
+  await isWhole();
+  const { statistics, healthReasons, disks } = await look(a);
+  assert.ok(statistics.sentBytes - sentBytes < 16 * MIB, `${statistics.sentBytes - sentBytes} bytes sent`);
+  assert.ok(disks.some(({ target }) => target === 'vdd'));
+  assert.doesNotMatch(healthReasons.join(), /vdd/);
+  assert.equal((await compared()).length, comparisons);
+  // The Replica VM has it, with what its definition says of it.
+  const defined = async () => /target dev='vdd' bus='virtio'/.test(await b.host.virsh('dumpxml', VM));
+  await until(defined, { timeoutMs: PATIENCE_MS, everyMs: 500, onTimeout: () => new Error(b.lastWords()) });
 });

@@ -218,9 +218,13 @@ export const TOUCHES: Readonly<Record<string, readonly Touch[]>> = {
     },
     {
       what: 'a disk is plugged in',
-      understudy: 'Goes on with the others; the new one is in no recovery point until replication is enabled anew',
+      understudy:
+        'Goes on with the others; the new one is in no recovery point until somebody takes it along (`replication set --include-disk`): then it is copied, it alone',
       seen: 'Event and health say so (`disk-unprotected`)',
-      proofs: [plug('a disk that is added is said to be in no recovery point, until it is gone again')],
+      proofs: [
+        plug('a disk that is added is said to be in no recovery point, until it is gone again'),
+        plug('a disk that is added is replicated when somebody asks for it; the others are not copied'),
+      ],
     },
     {
       what: 'a disk is plugged out, and in again',

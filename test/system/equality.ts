@@ -45,16 +45,17 @@ export async function assertByteEqual(
   }
 }
 
-/** What some recovery points hold: a digest for each disk of each. */
+/** What some recovery points hold: a digest for each disk of each. @param targets of the disks that they have; all if left out. */
 export async function contentOf(
   replica: HostDaemon,
   scratch: string,
   sequences: readonly number[],
+  targets?: readonly string[],
 ): Promise<Record<string, string>> {
   const content: Record<string, string> = {};
-  const { disks } = await replica.show(VM);
+  const disks = targets ?? (await replica.show(VM)).disks.map(({ target }) => target);
   for (const sequence of sequences) {
-    for (const { target } of disks) {
+    for (const target of disks) {
       const file = await exportPoint(replica, scratch, VM, sequence, target);
       content[`${target} at point ${sequence}`] = digest(readFileSync(file)).toString('hex');
       rmSync(file);

@@ -103,9 +103,20 @@ export const replicationOperations = {
       autoResync: autoResync.optional(),
       definitionPolicy: definitionPolicy.optional(),
       replicaPlaintext: replicaPlaintext.optional(),
+      includeDisks: z
+        .array(z.string().min(1))
+        .optional()
+        .describe(
+          'targets of disks of the VM that are to be replicated from now on, too: each is copied, the others are not; ' +
+            'until that is done there are no new recovery points',
+        ),
+      excludeDisks: z
+        .array(z.string().min(1))
+        .optional()
+        .describe('targets of disks that were added to the VM and are left out: nothing warns of them any more'),
     }),
     result: ReplicationView,
-    errors: ['not-found', 'wrong-role', 'wrong-state', 'busy', 'unreachable'],
+    errors: ['not-found', 'wrong-role', 'wrong-state', 'disk-unsupported', 'disk-encrypted', 'busy', 'unreachable'],
   }),
   replicationSuspend: operation({
     summary: 'Pause replication, or a comparison, on either host: changes are recorded, not sent',

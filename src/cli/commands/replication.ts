@@ -23,6 +23,10 @@ interface Settings {
   readonly definition?: DefinitionPolicy;
   readonly replicaPlaintext?: boolean;
 }
+interface SetOptions extends Settings {
+  readonly includeDisk?: string[];
+  readonly excludeDisk?: string[];
+}
 interface EnableOptions extends Settings {
   readonly peer: string;
   readonly excludeDisk?: string[];
@@ -112,9 +116,22 @@ export function addReplicationCommands(program: Command): void {
     .addOption(new Option('--definition <policy>', DEFINITION).choices(DEFINITION_POLICIES))
     .option('--replica-plaintext', PLAINTEXT)
     .option('--no-replica-plaintext', 'from now on nothing of encrypted disks is sent; what is there already stays')
+    .option(
+      '--include-disk <target>',
+      'replicate this disk, which was added, too: vdc; may be given several times',
+      readSeveral,
+    )
+    .option('--exclude-disk <target>', 'leave this disk, which was added, out, without a warning', readSeveral)
     .action(
-      inSession(async (session, ref: string, options: Settings) => {
-        showResult(session, await session.client.call('replicationSet', { ref, ...settings(options) }));
+      inSession(async (session, ref: string, options: SetOptions) => {
+        const { includeDisk: includeDisks, excludeDisk: excludeDisks } = options;
+        const request = {
+          ref,
+          ...settings(options),
+          ...(includeDisks === undefined ? {} : { includeDisks }),
+          ...(excludeDisks === undefined ? {} : { excludeDisks }),
+        };
+        showResult(session, await session.client.call('replicationSet', request));
       }),
     );
 

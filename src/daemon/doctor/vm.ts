@@ -52,7 +52,8 @@ function judgeDisks({ vm, replicated }: VmFacts): Finding[] {
   if (findings.length > 0) return findings;
   const added = vm.disks.map(({ target }) => target).filter((target) => !isKnown(replicated, target));
   if (added.length > 0) {
-    const cure = 'Remove replication and enable it again: it is copied with the others; or take it out of the VM.';
+    const set = `understudy replication set ${vm.name}`;
+    const cure = `\`${set} --include-disk ${added[0]}\` copies it, \`${set} --exclude-disk ${added[0]}\` leaves it out.`;
     return [warning(subject, `${added.join(', ')} was added and is in no recovery point`, cure)];
   }
   return [ok(subject, `${vm.disks.map(({ target }) => target).join(', ')} can be tracked`)];

@@ -11,6 +11,7 @@ import { NOTHING_YET, type RelationshipRecord, type Store } from '../../store/st
 import { move, recordOf, update } from '../../failover/services.ts';
 import { examineForEnabling } from '../doctor/doctor.ts';
 import { endReplication } from '../end-replication.ts';
+import { chosenDisks } from '../chosen-disks.ts';
 import { findPrimary, findRelationship, requireIdle } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
 import { markSeed } from '../seeds.ts';
@@ -150,11 +151,17 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       return await viewOf(services, record.id);
     },
 
-    replicationSet: async ({ ref, leaseSeconds, ...settings }) => {
+    replicationSet: async ({ ref, leaseSeconds, includeDisks = [], excludeDisks = [], ...settings }) => {
       const before = idle(asPrimary(ref));
       const { id, peer } = before;
+      const choice = { includeDisks, excludeDisks };
+      const vm = includeDisks.length + excludeDisks.length > 0 ? await hypervisor.getVm(before.vmId) : undefined;
+      const { replicaPlaintext = false } = { ...before, ...given(settings) };
+      const chosen = () =>
+        vm === undefined ? {} : chosenDisks({ ...recordOf(services, id), replicaPlaintext }, vm, choice);
+      chosen(); // refused before anything is changed
       if (leaseSeconds !== undefined) await setLease(before, leaseSeconds);
-      const record = update(services, id, given(settings));
+      const record = update(services, id, { ...given(settings), ...chosen() });
       if ((record.replicaPlaintext ?? false) !== (before.replicaPlaintext ?? false)) notePlaintext(record);
       await services.peer(peer).prepare({ ...prepareOf(record), base: 'continue' });
       primaries.loop(id).replication.definitionDue = 0; // whoever changes settings may have changed that, too

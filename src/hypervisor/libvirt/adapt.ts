@@ -87,13 +87,14 @@ function ownDisks(document: XmlDocument, mine: XmlDocument, replicated: Readonly
   for (const ours of own.values()) if (!isDrive(ours)) addDisk(devices, ours, document);
 }
 
-/** Each host's images of the replicated disks are encrypted, or not, by themselves: with its own keys. */
+/** Each host's images of the replicated disks are encrypted, or not, by themselves: with its own keys. That of one which is new here is plain. */
 function ownEncryption(document: XmlDocument, mine: XmlDocument, targets: readonly string[]): void {
   const own = new Map(elements(mine, '/domain/devices/disk').map((disk) => [targetOf(disk), disk]));
   for (const disk of elements(document, '/domain/devices/disk')) {
     const ours = own.get(targetOf(disk));
-    if (!targets.includes(targetOf(disk)) || ours === undefined) continue;
+    if (!targets.includes(targetOf(disk))) continue;
     for (const theirs of elements(disk, 'encryption | source/encryption')) theirs.remove();
+    if (ours === undefined) continue;
     for (const kept of elements(ours, 'encryption')) become(disk.addElement('encryption'), kept);
     for (const kept of elements(ours, 'source/encryption')) {
       const source = element(disk, 'source') ?? disk.addElement('source');

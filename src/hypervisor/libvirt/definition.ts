@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import type { XmlDocument, XmlElement } from 'libxml2-wasm';
 import { Failure } from '../../model/failure.ts';
 import type { DefineRequest, DiskSource } from '../hypervisor.ts';
@@ -79,15 +80,29 @@ function rewriteDisks(document: XmlDocument, request: DefineRequest): void {
     if (source !== undefined) {
       found.add(target);
       setSource(disk, source);
+    } else if (request.without !== undefined && liesIn(disk, request.without)) {
+      disk.remove();
     } else if (request.otherDisks === 'remove') {
       if (['cdrom', 'floppy'].includes(attribute(disk, 'device') ?? 'disk')) eject(disk);
       else disk.remove();
     }
   }
-  for (const target of request.disks.keys()) {
-    if (found.has(target)) continue;
-    throw new Failure('bad-request', `the definition of VM ${request.name} has no disk ${target}`);
-  }
+  for (const [target, source] of request.disks) if (!found.has(target)) addDisk(document, target, source);
+}
+
+function liesIn(disk: XmlElement, directory: string): boolean {
+  const file = attribute(element(disk, 'source'), 'file');
+  return file !== undefined && dirname(file) === directory;
+}
+
+/** A disk that came to the VM after its definition was written: libvirt finds the bus by its name, and a place on it. */
+function addDisk(document: XmlDocument, target: string, source: DiskSource): void {
+  const devices = child(document.root, 'devices');
+  const disk = devices.addElement('disk');
+  disk.setAttr('device', 'disk');
+  child(disk, 'driver').setAttr('name', 'qemu');
+  setSource(disk, source);
+  child(disk, 'target').setAttr('dev', target);
 }
 
 function setSource(disk: XmlElement, { path, format, plain }: DiskSource): void {

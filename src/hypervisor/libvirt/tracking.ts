@@ -52,7 +52,7 @@ export class Tracking {
     await this.#exclusively(vmId, 'start bitmap', async (domain, { ledger, directory }) => {
       const disks = trackedDisks(await this.#domains.describe(domain), targets);
       const status = (await this.#statuses(domain, ledger)).find((bitmap) => bitmap.name === name);
-      if (status?.usable === true) return;
+      if (status?.usable === true) return await this.#extend(domain, { ledger, directory }, disks, name);
       if (isActive(domain) && (await this.#running.flawOf(domain, targets, name)) === undefined) {
         await ledger.add(name, targets); // which had lost it
         return;
@@ -139,6 +139,30 @@ export class Tracking {
       if (!unknown) await ledger.remove(name);
       throw error;
     }
+  }
+
+  /**
+   * Starts a usable bitmap on further disks. Written down when it is made: nobody relies on it there before, and one that a crash has left
+   * there has recorded more, not less.
+   */
+  async #extend(
+    domain: DomainRef,
+    { ledger, directory }: Pick<Tracked, 'ledger' | 'directory'>,
+    disks: readonly DefinedDisk[],
+    name: string,
+  ): Promise<void> {
+    const has = (await ledger.entries()).get(name) ?? [];
+    const further = disks.filter(({ target }) => !has.includes(target));
+    if (further.length === 0) return;
+    const targets = further.map(({ target }) => target);
+    if (!isActive(domain)) {
+      await this.#offline.dropBitmap(further, name, directory.path);
+      await this.#offline.startBitmap(further, name, directory.path);
+    } else if ((await this.#running.flawOf(domain, targets, name)) !== undefined) {
+      await this.#running.dropBitmap(domain, targets, name);
+      await this.#running.startBitmap(domain, targets, name);
+    }
+    await ledger.add(name, [...has, ...targets]);
   }
 
   async #drop(

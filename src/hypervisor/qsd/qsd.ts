@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import { run } from '../../lib/process.ts';
 import { Failure } from '../../model/failure.ts';
 import type { Versions } from '../../model/versions.ts';
@@ -104,16 +105,22 @@ export class QsdHypervisor implements Hypervisor {
   }
 
   async define(request: DefineRequest): Promise<void> {
-    const { definition, id, name, disks, otherDisks, network } = request;
+    const { definition, id, name, disks, otherDisks, without, network } = request;
     const given = parseDefinition(definition);
-    const kept = given.disks.filter(({ target }) => otherDisks === 'keep' || disks.has(target));
+    const stays = ({ path }: { path: string }) =>
+      otherDisks === 'keep' && (without === undefined || dirname(path) !== without);
+    const kept = given.disks.filter((disk) => disks.has(disk.target) || stays(disk));
+    const added = [...disks].filter(([target]) => !given.disks.some((disk) => disk.target === target));
     const made: VmDefinition = {
       id,
       name,
-      disks: kept.map((disk) => {
-        const { path, format } = disks.get(disk.target) ?? disk; // all are plain here
-        return { ...disk, path, format };
-      }),
+      disks: [
+        ...kept.map((disk) => {
+          const { path, format } = disks.get(disk.target) ?? disk; // all are plain here
+          return { ...disk, path, format };
+        }),
+        ...added.map(([target, { path, format }]) => ({ target, path, format })),
+      ],
       network: network === 'as-defined' ? given.network : 'disconnected',
     };
     const replaced = (await this.#host.files.list()).find((file) => file.definition.id === id);

@@ -24,14 +24,10 @@ export class Tracking {
     await this.#host.exclusively(vmId, 'start bitmap', async (file) => {
       const disks = tracked(file, targets);
       const status = (await this.#statuses(file)).find((bitmap) => bitmap.name === name);
-      if (status?.usable === true) return;
+      if (status?.usable === true) return await this.#extend(file, targets, name);
       // to start it anew would hide that it has forgotten something
       if (status !== undefined) throw lost(file, name);
-      await this.#recorded(file, name, targets, async () => {
-        const running = this.#host.running.get(vmId);
-        if (running === undefined) await startBitmapOff(disks, name);
-        else await running.startBitmap(disks, name);
-      });
+      await this.#recorded(file, name, targets, () => this.#start(vmId, disks, name));
     });
   }
 
@@ -86,6 +82,21 @@ export class Tracking {
       await this.#host.files.write(file);
       throw error;
     }
+  }
+
+  async #start(vmId: string, disks: readonly DefinedDisk[], name: string): Promise<void> {
+    const running = this.#host.running.get(vmId);
+    if (running === undefined) await startBitmapOff(disks, name);
+    else await running.startBitmap(disks, name);
+  }
+
+  /** Starts a usable bitmap on further disks. Written down when it is made: a crash before has left one that has recorded more, not less. */
+  async #extend(file: VmFile, targets: readonly string[], name: string): Promise<void> {
+    const further: string[] = [];
+    for (const target of targets) if (!(await this.#bitmaps(file, target)).has(name)) further.push(target);
+    if (further.length > 0) await this.#start(file.definition.id, tracked(file, further), name);
+    const all = [...new Set([...(file.bitmaps[name] ?? []), ...targets])];
+    await this.#host.files.write({ ...file, bitmaps: { ...file.bitmaps, [name]: all } });
   }
 
   async #drop(file: VmFile, name: string): Promise<VmFile> {

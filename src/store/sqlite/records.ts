@@ -105,10 +105,14 @@ export const relationshipRecord: z.ZodType<RelationshipRecord> = z.strictObject(
   replicaPlaintext: z.boolean().exactOptional(),
   leftOut: z.array(text).exactOptional(),
   unprotected: z.array(text).exactOptional(),
+  wanted: z.array(text).exactOptional(),
+  joining: z.array(text).exactOptional(),
   definition: z.string(),
   definitionPolicy: z.enum(DEFINITION_POLICIES).exactOptional(),
   definitionTold: z.strictObject({ digest: text, epoch: count }).exactOptional(),
-  definitionTaken: z.strictObject({ definition: z.string(), epoch: count, time: z.number() }).exactOptional(),
+  definitionTaken: z
+    .strictObject({ definition: z.string(), epoch: count, time: z.number(), again: z.boolean().exactOptional() })
+    .exactOptional(),
   autostart: z.boolean(),
   position,
   protectedUntil: z.number().nullable(),

@@ -1,0 +1,143 @@
+/** A disk that is added to a protected VM, and replicated from then on, too: older points stay without it, newer ones have it whole. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { IN_JOINING } from './crash-points.ts';
+import { startAgain, startReplication } from './primary-world.ts';
+import type { ReplicatedVm } from './replicated-vm.ts';
+import { carryOut } from './two-hosts-process.ts';
+import { VM } from './vm-hosts.ts';
+
+const ALL_THREE = ['vda', 'vdb', 'vdc'];
+const ADDED = { target: 'vdc', size: 3 * 1024 * 1024 + 512 };
+
+/** The running VM has one more disk, with data on it, of which it is said that no point has it. */
+async function withAdded(vm: ReplicatedVm): Promise<void> {
+  const { hypervisors } = vm.vms;
+  await vm.replicated('a');
+  await hypervisors.a.shutdown(VM, 0);
+  await vm.hosts.a.services.primaries.stop(vm.id); // nobody reads the images meanwhile
+  await vm.vms.plug(ADDED);
+  await startAgain(vm.vms);
+  await vm.vms.change('a', 20);
+  vm.hosts.a.services.primaries.start(vm.id);
+  await vm.wait('told', () => vm.count('a', 'disk-unprotected') === 1);
+  assert.deepEqual(vm.record('a').unprotected, [ADDED.target]);
+}
+
+const include = (vm: ReplicatedVm) => vm.hosts.a.ask('replicationSet', { ref: vm.id, includeDisks: [ADDED.target] });
+const targets = (vm: ReplicatedVm, where: 'a' | 'b') => vm.record(where).disks.map(({ target }) => target);
+
+void test('a disk that was added is copied, it alone, and is in the points from then on', async (t) => {
+  const vm = await startReplication(t, { changes: 30 });
+  await withAdded(vm);
+  const { a } = vm.hosts;
+  await a.ask('replicationSet', { ref: vm.id, excludeDisks: [ADDED.target] });
+  assert.deepEqual([vm.record('a').unprotected, vm.record('a').leftOut], [[], [ADDED.target]]);
+  await assert.rejects(a.ask('replicationSet', { ref: vm.id, excludeDisks: ['vdb'] }), { code: 'wrong-state' });
+  await assert.rejects(a.ask('replicationSet', { ref: vm.id, includeDisks: ['vdz'] }), { code: 'not-found' });
+  const before = vm.record('a').statistics.changedBytes;
+  await include(vm);
+  await vm.vms.change('a', 5);
+  await vm.wait('joined', () => vm.count('a', 'disk-joined') === 1);
+  const last = await vm.replicated('a');
+  assert.deepEqual([targets(vm, 'a'), targets(vm, 'b')], [ALL_THREE, ALL_THREE]);
+  assert.ok((await vm.checkAllPoints('b')) >= 2);
+  const replica = vm.hosts.b.services.replicas.get(vm.id);
+  const shapes = replica.points().map(({ sequence }) => [sequence, replica.disksAt(sequence).length] as const);
+  const joined = shapes.findLast(([, count]) => count === 3)![0];
+  assert.ok(joined <= last);
+  assert.ok(
+    shapes.every(([sequence, count]) => count === (sequence >= joined ? 3 : 2)),
+    JSON.stringify(shapes),
+  );
+  assert.ok(
+    shapes.some(([, count]) => count === 2),
+    'a point from before is there',
+  );
+  for (const kind of ['comparing', 'catching-up', 'disk-not-joined']) assert.equal(vm.count('a', kind), 0, kind);
+  assert.ok(vm.record('a').statistics.changedBytes - before < 2 * ADDED.size, 'the others were not copied');
+  assert.deepEqual([vm.record('a').unprotected, vm.record('a').leftOut], [[], []]);
+  await vm.checkBitmaps('a');
+});
+
+void test('a failover to a point from before has the disks of then; reversed from there, the added one stays where it is', async (t) => {
+  const vm = await startReplication(t, { changes: 20 });
+  const early = await vm.replicated('a');
+  await withAdded(vm);
+  await include(vm);
+  await vm.wait('joined', () => vm.count('a', 'disk-joined') === 1);
+  const late = await vm.replicated('a');
+  for (const [point, count] of [
+    [early, 2],
+    [late, 3],
+  ] as const) {
+    await carryOut(vm.hosts, vm.id, { kind: 'test-failover-start', on: 'b', point });
+    const copy = await vm.vms.hypervisors.b.getVm(vm.record('b').test!.vmId);
+    assert.equal(copy.disks.length, count);
+    await carryOut(vm.hosts, vm.id, { kind: 'test-failover-stop', on: 'b' });
+  }
+  vm.hosts.cut = true;
+  await vm.vms.hypervisors.a.destroy(VM);
+  for (const [point, count] of [
+    [late, 3],
+    [early, 2],
+  ] as const) {
+    await carryOut(vm.hosts, vm.id, { kind: 'unplanned-failover', on: 'b', point });
+    assert.equal((await vm.vms.hypervisors.b.getVm(VM)).disks.length, count);
+    await vm.checkGuest('b', vm.states.get(point)!);
+    if (point === late) await carryOut(vm.hosts, vm.id, { kind: 'cancel-failover', on: 'b' });
+  }
+  vm.hosts.cut = false;
+  await vm.wait('stepped down', () => vm.count('a', 'stepped-down') > 0);
+  await carryOut(vm.hosts, vm.id, { kind: 'reverse-replication', on: 'b' });
+  vm.vms.guest.unplug();
+  vm.vms.guest.goOnFrom(vm.states.get(early)!);
+  await vm.vms.change('b', 5);
+  await vm.replicated('b');
+  assert.deepEqual(targets(vm, 'a'), ['vda', 'vdb']);
+  await carryOut(vm.hosts, vm.id, { kind: 'planned-failover', on: 'b' });
+  await vm.checkGuest('a');
+});
+
+/** A run takes some of them; `CRASHES=all` takes all. */
+const CRASHES = [...IN_JOINING, 'slice:opened', 'slice:acknowledged', 'cycle:acknowledged', 'acknowledged:stored'];
+
+void test('a daemon that is killed while a disk joins goes on with it, without a comparison', async (t) => {
+  for (const crash of process.env['CRASHES'] === 'all' ? CRASHES : IN_JOINING) {
+    await t.test(crash, async (inner) => {
+      const vm = await startReplication(inner, { changes: 10 });
+      await withAdded(vm);
+      await vm.hosts.a.services.primaries.stop(vm.id);
+      await include(vm);
+      await vm.crashAt(crash, { kind: 'replicate', primary: 'a' });
+      await vm.vms.change('a', 5);
+      await vm.replicated('a');
+      await vm.checkAllPoints('b');
+      await vm.checkBitmaps('a');
+      assert.deepEqual(targets(vm, 'b'), ALL_THREE);
+      assert.equal(vm.count('a', 'comparing'), 0);
+    });
+  }
+});
+
+void test('a comparison that becomes necessary before the replica knows of the disk takes it along', async (t) => {
+  const vm = await startReplication(t, { changes: 20 });
+  await withAdded(vm);
+  const { a } = vm.hosts;
+  const reachable = a.link.chooser;
+  const joins = () => (vm.record('a').joining ?? []).length > 0;
+  // From then on no log gets to the replica.
+  a.link.chooser = (call) => (call === 'put' && joins() ? { call, when: 'before', code: 'unreachable' } : undefined);
+  await include(vm);
+  await vm.wait('begun', () => vm.count('a', 'disk-joins') === 1);
+  await a.services.primaries.stop(vm.id);
+  const { vmId, bitmap } = vm.record('a');
+  await vm.vms.hypervisors.a.dropBitmap(vmId, bitmap!);
+  a.link.chooser = reachable;
+  assert.deepEqual(targets(vm, 'b'), ['vda', 'vdb']);
+  a.services.primaries.start(vm.id);
+  await vm.replicated('a');
+  await vm.checkAllPoints('b');
+  assert.deepEqual(targets(vm, 'b'), ALL_THREE);
+  assert.equal(vm.count('a', 'comparing'), 1);
+});
