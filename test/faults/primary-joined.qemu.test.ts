@@ -1,31 +1,10 @@
 /** A disk that is added to a protected VM, and replicated from then on, too: older points stay without it, newer ones have it whole. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { IN_JOINING } from './crash-points.ts';
-import { startAgain, startReplication } from './primary-world.ts';
-import type { ReplicatedVm } from './replicated-vm.ts';
+import { ADDED, ALL_THREE, include, targets, withAdded } from './added-disk.ts';
+import { startReplication } from './primary-world.ts';
 import { carryOut } from './two-hosts-process.ts';
 import { VM } from './vm-hosts.ts';
-
-const ALL_THREE = ['vda', 'vdb', 'vdc'];
-const ADDED = { target: 'vdc', size: 3 * 1024 * 1024 + 512 };
-
-/** The running VM has one more disk, with data on it, of which it is said that no point has it. */
-async function withAdded(vm: ReplicatedVm): Promise<void> {
-  const { hypervisors } = vm.vms;
-  await vm.replicated('a');
-  await hypervisors.a.shutdown(VM, 0);
-  await vm.hosts.a.services.primaries.stop(vm.id); // nobody reads the images meanwhile
-  await vm.vms.plug(ADDED);
-  await startAgain(vm.vms);
-  await vm.vms.change('a', 20);
-  vm.hosts.a.services.primaries.start(vm.id);
-  await vm.wait('told', () => vm.count('a', 'disk-unprotected') === 1);
-  assert.deepEqual(vm.record('a').unprotected, [ADDED.target]);
-}
-
-const include = (vm: ReplicatedVm) => vm.hosts.a.ask('replicationSet', { ref: vm.id, includeDisks: [ADDED.target] });
-const targets = (vm: ReplicatedVm, where: 'a' | 'b') => vm.record(where).disks.map(({ target }) => target);
 
 void test('a disk that was added is copied, it alone, and is in the points from then on', async (t) => {
   const vm = await startReplication(t, { changes: 30 });
@@ -97,47 +76,4 @@ void test('a failover to a point from before has the disks of then; reversed fro
   assert.deepEqual(targets(vm, 'a'), ['vda', 'vdb']);
   await carryOut(vm.hosts, vm.id, { kind: 'planned-failover', on: 'b' });
   await vm.checkGuest('a');
-});
-
-/** A run takes some of them; `CRASHES=all` takes all. */
-const CRASHES = [...IN_JOINING, 'slice:opened', 'slice:acknowledged', 'cycle:acknowledged', 'acknowledged:stored'];
-
-void test('a daemon that is killed while a disk joins goes on with it, without a comparison', async (t) => {
-  for (const crash of process.env['CRASHES'] === 'all' ? CRASHES : IN_JOINING) {
-    await t.test(crash, async (inner) => {
-      const vm = await startReplication(inner, { changes: 10 });
-      await withAdded(vm);
-      await vm.hosts.a.services.primaries.stop(vm.id);
-      await include(vm);
-      await vm.crashAt(crash, { kind: 'replicate', primary: 'a' });
-      await vm.vms.change('a', 5);
-      await vm.replicated('a');
-      await vm.checkAllPoints('b');
-      await vm.checkBitmaps('a');
-      assert.deepEqual(targets(vm, 'b'), ALL_THREE);
-      assert.equal(vm.count('a', 'comparing'), 0);
-    });
-  }
-});
-
-void test('a comparison that becomes necessary before the replica knows of the disk takes it along', async (t) => {
-  const vm = await startReplication(t, { changes: 20 });
-  await withAdded(vm);
-  const { a } = vm.hosts;
-  const reachable = a.link.chooser;
-  const joins = () => (vm.record('a').joining ?? []).length > 0;
-  // From then on no log gets to the replica.
-  a.link.chooser = (call) => (call === 'put' && joins() ? { call, when: 'before', code: 'unreachable' } : undefined);
-  await include(vm);
-  await vm.wait('begun', () => vm.count('a', 'disk-joins') === 1);
-  await a.services.primaries.stop(vm.id);
-  const { vmId, bitmap } = vm.record('a');
-  await vm.vms.hypervisors.a.dropBitmap(vmId, bitmap!);
-  a.link.chooser = reachable;
-  assert.deepEqual(targets(vm, 'b'), ['vda', 'vdb']);
-  a.services.primaries.start(vm.id);
-  await vm.replicated('a');
-  await vm.checkAllPoints('b');
-  assert.deepEqual(targets(vm, 'b'), ALL_THREE);
-  assert.equal(vm.count('a', 'comparing'), 1);
 });

@@ -101,6 +101,7 @@ void test('whether a replicated disk is encrypted, and by which secret, is each 
   for (const encrypted of [inSource, inDisk]) {
     assert.deepEqual(secrets(adapt(encrypted('theirs'), {}, {})), []);
     assert.deepEqual(secrets(adapt({}, encrypted('ours'), {})), ['ours']);
+    assert.deepEqual(secrets(adapt(encrypted('theirs'), { disks: '' })), [], 'a disk that is new here');
     assert.deepEqual(secrets(adapt(inSource('theirs'), encrypted('ours'))), ['ours']);
   }
 });
