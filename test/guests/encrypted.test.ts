@@ -7,6 +7,7 @@ import type { LabGuest } from '../../lab/guest/guest.ts';
 import { until } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
 import { assertRecordsGood } from '../system/records-inside.ts';
+import { insist } from '../system/administrator.ts';
 import { pointsOf } from '../system/equality.ts';
 import { stages } from '../system/stages.ts';
 import {
@@ -24,6 +25,9 @@ const PATIENCE_MS = 60_000;
 const SECRET = '5f0c1f5e-6a3b-4d0e-9c3e-0123456789ab';
 const KEY = 'a key that nobody guesses';
 const KEY_FILE = '/etc/libvirt/key';
+const WITH_KEY = ['--object', `secret,id=key,file=${KEY_FILE}`];
+const LUKS = 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10';
+const ENCRYPTION = `<encryption format='luks'><secret type='passphrase' uuid='${SECRET}'/></encryption>`;
 
 const stage = stages();
 let hosts: TwoHosts;
@@ -54,14 +58,11 @@ async function encrypt(guest: LabGuest): Promise<void> {
   const [path, plain] = [guest.disk('vda'), '/var/lib/libvirt/images/plain.qcow2'];
   writeFileSync(host.path(KEY_FILE), KEY, { mode: 0o600 });
   await host.succeed(['mv', path, plain]);
-  const luks = 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10';
-  const key = ['--object', `secret,id=key,file=${KEY_FILE}`];
-  await host.succeed(['qemu-img', 'convert', ...key, '-f', 'qcow2', '-O', 'qcow2', '-o', luks, plain, path]);
+  await host.succeed(['qemu-img', 'convert', ...WITH_KEY, '-f', 'qcow2', '-O', 'qcow2', '-o', LUKS, plain, path]);
   rmSync(host.path(plain));
   await defineSecret(guest, 'yes');
   const xml = await host.virsh('dumpxml', '--inactive', VM);
-  const encryption = `<encryption format='luks'><secret type='passphrase' uuid='${SECRET}'/></encryption>`;
-  await host.define(xml.replace(/<target dev='vda'/, `${encryption}$&`));
+  await host.define(xml.replace(/<target dev='vda'/, `${ENCRYPTION}$&`));
 }
 
 async function isRefusedNow(words: RegExp): Promise<void> {
@@ -86,12 +87,11 @@ async function assertSameContent(protectedUntil: number): Promise<void> {
   const { sequence } = (await pointsOf(b))[0]!;
   await b.act('pointExport', { ref: VM, point: sequence, disk: 'vda', file, format: 'raw' });
   const luks = `driver=qcow2,encrypt.key-secret=key,file.driver=file,file.filename=${guest.disk('vda')}`;
-  const key = ['--object', `secret,id=key,file=${KEY_FILE}`];
   const compare = [
     'qemu-img',
     'compare',
     '--image-opts',
-    ...key,
+    ...WITH_KEY,
     luks,
     `driver=raw,file.driver=file,file.filename=${file}`,
   ];
@@ -132,6 +132,19 @@ stage('while that is taken back nothing is sent; a planned failover would need t
   await assert.rejects(a.act('plannedFailover', { ref: VM }), refusal(/vda: its image is encrypted/));
 });
 
+stage('a disk that is moved to an encrypted image follows where that is allowed, and is named', async () => {
+  const { a } = hosts;
+  const [path, xml] = ['/var/lib/libvirt/images/moved.qcow2', '/etc/libvirt/moved.xml'];
+  const size = String((await look(a)).disks.find(({ target }) => target === 'vdb')!.size);
+  await a.host.succeed(['qemu-img', 'create', '-q', '-f', 'qcow2', ...WITH_KEY, '-o', LUKS, path, size]);
+  const source = `<source file='${path}'>${ENCRYPTION}</source>`;
+  writeFileSync(a.host.path(xml), `<disk type='file'><driver name='qemu' type='qcow2'/>${source}</disk>`);
+  const how = ['--transient-job', '--reuse-external', '--wait', '--pivot'];
+  await insist(() => a.host.virsh('blockcopy', VM, 'vdb', '--xml', xml, ...how));
+  await protectedNow(a, PATIENCE_MS);
+  assert.match((await eventsOf(a)).join('\n'), /replica-plaintext: disk vdb of web is encrypted now/);
+});
+
 stage('off, it is read with the key that libvirt has, if libvirt may tell it', async () => {
   const { a, guest } = hosts;
   await guest.shutdown();
@@ -149,7 +162,7 @@ stage('it boots on the Replica server; its old disk is not made plain by reversi
   await guestOnB.agent.wait();
   await assertRecordsGood(guestOnB);
   await a.waitFor(VM, 'stepped down', ({ state }) => state === 'SteppedDown', PATIENCE_MS);
-  await assert.rejects(b.act('reverseReplication', { ref: VM }), refusal(/vda: its image is encrypted/));
+  await assert.rejects(b.act('reverseReplication', { ref: VM }), refusal(/vda, vdb: its image is encrypted/));
   assert.equal((await look(b)).state, 'FailedOverWaitingCompletion');
   assert.match(await a.host.virsh('dumpxml', '--inactive', VM), /<encryption format='luks'/);
   const { stdout } = await a.host.exec(['qemu-img', 'info', '-f', 'qcow2', guest.disk('vda')]);

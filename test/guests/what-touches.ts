@@ -194,6 +194,7 @@ export const TOUCHES: Readonly<Record<string, readonly Touch[]>> = {
       proofs: [
         encrypted('it is refused by name, and nothing is left of the try'),
         encrypted('allowed, it is replicated; that is said, and the Replica VM has no encrypted disk'),
+        encrypted('a disk that is moved to an encrypted image follows where that is allowed, and is named'),
         encrypted('it boots on the Replica server; its old disk is not made plain by reversing'),
       ],
     },
