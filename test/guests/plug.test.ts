@@ -114,4 +114,15 @@ stage('a disk that is added is replicated when somebody asks for it; the others 
   // The Replica VM has it, with what its definition says of it.
   const defined = async () => /target dev='vdd' bus='virtio'/.test(await b.host.virsh('dumpxml', VM));
   await until(defined, { timeoutMs: PATIENCE_MS, everyMs: 500, onTimeout: () => new Error(b.lastWords()) });
+  // A point from before starts without it.
+  const latest = (await pointsOf(b))[0]!.sequence;
+  for (const [point, has] of [
+    [early.sequence, false],
+    [latest, true],
+  ] as const) {
+    await b.act('testFailoverStart', { ref: VM, point });
+    const there = await b.host.virsh('domblklist', `${VM} - Test`);
+    assert.deepEqual([there.includes('vdd'), there.includes('vdc')], [has, true], `point ${point}: ${there}`);
+    await b.act('testFailoverStop', { ref: VM });
+  }
 });
