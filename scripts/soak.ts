@@ -15,7 +15,7 @@ import { points } from '../test/soak/points.ts';
 import { powerLoss } from '../test/soak/power-loss.ts';
 import { resync } from '../test/soak/resync.ts';
 import { thousandPoints } from '../test/soak/thousand-points.ts';
-import { week } from '../test/soak/week.ts';
+import { newerWeek, week } from '../test/soak/week.ts';
 
 const CAMPAIGNS: readonly Campaign[] = [
   points,
@@ -28,6 +28,7 @@ const CAMPAIGNS: readonly Campaign[] = [
   resync,
   guests,
   week,
+  newerWeek,
 ];
 
 function usage(problem: string): never {

@@ -1,6 +1,8 @@
 /** A protected VM lives through a week: all that an administrator does to it, in random order, with cycles going on. */
 import { seeded } from '../../bench/images/random.ts';
+import { backports } from '../../lab/hosts/backports.ts';
 import { sleep } from '../../src/lib/clock.ts';
+import { Failure } from '../../src/model/failure.ts';
 import type { Campaign, Outcome, Round } from './campaign.ts';
 import { equal, standing, wellAfter } from './week/judge.ts';
 import { inRandomOrder } from './week/operations.ts';
@@ -13,11 +15,14 @@ const COMPARED_EVERY = 10;
 const LONGEST_DELAY_MS = 5000;
 
 /** Until the minutes are over, or so many operations are done: whichever is first; at least a few. */
-export async function liveThrough({ seed, minutes, operations, progress, signal }: Round): Promise<Outcome> {
+export async function liveThrough(
+  { seed, minutes, operations, progress, signal }: Round,
+  usr?: string,
+): Promise<Outcome> {
   const most = operations ?? (minutes > 0 ? Infinity : SHORTEST);
   const deadline = minutes > 0 ? performance.now() + minutes * 60_000 : Infinity;
   const random = seeded(seed);
-  await using week = await Week.begin('soak-week', random);
+  await using week = await Week.begin('soak-week', random, usr);
   const violations: string[] = [];
   let done = 0;
   let name = '';
@@ -63,5 +68,17 @@ export const week: Campaign = {
   name: 'week',
   about:
     'all that an administrator does to a protected VM, in random order (--operations N): replication goes on by itself',
-  round: liveThrough,
+  round: (round) => liveThrough(round),
+};
+
+export const newerWeek: Campaign = {
+  name: 'newer-week',
+  about: 'the same on the libvirt and QEMU of the backports, where there are any',
+  async round(round): Promise<Outcome> {
+    const usr = await backports().catch((error: unknown) => {
+      if (error instanceof Failure && error.code === 'missing-program') return error;
+      throw error;
+    });
+    return usr instanceof Failure ? { rounds: 0, found: usr.message } : await liveThrough(round, usr);
+  },
 };

@@ -23,9 +23,13 @@ export class Week implements AsyncDisposable {
     this.random = random;
   }
 
-  /** Begins with the VM protected. */
-  static async begin(name: string, random: (below: number) => number): Promise<Week> {
-    const hosts = await TwoHosts.create(name, { guest: { rewriteKiB: 64 }, config: { logLevel: 'info' } });
+  /** Begins with the VM protected. @param usr where the hosts' programs are, if they aren't this machine's own. */
+  static async begin(name: string, random: (below: number) => number, usr?: string): Promise<Week> {
+    const hosts = await TwoHosts.create(name, {
+      guest: { rewriteKiB: 64 },
+      config: { logLevel: 'info' },
+      ...(usr === undefined ? {} : { usr: { a: usr, b: usr } }),
+    });
     const week = new Week(hosts, random);
     try {
       const third = week.file(THIRD);
