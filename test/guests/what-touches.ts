@@ -101,6 +101,15 @@ export const TOUCHES: Readonly<Record<string, readonly Touch[]>> = {
       ],
     },
     {
+      what: 'libvirtd ends in the very moment in which a cycle, or another program’s backup, is being begun',
+      understudy:
+        'Can’t go on: libvirt (9.0 at least) keeps that job without its data, can’t abort it, and begins no other one. Changes are recorded meanwhile',
+      seen: 'Health says so, the failure’s hint has the cure: switch the VM off, restart libvirtd, start the VM. Nothing is compared or copied then',
+      proofs: [
+        libvirt('what a libvirtd leaves that ended while a backup was being begun is said with its cure, which works'),
+      ],
+    },
+    {
       what: 'understudyd is restarted, or killed',
       understudy: 'Ends what its predecessor left open, asks the replica where it stands, goes on there',
       seen: 'Nothing is compared or copied again',

@@ -1,6 +1,6 @@
 /** What libvirt's driver does beyond the port's conformance: other users of the same libvirt, crashes, overlays, definitions. */
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Copy, failure, openWhenReady } from '../../../test/conformance/hypervisor.ts';
@@ -152,6 +152,34 @@ describe('VMs under libvirt', () => {
     await hypervisor.dropBitmap(vmId, B);
     await fixture.change();
     await copy.followAndCompare(await open(A, B));
+    await hypervisor.closePoint(vmId);
+    await dropAll();
+  });
+
+  test('what a libvirtd leaves that ended while a backup was being begun is said with its cure, which works', async () => {
+    const copy = new Copy();
+    await copy.follow(await open(null, A));
+    await hypervisor.closePoint(vmId);
+    await fixture.host.stopLibvirtd('SIGKILL');
+    const status = fixture.host.path(`/run/libvirt/qemu/${vmName}.xml`);
+    const job = `\n  <job type='none' async='backup' flags='0x0' asyncStarted='${Date.now()}'/>`;
+    const xml = readFileSync(status, 'utf8').replace(/\n *<job [^>]*>/, '');
+    writeFileSync(status, xml.replace(/\n *<devices>/, `${job}$&`));
+    await fixture.host.startLibvirtd();
+    await assert.rejects(
+      hypervisor.openPoint({ vmId, targets, since: A, next: B }),
+      ({ code, message, hint }: Failure) =>
+        code === 'job-conflict' &&
+        /libvirt has no data of/.test(message) &&
+        /switch .* off .* restart libvirtd, and start/.test(hint),
+    );
+    await fixture.change();
+    const off = 'read -r pid <"$1"; kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done';
+    await fixture.host.succeed(['sh', '-c', off, 'sh', `/run/libvirt/qemu/${vmName}.pid`]);
+    await fixture.host.stopLibvirtd();
+    await fixture.host.startLibvirtd();
+    await virsh('start', vmName);
+    assert.ok((await copy.followAndCompare(await open(A, null))) > 0);
     await hypervisor.closePoint(vmId);
     await dropAll();
   });

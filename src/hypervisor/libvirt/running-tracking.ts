@@ -81,9 +81,10 @@ export class RunningTracking {
 
   /** Ends the VM's backup job if it is ours; Failure `job-conflict` when the VM is busy with anything else. */
   async endJob(domain: DomainRef, directory: PointDirectory): Promise<void> {
-    if (!(await this.#isBusy(domain))) return;
+    const job = await this.#job(domain);
+    if (job === 'none') return;
     if (!(await this.#jobIsOurs(domain, directory))) {
-      throw busy(domain);
+      throw job === 'without data' ? withoutData(domain) : busy(domain);
     }
     await this.#abort(domain, directory);
   }
@@ -120,12 +121,12 @@ export class RunningTracking {
     }
   }
 
-  /** Whether it has a job; while a backup is being begun libvirt fails to say what it does. */
-  async #isBusy(domain: DomainRef): Promise<boolean> {
+  /** Whether it has a job; while a backup is being begun libvirt fails to say what it does, and for ever if it ended meanwhile. */
+  async #job(domain: DomainRef): Promise<'none' | 'some' | 'without data'> {
     try {
-      return (await this.#calls.jobType(domain)) !== JOB_NONE;
+      return (await this.#calls.jobType(domain)) === JOB_NONE ? 'none' : 'some';
     } catch (error) {
-      if (error instanceof Failure && /backup job data missing/.test(error.message)) return true;
+      if (error instanceof Failure && /backup job data missing/.test(error.message)) return 'without data';
       throw error;
     }
   }
@@ -204,6 +205,13 @@ async function exportsOf(targets: readonly string[], socketPath: string, since: 
 function busy(domain: DomainRef, cause?: VirError): Failure {
   const message = `VM ${domain.name} is busy with another program's job (backup, migration, snapshot, dump)`;
   return new Failure('job-conflict', message, cause === undefined ? {} : { cause });
+}
+
+/** libvirt (9.0) keeps the job over its own end, can't abort it, and lets no other one begin: it goes with the VM's QEMU, at the next start of libvirtd. */
+function withoutData({ name }: DomainRef): Failure {
+  const message = `VM ${name} has a backup job that libvirt has no data of: one that is just being begun, or was when libvirtd ended`;
+  const hint = `If it stays so, switch ${name} off (in the guest, or by virsh destroy), restart libvirtd, and start ${name}: nothing else clears such a job. Changes are recorded meanwhile.`;
+  return new Failure('job-conflict', message, { hint });
 }
 
 /** What libvirt says about jobs and bitmaps, in our terms. */
