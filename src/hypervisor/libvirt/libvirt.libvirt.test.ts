@@ -176,7 +176,7 @@ describe('VMs under libvirt', () => {
     await fixture.change();
     const off = 'read -r pid <"$1"; kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done';
     await fixture.host.succeed(['sh', '-c', off, 'sh', `/run/libvirt/qemu/${vmName}.pid`]);
-    await fixture.host.stopLibvirtd();
+    await fixture.host.stopLibvirtd('SIGKILL'); // told to end, it waits for what waits for that job
     await fixture.host.startLibvirtd();
     await virsh('start', vmName);
     assert.ok((await copy.followAndCompare(await open(A, null))) > 0);
