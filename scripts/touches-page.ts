@@ -20,7 +20,7 @@ export function touchesPage(sections: Readonly<Record<string, readonly Touch[]>>
     `Of ${rows.length} rows ${proven} are proven by a test that runs; the others say **untested**. *With* names the versions of libvirt and QEMU that the test runs`,
     'on: 9.0/7.2 are those of Debian 12, 11.3/10.0 those of its backports. “No libvirt” is a test of the decision alone, or on QEMU’s tools.',
     'All of these that leave the VM where it is also happen in random order, with cycles going on and all bytes compared:',
-    '`npm run test:soak -- week --operations 200`, a slice of which is `test/guests/week.test.ts`; what it has found is in `test/soak/LEDGER.md`.',
+    '`npm run test:soak -- week --operations 200`, a slice of which is `test/guests/week.test.ts`, and `newer-week`, the same on 11.3/10.0; what they have found is in `test/soak/LEDGER.md`.',
     ...Object.entries(sections).flatMap(([title, touches]) => ['', `## ${title}\n`, ...tableOf(touches)]),
     '',
   ].join('\n');
