@@ -5,9 +5,15 @@ import type { DaemonServices } from './services.ts';
 /** Ends a relationship, here and on the peer. Failure `wrong-state` while a failover of it isn't over. */
 export async function endReplication(
   { actions }: DaemonServices,
-  { id, role, state, vmName }: RelationshipRecord,
+  record: RelationshipRecord,
   { keepDisks }: { readonly keepDisks: boolean },
 ): Promise<void> {
+  requireDecided(record);
+  await actions.finish('remove-replication', record.id, { keepDisks, tellPeer: true });
+}
+
+/** Failure `wrong-state` while a failover of it isn't over: the VM runs from what would go, whoever asks for that. */
+export function requireDecided({ role, state, vmName }: RelationshipRecord): void {
   if (role === 'replica' && state === 'RecoveryInProgress') {
     throw new Failure('wrong-state', `a failover of ${vmName} is under way`);
   }
@@ -16,5 +22,4 @@ export async function endReplication(
       hint: 'Complete or cancel it first: understudy failover complete|cancel',
     });
   }
-  await actions.finish('remove-replication', id, { keepDisks, tellPeer: true });
 }

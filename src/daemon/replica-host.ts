@@ -15,6 +15,7 @@ import { imageInfo } from '../qemu/image.ts';
 import { LocalEndpoint, type ReplicaHost } from '../replica/endpoint.ts';
 import { rememberPeer } from '../replica/record.ts';
 import { NOTHING_YET, type RelationshipRecord } from '../store/store.ts';
+import { requireDecided } from './end-replication.ts';
 import { lagFrom } from './lag.ts';
 import { forgetSeed, giveSeed, seedFor } from './seeds.ts';
 import type { DaemonServices } from './services.ts';
@@ -187,6 +188,7 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
     },
 
     removed: async (id, { keepDisks }) => {
+      requireDecided(recordOf(services, id));
       // Asked again because the answer got lost: it is the same plan.
       const holder = services.actions.journal.holder(id);
       const planId = holder?.kind === 'remove-replication' ? holder.id : undefined;

@@ -65,24 +65,35 @@ export const removeReplication: PlanDefinition<FailoverServices> = {
   ],
 };
 
-/** No bitmap, checkpoint or job of ours stays in the VM; what libvirt's autostart was, it is again. */
+/** No bitmap, checkpoint or job of ours stays in the VM; what libvirt's autostart was, it is again, where the VM is at home. */
 async function cleanPrimary(services: FailoverServices, id: string): Promise<void> {
   const { hypervisor } = services;
   const record = recordOf(services, id);
-  if (record.state === 'SteppedDown' || record.state === 'PreparedForFailover') await defineRunnable(services, record);
+  const isGivenUp = record.state === 'SteppedDown' || record.state === 'PreparedForFailover';
+  if (isGivenUp) await defineRunnable(services, record);
   const vms = await hypervisor.listVms();
   // Its owner may have removed the VM first.
-  if (vms.some((vm) => vm.id === record.vmId)) await cleanVm(services, record);
+  if (vms.some((vm) => vm.id === record.vmId)) {
+    await cleanVm(services, record);
+    if (isGivenUp) leaveOff(services, record);
+    else if (record.autostart) await hypervisor.setAutostart(record.vmId, true);
+  }
   await services.replicas.remove(id, { keepDisks: true });
 }
 
-async function cleanVm({ hypervisor }: FailoverServices, { id, vmId, autostart }: RelationshipRecord): Promise<void> {
+/** The VM runs on the other host, or was about to: the next restart of this one must not start a second copy. */
+function leaveOff({ event }: FailoverServices, { id, vmName, peer, autostart }: RelationshipRecord): void {
+  const later = autostart ? ' It does not start with the host any more: `virsh autostart` when it is to.' : '';
+  const text = `${peer} has taken ${vmName} over: it stays stopped here. Start it only when it does not run there.${later}`;
+  event(id, 'warning', 'left-off', text);
+}
+
+async function cleanVm({ hypervisor }: FailoverServices, { id, vmId }: RelationshipRecord): Promise<void> {
   await hypervisor.closePoint(vmId);
   const prefix = bitmapName(id, 0, 0).slice(0, -'0-0'.length);
   for (const { name } of await hypervisor.listBitmaps(vmId)) {
     if (name.startsWith(prefix)) await hypervisor.dropBitmap(vmId, name);
   }
-  if (autostart) await hypervisor.setAutostart(vmId, true);
 }
 
 async function cleanReplica(services: FailoverServices, id: string, keepDisks: boolean): Promise<void> {

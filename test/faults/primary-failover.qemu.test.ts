@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { takeOver } from '../../src/failover/take-over.ts';
 import { NOT_FOLLOWING } from '../../src/model/not-following.ts';
 import { compareImages } from '../../src/qemu/image.ts';
-import { checkRuns, startReplication } from './primary-world.ts';
+import { checkRuns, killA, reviveA, startReplication } from './primary-world.ts';
 import { difference, readDisks } from './replica-primary.ts';
 import type { ReplicatedVm } from './replicated-vm.ts';
 import { carryOut, ended } from './two-hosts-process.ts';
@@ -21,19 +21,6 @@ async function checkImagesEqual(vm: ReplicatedVm): Promise<void> {
     const compared = await compareImages({ path, format: 'qcow2' }, { path: paths[1]![i]!, format: 'qcow2' });
     assert.ok(compared.identical, compared.difference);
   }
-}
-
-/** Host a dies with its VM: no daemon, no link. */
-async function killA(vm: ReplicatedVm): Promise<void> {
-  vm.hosts.cut = true;
-  await vm.hosts.a.services.primaries.stop(vm.id);
-  await vm.vms.machines.a.crash(VM);
-}
-
-/** Host a is back: its daemon looks where it stands. */
-async function reviveA(vm: ReplicatedVm): Promise<void> {
-  vm.hosts.cut = false;
-  vm.hosts.a.services.primaries.start(vm.id);
 }
 
 /** Without contact, while the VM runs on host a: the guard of these tests, which allows no second runner, looks away. */

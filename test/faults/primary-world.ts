@@ -66,6 +66,19 @@ export async function checkRuns(vm: ReplicatedVm, where: HostName): Promise<void
   await vm.checkGuest(where);
 }
 
+/** Host a dies with its VM: no daemon, no link. */
+export async function killA(vm: ReplicatedVm): Promise<void> {
+  vm.hosts.cut = true;
+  await vm.hosts.a.services.primaries.stop(vm.id);
+  await vm.vms.machines.a.crash(VM);
+}
+
+/** Host a is back: its daemon looks where it stands. */
+export async function reviveA(vm: ReplicatedVm): Promise<void> {
+  vm.hosts.cut = false;
+  vm.hosts.a.services.primaries.start(vm.id);
+}
+
 /** Relays outlive the daemon; those of a test that failed end with it. */
 async function endRelays(directory: string): Promise<void> {
   for (const name of ['a', 'b']) {
