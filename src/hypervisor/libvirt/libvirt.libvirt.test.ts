@@ -178,9 +178,10 @@ describe('VMs under libvirt', () => {
     await fixture.host.succeed(['sh', '-c', off, 'sh', `/run/libvirt/qemu/${vmName}.pid`]);
     await fixture.host.stopLibvirtd('SIGKILL'); // told to end, it waits for what waits for that job
     await fixture.host.startLibvirtd();
-    await virsh('start', vmName);
     assert.ok((await copy.followAndCompare(await open(A, null))) > 0);
     await hypervisor.closePoint(vmId);
+    await virsh('start', vmName);
+    assert.match(await virsh('domjobinfo', vmName), /None/);
     await dropAll();
   });
 
