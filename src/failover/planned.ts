@@ -10,6 +10,7 @@ import { Failure } from '../model/failure.ts';
 import { rememberPeer } from '../replica/record.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import { samePosition } from '../model/relationship.ts';
+import { judgePeer } from '../model/role.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
 import { removeBitmapsFromDisks } from './bitmaps.ts';
@@ -51,16 +52,22 @@ export async function checkPlanned(services: FailoverServices, id: string, reque
     );
   }
   const status = await services.peer(record.peer).status(id);
-  if (status.role !== 'replica' || status.epoch > record.epoch) {
-    throw new Failure('wrong-state', `${record.peer} is ${status.role} with epoch ${status.epoch}`);
+  const judged = judgePeer(record, status);
+  if (judged === 'lost' || judged === 'wait') {
+    throw new Failure(
+      'wrong-state',
+      `${record.peer} is ${status.role} in state ${status.state}, epoch ${status.epoch}`,
+    );
   }
+  // A failover there began and was cancelled, and this host has had nothing to send since, by which it would have heard.
+  const { epoch } = judged === 'adopt' ? update(services, id, { epoch: status.epoch }) : record;
   await requirePlainDisks(services, record);
   const vm = await services.hypervisor.vmStatus(record.vmId);
   return {
     start: request.start,
     shutdownTimeoutMs: request.shutdownTimeoutSeconds * 1000,
     wasRunning: vm.state !== 'off' || record.stoppedByLease === true,
-    epoch: record.epoch + 1,
+    epoch: epoch + 1,
     takeOver: randomUUID(),
   };
 }

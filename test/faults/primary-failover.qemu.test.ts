@@ -191,6 +191,22 @@ void test('a failover while the old primary runs: it is paused at the next conta
   assert.equal(vm.count('a', 'comparing'), 0);
 });
 
+void test('a planned failover after one that was cancelled unheard, with nothing sent since', async (t) => {
+  const vm = await startReplication(t);
+  await vm.replicated('a');
+  vm.hosts.cut = true;
+  await failOverBesides(vm);
+  const running = vm.vms.machines.a.runningVm(VM);
+  running.paused = true;
+  await carryOut(vm.hosts, vm.id, { kind: 'cancel-failover', on: 'b' });
+  running.paused = false;
+  vm.hosts.cut = false;
+  assert.ok(vm.hosts.b.services.replicas.get(vm.id).status().epoch > vm.record('a').epoch);
+  await carryOut(vm.hosts, vm.id, { kind: 'planned-failover', on: 'a' });
+  await checkRuns(vm, 'b');
+  assert.equal(vm.count('a', 'stepped-down') + vm.count('a', 'comparing') + vm.count('b', 'comparing'), 0);
+});
+
 void test('test failover of any point: an isolated copy that writes, while replication goes on', async (t) => {
   const vm = await startReplication(t);
   const first = await vm.replicated('a');
