@@ -75,7 +75,7 @@ export class Definitions {
   }
 
   async #take(record: RelationshipRecord, replica: Replica): Promise<void> {
-    const { hypervisor, now } = this.#services;
+    const { hypervisor, now, store } = this.#services;
     const { id, vmName, peer, definitionTaken: before, epoch } = record;
     const { networks } = this.#services.config;
     const known = before?.epoch === epoch ? before.definition : undefined;
@@ -98,7 +98,10 @@ export class Definitions {
     let own: string | undefined;
     const taken = (exported: string): void => {
       own = exported;
-      update(this.#services, id, { definition: exported, definitionTaken });
+      // A disk that has come meanwhile was left out of it.
+      const { disks, definitionTaken: latest } = store.relationship(id) ?? record;
+      const again = disks.length !== record.disks.length && latest?.again === true ? { again: true as const } : {};
+      update(this.#services, id, { definition: exported, definitionTaken: { ...definitionTaken, ...again } });
     };
     try {
       await defineFollowing(

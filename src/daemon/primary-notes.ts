@@ -39,6 +39,7 @@ const noteSchema = z.object({
   autoResync: z.string().optional(),
   definitionPolicy: z.enum(DEFINITION_POLICIES).optional(),
   replicaPlaintext: z.boolean().default(false),
+  leftOut: z.array(z.string()).optional(),
   leaseSeconds: count.default(0),
   readBytesPerSecond: count.default(0),
   readIops: count.default(0),
@@ -111,6 +112,7 @@ function noteOf(record: RelationshipRecord, peer: PeerRecord): PrimaryNote {
     ...settings,
     ...(autoResync === undefined ? {} : { autoResync }),
     ...(definitionPolicy === undefined ? {} : { definitionPolicy }),
+    ...(record.leftOut === undefined ? {} : { leftOut: [...record.leftOut] }),
     created,
   };
 }

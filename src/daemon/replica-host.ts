@@ -132,9 +132,13 @@ function primaryStatus(record: RelationshipRecord): ReplicaStatus {
   return { id, role, state, epoch, received: position, applied: position, vmRunning: false };
 }
 
-/** Those of a primary's disks that can't become a replica's. Looked at where replication of such a disk was allowed, or was refused. */
+/**
+ * Those of a primary's disks that can't become a replica's. Looked at where replication of such a disk was allowed, or was refused, and
+ * where replication may be about to be reversed.
+ */
 async function encryptedDisks({ hypervisor }: DaemonServices, record: RelationshipRecord): Promise<string[]> {
-  if (record.replicaPlaintext !== true && record.failure?.code !== 'disk-encrypted') return [];
+  const { replicaPlaintext = false, failure, state } = record;
+  if (!replicaPlaintext && failure?.code !== 'disk-encrypted' && state !== 'SteppedDown') return [];
   return encryptedTargets(await hypervisor.getVm(record.vmId), record.disks);
 }
 
@@ -270,6 +274,8 @@ async function becomeReplica(
     bitmap: null,
     copy: null,
     inFlight: null,
+    wanted: [],
+    joining: [],
     suspended: false,
     failure: null,
     protectedUntil: null,

@@ -25,11 +25,25 @@ export async function mendStore(services: DaemonServices, notes: PrimaryNotes): 
   for (const note of notes.all()) {
     if (inAction(note.id)) continue;
     const record = store.relationship(note.id);
-    const isOlder = record !== undefined && (record.role !== 'primary' || record.epoch < note.epoch);
+    const isOlder = record !== undefined && isOlderThan(note, record);
     if (record === undefined || isOlder) await rebuildPrimary(services, note, isOlder);
+    else if (record.replicaPlaintext === true && !note.replicaPlaintext) withdrawPlaintext(services, record);
   }
   // Those that an older version remembered without a note.
   for (const record of store.relationships()) notes.after(record, store.peer(record.peer));
+}
+
+/** One of the two is older than the other: what may be plain text is what both allow. */
+function withdrawPlaintext({ store, event }: DaemonServices, record: RelationshipRecord): void {
+  store.putRelationship({ ...record, replicaPlaintext: false });
+  const text = `whether encrypted disks of ${record.vmName} may be replicated as plain text is not certain after a crash, or with an old state database: they are not`;
+  event(record.id, 'warning', 'replica-plaintext', text);
+}
+
+/** Also one from before a disk was taken along: the replica would refuse every log that lacks it. */
+function isOlderThan(note: PrimaryNote, { role, epoch, disks }: RelationshipRecord): boolean {
+  const lacks = note.disks.some(({ target }) => !disks.some((disk) => disk.target === target));
+  return role !== 'primary' || epoch < note.epoch || lacks;
 }
 
 /** What the directory says of the epoch is newer than what the database says: that is an old one. */
@@ -77,6 +91,7 @@ function primaryFrom({
   peer,
   autoResync,
   definitionPolicy,
+  leftOut,
   ...note
 }: PrimaryNote): RelationshipRecord {
   return {
@@ -84,6 +99,7 @@ function primaryFrom({
     ...note,
     ...(autoResync === undefined ? {} : { autoResync }),
     ...(definitionPolicy === undefined ? {} : { definitionPolicy }),
+    ...(leftOut === undefined ? {} : { leftOut }),
     peer: peer.name,
     role: 'primary',
     state: 'Replicating',

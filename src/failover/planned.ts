@@ -36,22 +36,22 @@ export interface PlannedRequest {
   readonly shutdownTimeoutSeconds: number;
 }
 
+function requireReplicating(services: FailoverServices, id: string): RelationshipRecord {
+  const record = recordOf(services, id);
+  const { role, state, copy, vmName, peer } = record;
+  if (role !== 'primary') {
+    throw new Failure('wrong-role', `${vmName} does not run on this host; a planned failover begins on ${peer}`);
+  }
+  if (state !== 'Replicating' || copy !== null) {
+    throw new Failure('wrong-state', `${vmName} is in state ${state}; a planned failover needs Replicating`);
+  }
+  return record;
+}
+
 /** Checks that it may begin; gives the plan's arguments. Failures: `wrong-role`, `wrong-state`, `unreachable`, … */
 export async function checkPlanned(services: FailoverServices, id: string, request: PlannedRequest) {
-  const record = recordOf(services, id);
-  if (record.role !== 'primary') {
-    throw new Failure(
-      'wrong-role',
-      `${record.vmName} does not run on this host; a planned failover begins on ${record.peer}`,
-    );
-  }
-  if (record.state !== 'Replicating' || record.copy !== null) {
-    throw new Failure(
-      'wrong-state',
-      `${record.vmName} is in state ${record.state}; a planned failover needs Replicating`,
-    );
-  }
-  const status = await services.peer(record.peer).status(id);
+  const status = await services.peer(requireReplicating(services, id).peer).status(id);
+  const record = requireReplicating(services, id); // much may have happened meanwhile
   const judged = judgePeer(record, status);
   if (judged === 'lost' || judged === 'wait') {
     throw new Failure(

@@ -6,6 +6,7 @@ import type { Plan } from '../journal/plan.ts';
 import { bitmapName } from '../primary/replication.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import { defineRunnable } from './definition.ts';
+import { stepDown } from './fence.ts';
 import { keepLease } from './lease.ts';
 import { recordOf, update, type FailoverServices } from './services.ts';
 
@@ -31,6 +32,8 @@ export const removeReplication: PlanDefinition<FailoverServices> = {
         } catch (error) {
           const { code, message } = asFailure(error);
           if (code === 'not-found') return;
+          // It has taken the role over, and this host hasn't heard of that yet: afterwards nobody would tell it.
+          if (code === 'wrong-role') await stepDown(services, record.id);
           const text = `${record.peer} was not told (${message}): remove the relationship there too`;
           services.event(record.id, 'warning', 'peer-not-told', text);
         }

@@ -219,8 +219,8 @@ export interface Hypervisor {
    */
   factsOf(definition: string): Promise<Readonly<Record<string, string>>>;
   /**
-   * The definition, with what is each host's own as this host has it: disks and media that aren't replicated, whether the replicated ones'
-   * images are encrypted, and by which secret; programs and firmware, and what an adapter is connected to, unless the other host has changed that since `previous`.
+   * The definition, with what is each host's own as this host has it: disks and media that aren't replicated, programs and firmware, and
+   * what an adapter is connected to, unless the other host has changed that since `previous`. Replicated disks are plain in it.
    */
   adaptDefinition(request: AdaptRequest): Promise<string>;
   /** What this host lacks of what a VM of that definition needs to run, in words: a network, a machine type, a file. */

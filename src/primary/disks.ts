@@ -60,8 +60,9 @@ export async function attached(replication: Replication): Promise<Vm> {
 function noticeOthers(replication: Replication, vm: Vm): void {
   const { disks, unprotected = [], wanted = [], vmName } = replication.record;
   const others = vm.disks.map(({ target }) => target).filter((target) => !disks.some((disk) => disk.target === target));
-  replication.othersAtFirst ??= others;
-  const { leftOut = replication.othersAtFirst } = replication.record;
+  const { leftOut = others.filter((target) => !unprotected.includes(target)) } = replication.record;
+  // After a failover, or an older version: remembered, so that the next start doesn't take one that is added meanwhile for one of them.
+  if (replication.record.leftOut === undefined) replication.update({ leftOut });
   const added = others.filter((target) => !leftOut.includes(target));
   if (added.join() === unprotected.join()) return;
   replication.update({ unprotected: added });

@@ -15,12 +15,14 @@ export async function joinDisks(replication: Replication): Promise<void> {
   const isBetween = state === 'Replicating' && copy === null && inFlight === null;
   if (wanted.length === 0 || bitmap === null || !isBetween || replication.urgent) return;
   const { hypervisor } = replication.services;
-  const disks = await attachedOnes(replication, wanted);
-  if (disks.length > 0) {
-    await hypervisor.startBitmap(vmId, [...replication.targets(), ...disks.map(({ target }) => target)], bitmap);
+  const attached = await attachedOnes(replication, wanted);
+  if (attached.length > 0) {
+    await hypervisor.startBitmap(vmId, [...replication.targets(), ...attached.map(({ target }) => target)], bitmap);
     crashPoint('joining:tracked');
   }
   const { record } = replication;
+  // Its administrator may have left one out meanwhile.
+  const disks = attached.filter(({ target }) => record.wanted?.includes(target) === true);
   // What has come meanwhile is left to the next cycle.
   const rest = (record.wanted ?? []).filter((target) => !wanted.includes(target));
   if (disks.length === 0) {

@@ -103,9 +103,6 @@ export class Replication {
   /** When a slice was read last to be compared, by the steady clock; undefined: not by this process. */
   slicedAt: number | undefined;
 
-  /** Targets of disks that weren't replicated when this process first looked. */
-  othersAtFirst: readonly string[] | undefined;
-
   /** The other side doesn't know how to compare (verify.ts). */
   verifiesNot = false;
 
@@ -256,9 +253,10 @@ export class Replication {
     await outbox.clear();
   }
 
-  #tellJoined({ joining = [], vmName }: RelationshipRecord): void {
-    if (joining.length === 0) return;
-    const text = `disk ${joining.join(', ')} of ${vmName} is in the recovery points from now on`;
+  #tellJoined({ joining = [], disks, vmName }: RelationshipRecord): void {
+    const joined = joining.filter((one) => disks.some(({ target }) => target === one));
+    if (joined.length === 0) return;
+    const text = `disk ${joined.join(', ')} of ${vmName} is in the recovery points from now on`;
     this.services.event('info', 'disk-joined', text);
   }
 

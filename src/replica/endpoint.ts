@@ -219,15 +219,10 @@ export class LocalEndpoint implements ReplicaEndpoint {
 
   async #statusOf(replica: Replica): Promise<ReplicaStatus> {
     const { id } = replica;
-    const state = this.#host.stateOf(id);
     const missingBytes = await replica.missingBytes();
-    const status = {
-      id,
-      role: 'replica',
-      state,
-      ...replica.status(),
-      vmRunning: await this.#host.vmRunning(id),
-    } as const;
+    const vmRunning = await this.#host.vmRunning(id);
+    // In one breath: the epoch of a failover that begins, with the state from before, would look like one that is over (SPEC.md).
+    const status = { id, role: 'replica', state: this.#host.stateOf(id), ...replica.status(), vmRunning } as const;
     return missingBytes === undefined ? status : { ...status, missingBytes };
   }
 }

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { takeOver } from '../../src/failover/take-over.ts';
 import { NOT_FOLLOWING } from '../../src/model/not-following.ts';
 import { compareImages } from '../../src/qemu/image.ts';
-import { checkRuns, killA, reviveA, startReplication } from './primary-world.ts';
+import { checkRuns, failOverBesides, killA, reviveA, startReplication } from './primary-world.ts';
 import { difference, readDisks } from './replica-primary.ts';
 import type { ReplicatedVm } from './replicated-vm.ts';
 import { carryOut, ended } from './two-hosts-process.ts';
@@ -21,14 +21,6 @@ async function checkImagesEqual(vm: ReplicatedVm): Promise<void> {
     const compared = await compareImages({ path, format: 'qcow2' }, { path: paths[1]![i]!, format: 'qcow2' });
     assert.ok(compared.identical, compared.difference);
   }
-}
-
-/** Without contact, while the VM runs on host a: the guard of these tests, which allows no second runner, looks away. */
-async function failOverBesides(vm: ReplicatedVm): Promise<void> {
-  const running = vm.vms.machines.a.runningVm(VM);
-  running.paused = true;
-  await carryOut(vm.hosts, vm.id, { kind: 'unplanned-failover', on: 'b' });
-  running.paused = false;
 }
 
 void test('planned failover, there and back: nothing is lost, nothing is compared', async (t) => {

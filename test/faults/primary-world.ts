@@ -8,6 +8,7 @@ import { Failure } from '../../src/model/failure.ts';
 import { endRelay } from '../../src/qemu/relay.ts';
 import { newSeed, seeded } from './replica-primary.ts';
 import { ReplicatedVm } from './replicated-vm.ts';
+import { carryOut } from './two-hosts-process.ts';
 import { other, TwoHosts, type HostName } from './two-hosts.ts';
 import { VM, VmHosts } from './vm-hosts.ts';
 
@@ -77,6 +78,14 @@ export async function killA(vm: ReplicatedVm): Promise<void> {
 export async function reviveA(vm: ReplicatedVm): Promise<void> {
   vm.hosts.cut = false;
   vm.hosts.a.services.primaries.start(vm.id);
+}
+
+/** Without contact, while the VM runs on host a: the guard of these tests, which allows no second runner, looks away. */
+export async function failOverBesides(vm: ReplicatedVm): Promise<void> {
+  const running = vm.vms.machines.a.runningVm(VM);
+  running.paused = true;
+  await carryOut(vm.hosts, vm.id, { kind: 'unplanned-failover', on: 'b' });
+  running.paused = false;
 }
 
 /** Relays outlive the daemon; those of a test that failed end with it. */

@@ -1,7 +1,7 @@
 /** Replication is removed where a VM used to run: the one that runs since a failover stays whole, and there is no second one. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkRuns, killA, reviveA, startReplication } from './primary-world.ts';
+import { checkRuns, failOverBesides, killA, reviveA, startReplication } from './primary-world.ts';
 import { carryOut } from './two-hosts-process.ts';
 import { VM } from './vm-hosts.ts';
 
@@ -36,3 +36,18 @@ for (const completed of [true, false]) {
     await checkRuns(vm, 'b');
   });
 }
+
+void test('removed at an old primary that has not heard of the failover: its copy is stopped before nobody would tell it', async (t) => {
+  const vm = await startReplication(t, { autostart: true });
+  await vm.replicated('a');
+  await vm.hosts.a.services.primaries.stop(vm.id);
+  vm.hosts.cut = true;
+  await failOverBesides(vm);
+  vm.hosts.cut = false;
+  assert.equal(vm.record('a').state, 'Replicating');
+  await vm.hosts.a.ask('replicationRemove', { ref: vm.id, keepDisks: false });
+  const old = await vm.vms.hypervisors.a.getVm(VM);
+  assert.deepEqual([old.state, old.autostart], ['paused', false]);
+  assert.equal(vm.count('a', 'stepped-down') + vm.count('a', 'left-off'), 2);
+  await vm.checkGuest('b');
+});

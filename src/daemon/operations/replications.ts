@@ -162,7 +162,12 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       chosen(); // refused before anything is changed
       if (leaseSeconds !== undefined) await setLease(before, leaseSeconds);
       const record = update(services, id, { ...given(settings), ...chosen() });
-      if ((record.replicaPlaintext ?? false) !== (before.replicaPlaintext ?? false)) notePlaintext(record);
+      if ((record.replicaPlaintext ?? false) !== (before.replicaPlaintext ?? false)) {
+        notePlaintext(record);
+        // What is in the outbox is plain text, too.
+        if (record.replicaPlaintext !== true) await primaries.retire(id);
+        primaries.start(id);
+      }
       await services.peer(peer).prepare({ ...prepareOf(record), base: 'continue' });
       primaries.loop(id).replication.definitionDue = 0; // whoever changes settings may have changed that, too
       primaries.loop(id).wake();

@@ -33,7 +33,7 @@ export function adaptDefinition({
           if (!isKnown || (told !== undefined && connection(told) === connection(theirs))) connectAs(theirs, ours);
         }
         ownDisks(document, mine, new Set(targets));
-        ownEncryption(document, mine, targets);
+        plainDisks(document, targets);
         return document.toString({ noDeclaration: true });
       }),
     ),
@@ -87,19 +87,11 @@ function ownDisks(document: XmlDocument, mine: XmlDocument, replicated: Readonly
   for (const ours of own.values()) if (!isDrive(ours)) addDisk(devices, ours, document);
 }
 
-/** Each host's images of the replicated disks are encrypted, or not, by themselves: with its own keys. That of one which is new here is plain. */
-function ownEncryption(document: XmlDocument, mine: XmlDocument, targets: readonly string[]): void {
-  const own = new Map(elements(mine, '/domain/devices/disk').map((disk) => [targetOf(disk), disk]));
+/** A replica's images are plain (an encrypted one is never made a replica's), whatever the other host's are, or this host's once were. */
+function plainDisks(document: XmlDocument, targets: readonly string[]): void {
   for (const disk of elements(document, '/domain/devices/disk')) {
-    const ours = own.get(targetOf(disk));
     if (!targets.includes(targetOf(disk))) continue;
-    for (const theirs of elements(disk, 'encryption | source/encryption')) theirs.remove();
-    if (ours === undefined) continue;
-    for (const kept of elements(ours, 'encryption')) become(disk.addElement('encryption'), kept);
-    for (const kept of elements(ours, 'source/encryption')) {
-      const source = element(disk, 'source') ?? disk.addElement('source');
-      become(source.addElement('encryption'), kept);
-    }
+    for (const one of elements(disk, 'encryption | source/encryption')) one.remove();
   }
 }
 
