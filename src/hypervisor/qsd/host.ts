@@ -53,9 +53,14 @@ export class QsdHost {
 
   /** One operation at a time per VM. Failure `not-found`. */
   async exclusively<T>(vmId: string, what: string, work: (file: VmFile) => Promise<T>): Promise<T> {
+    return await this.inTurn(vmId, what, async () => await work(await this.files.find(vmId)));
+  }
+
+  /** As `exclusively`, for a VM that need not be there. */
+  async inTurn<T>(vmId: string, what: string, work: () => Promise<T>): Promise<T> {
     const gate = this.#gates.get(vmId) ?? new Gate();
     this.#gates.set(vmId, gate);
-    return await gate.run(what, async () => await work(await this.files.find(vmId)));
+    return await gate.run(what, work);
   }
 
   async closePoint(vmId: string): Promise<void> {

@@ -123,12 +123,14 @@ export class QsdHypervisor implements Hypervisor {
       ],
       network: network === 'as-defined' ? given.network : 'disconnected',
     };
-    const replaced = (await this.#host.files.list()).find((file) => file.definition.id === id);
-    await this.#host.files.write({
-      autostart: false,
-      bitmaps: {},
-      ...replaced,
-      definition: parseDefinition(JSON.stringify(made)),
+    await this.#host.inTurn(id, 'define', async () => {
+      const replaced = (await this.#host.files.list()).find((file) => file.definition.id === id);
+      await this.#host.files.write({
+        autostart: false,
+        bitmaps: {},
+        ...replaced,
+        definition: parseDefinition(JSON.stringify(made)),
+      });
     });
   }
 
