@@ -38,11 +38,8 @@ export async function checkExport(services: FailoverServices, id: string, reques
   ) {
     throw new Failure('not-found', `${record.vmName} has no recovery point ${request.sequence}`);
   }
-  if (
-    !replicaOf(services, id)
-      .disksAt(request.sequence)
-      .some(({ target }) => target === request.target)
-  ) {
+  const disks = replicaOf(services, id).disksAt(request.sequence);
+  if (!disks.some(({ target }) => target === request.target)) {
     const text = `recovery point ${request.sequence} of ${record.vmName} has no disk ${request.target}: it was added later`;
     throw new Failure('not-found', text);
   }

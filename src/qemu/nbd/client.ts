@@ -165,30 +165,20 @@ export class NbdClient {
 
   /** Extents of one of the connection's meta contexts: exactly the range, in order, neighbours with equal flags merged. */
   async extents(context: string, offset: number, length: number): Promise<StatusExtent[]> {
-    return (await this.extentMaps([context], offset, length))[0]!;
-  }
-
-  /** As `extents`, for several contexts at once, in their order: a reply carries all contexts of the connection anyway. */
-  async extentMaps(contexts: readonly string[], offset: number, length: number): Promise<StatusExtent[][]> {
     this.#check('block status', offset, length);
-    const ids = contexts.map((name) => {
-      const id = this.info.contexts.get(name);
-      if (id === undefined) throw new Failure('internal', `${this.#who}: meta context ${name} wasn't asked for`);
-      return id;
-    });
-    const lists = ids.map(() => new ExtentList(offset, length));
+    const id = this.info.contexts.get(context);
+    if (id === undefined) throw new Failure('internal', `${this.#who}: meta context ${context} wasn't asked for`);
+    const list = new ExtentList(offset, length);
     const end = offset + length;
-    for (;;) {
-      const from = Math.min(end, ...lists.map((list) => list.at));
-      if (from === end) return lists.map((list) => list.extents);
+    while (!list.complete) {
+      const from = list.at;
       const request = this.#send('block status', COMMAND.blockStatus, 0, from, Math.min(end - from, MAX_STATUS_RANGE));
       await request.done;
-      for (const [i, list] of lists.entries()) {
-        const runs = request.runs.get(ids[i]!) ?? [];
-        if (runs.length === 0) throw request.broken(`no extents of ${contexts[i]}`);
-        list.add(from, runs);
-      }
+      const runs = request.runs.get(id) ?? [];
+      if (runs.length === 0) throw request.broken(`no extents of ${context}`);
+      list.add(from, runs);
     }
+    return list.extents;
   }
 
   /** Waits for what is under way, takes leave of the server and ends the connection. */

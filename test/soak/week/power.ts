@@ -22,6 +22,16 @@ async function rebooted({ hosts: { a, guest } }: Week, cause: () => Promise<void
   await until(() => boots() > before, { timeoutMs: BOOT_MS, onTimeout: () => new Error('the guest does not reboot') });
 }
 
+/** Commands of virsh, one after the other. */
+function told(...commands: readonly string[]): Operation {
+  return {
+    name: commands.join(', '),
+    async perform(week) {
+      for (const command of commands) await week.virsh(command, VM);
+    },
+  };
+}
+
 export const POWER: readonly Operation[] = [
   {
     name: 'shutdown, start',
@@ -30,27 +40,9 @@ export const POWER: readonly Operation[] = [
       await week.virsh('start', VM);
     },
   },
-  {
-    name: 'destroy, start',
-    async perform(week) {
-      await week.virsh('destroy', VM);
-      await week.virsh('start', VM);
-    },
-  },
-  {
-    name: 'managedsave, start',
-    async perform(week) {
-      await week.virsh('managedsave', VM);
-      await week.virsh('start', VM);
-    },
-  },
-  {
-    name: 'suspend, resume',
-    async perform(week) {
-      await week.virsh('suspend', VM);
-      await week.virsh('resume', VM);
-    },
-  },
+  told('destroy', 'start'),
+  told('managedsave', 'start'),
+  told('suspend', 'resume'),
   {
     name: 'reset',
     async perform(week) {
