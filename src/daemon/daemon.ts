@@ -2,7 +2,6 @@
  * Puts the daemon together and takes it apart. The order matters and is said where it does; nothing else knows how to
  * make these parts.
  */
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Operations } from '../api/contract.ts';
 import { cancelFailover } from '../failover/cancel.ts';
@@ -20,6 +19,7 @@ import { TestViews } from '../failover/test-views.ts';
 import { unplannedFailover } from '../failover/unplanned.ts';
 import { Journal } from '../journal/journal.ts';
 import { Lanes } from '../lanes/lanes.ts';
+import { makeDirectory } from '../lib/atomic-file.ts';
 import { HOST_CLOCKS } from '../lib/boot-clock.ts';
 import type { Log } from '../lib/log.ts';
 import { roomAt } from '../lib/room.ts';
@@ -304,8 +304,8 @@ async function outboxLimit(config: Config): Promise<number> {
 async function makeDirectories(config: Config): Promise<void> {
   // QEMU's user passes through to disks and sockets; what is secret lies below in directories of its own.
   for (const path of [config.stateDirectory, config.runDirectory, config.replicaDirectory]) {
-    await mkdir(path, { recursive: true, mode: 0o711 });
+    await makeDirectory(path, 0o711);
   }
-  await mkdir(config.outboxDirectory, { recursive: true, mode: 0o700 });
-  await mkdir(config.pointDirectory, { recursive: true, mode: 0o711 });
+  await makeDirectory(config.outboxDirectory, 0o700);
+  await makeDirectory(config.pointDirectory, 0o711);
 }

@@ -2,9 +2,10 @@
  * Unplanned failover, on the Replica server: the primary is lost, the VM goes on here from a recovery point. It runs on
  * overlays over the replica's disks, so that it can be cancelled, or begun again from another point, until it is completed.
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { makeDirectory } from '../lib/atomic-file.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import type { RecoveryPoint } from '../model/relationship.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
@@ -159,7 +160,7 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
         await removeOverlays(failoverOverlays(services, record)); // it may begin again from a point with other disks
         const overlays = failoverOverlays(services, { ...record, disks });
         await removeOverlays(overlays);
-        for (const path of overlays.values()) await mkdir(dirname(path), { recursive: true, mode: 0o711 });
+        for (const path of overlays.values()) await makeDirectory(dirname(path), 0o711);
         await replica.materialise(point.sequence, overlays, args(plan).damaged);
         const { sequence, instant } = point;
         const position = replica.status().applied;

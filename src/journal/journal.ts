@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { removeDurably, writeAtomic } from '../lib/atomic-file.ts';
+import { makeDirectory, removeDurably, writeAtomic } from '../lib/atomic-file.ts';
 import type { Now } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
 import { hasEnded, parsePlan, type Plan, type PlanArgs } from './plan.ts';
@@ -25,7 +25,7 @@ export class Journal {
 
   /** Opens the journal, makes its directory if need be. Failure `io` naming the file when a plan is damaged. */
   static async open(directory: string, now: Now = Date.now): Promise<Journal> {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory, 0o700);
     const journal = new Journal(directory, now);
     for (const plan of await readPlans(directory)) journal.#plans.set(plan.id, plan);
     for (const name of await readdir(directory)) {

@@ -1,4 +1,4 @@
-import { open, rename, unlink } from 'node:fs/promises';
+import { mkdir, open, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /** Makes names in a directory durable: what was created, renamed or unlinked in it before the call. */
@@ -8,6 +8,16 @@ export async function syncDirectory(path: string): Promise<void> {
     await handle.sync();
   } finally {
     await handle.close();
+  }
+}
+
+/** Makes a directory and those above it that are missing, durably: what is synced in it must not go with its own name. */
+export async function makeDirectory(path: string, mode: number): Promise<void> {
+  const first = (await mkdir(path, { recursive: true, mode })) ?? path;
+  const top = dirname(first);
+  for (let parent = dirname(path); ; parent = dirname(parent)) {
+    await syncDirectory(parent); // also where it was there: whoever made it may not have come to this
+    if (parent === top) return;
   }
 }
 

@@ -4,6 +4,7 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Lanes } from '../lanes/lanes.ts';
+import { makeDirectory } from '../lib/atomic-file.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import type { LocalDisk } from '../store/store.ts';
@@ -43,7 +44,7 @@ export class Replicas {
   /** Opens all that are there. One that can't be opened doesn't keep the others from it: see `broken`. */
   static async open(options: ReplicasOptions): Promise<Replicas> {
     const replicas = new Replicas(options);
-    await mkdir(options.directory, { recursive: true, mode: 0o711 });
+    await makeDirectory(options.directory, 0o711);
     await mkdir(options.runDirectory, { recursive: true, mode: 0o711 });
     await replicas.look();
     return replicas;

@@ -6,10 +6,10 @@
  * on the way to older points, until it is merged with its older neighbour (merger.ts). So are the logs of a copy's slices, which
  * lead to no point.
  */
-import { mkdir, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { readdir, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LogReader } from '../deltalog/reader.ts';
-import { removeDurably, syncDirectory } from '../lib/atomic-file.ts';
+import { makeDirectory, removeDurably, syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import { Failure } from '../model/failure.ts';
 import type { Position, RecoveryPoint, ReplicatedDisk } from '../model/relationship.ts';
@@ -209,7 +209,7 @@ export class UndoChain {
 
 /** For whoever can mend them. Those that a merge has left in its result are gone already. */
 async function putAside(layout: ReplicaLayout, names: readonly string[]): Promise<void> {
-  await mkdir(layout.damaged, { recursive: true, mode: 0o700 });
+  await makeDirectory(layout.damaged, 0o700);
   for (const name of names) {
     await rename(join(layout.undo, name), join(layout.damaged, name)).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error;

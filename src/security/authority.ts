@@ -1,8 +1,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { chmod, mkdir, readFile } from 'node:fs/promises';
+import { chmod, readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
-import { writeAtomic } from '../lib/atomic-file.ts';
+import { makeDirectory, writeAtomic } from '../lib/atomic-file.ts';
 import type { Now } from '../lib/clock.ts';
 import { Failure } from '../model/failure.ts';
 import { fingerprint, makeAuthority, makeLeaf, type KeyAndCertificate, type Validity } from './certificate.ts';
@@ -62,7 +62,7 @@ export async function openAuthority(directory: string, options: AuthorityOptions
     });
   }
   const names: [string, ...string[]] = [hostName, ...options.addresses];
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectory(directory, 0o700);
   await chmod(directory, 0o700);
 
   const caFile = join(directory, 'ca.pem');

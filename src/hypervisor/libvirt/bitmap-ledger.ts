@@ -1,12 +1,13 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { writeAtomic } from '../../lib/atomic-file.ts';
 
 /**
  * Which bitmaps we have started in a VM, and on which disks. Needed because a bitmap that was started while the VM runs
  * is in QEMU's memory only, where libvirt shows it to nobody who doesn't know its name (and asking QEMU's monitor
  * behind libvirt's back taints the VM). A name is written here before its bitmap is made and removed after it is gone.
- * A power cut takes such bitmaps with it, so the file is replaced without waiting for the disk. Should it get lost, every
- * bitmap is found again in its image once the VM is off.
+ * A power cut takes such bitmaps with it, so the file is replaced without waiting for the disk, unless the bitmap is one
+ * in images. Should the file get lost, every bitmap is found again in its image once the VM is off.
  */
 export class BitmapLedger {
   readonly #path: string;
@@ -26,6 +27,12 @@ export class BitmapLedger {
     await this.#store(new Map(entries).set(name, targets));
   }
 
+  /** The same for a bitmap that a power cut leaves in its images, so that its name must not go back to fewer disks. */
+  async addDurably(name: string, targets: readonly string[]): Promise<void> {
+    const entries = await this.#load();
+    await this.#store(new Map(entries).set(name, targets), writeAtomic);
+  }
+
   async remove(name: string): Promise<void> {
     const entries = new Map(await this.#load());
     if (entries.delete(name)) await this.#store(entries);
@@ -36,13 +43,17 @@ export class BitmapLedger {
     return this.#entries;
   }
 
-  async #store(entries: Map<string, readonly string[]>): Promise<void> {
+  async #store(entries: Map<string, readonly string[]>, replace = replaceAtOnce): Promise<void> {
     await mkdir(dirname(this.#path), { recursive: true });
-    const temporary = `${this.#path}.tmp`;
-    await writeFile(temporary, `${JSON.stringify(Object.fromEntries(entries))}\n`);
-    await rename(temporary, this.#path);
+    await replace(this.#path, `${JSON.stringify(Object.fromEntries(entries))}\n`);
     this.#entries = entries;
   }
+}
+
+async function replaceAtOnce(path: string, content: string): Promise<void> {
+  const temporary = `${path}.tmp`;
+  await writeFile(temporary, content);
+  await rename(temporary, path);
 }
 
 async function read(path: string): Promise<Map<string, readonly string[]>> {

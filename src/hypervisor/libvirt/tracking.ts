@@ -162,7 +162,8 @@ export class Tracking {
       await this.#running.dropBitmap(domain, targets, name);
       await this.#running.startBitmap(domain, targets, name);
     }
-    await ledger.add(name, [...has, ...targets]);
+    const all = [...has, ...targets];
+    await (isActive(domain) ? ledger.add(name, all) : ledger.addDurably(name, all));
   }
 
   async #drop(

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { removeDurably, writeAtomic } from '../../lib/atomic-file.ts';
+import { makeDirectory, removeDurably, writeAtomic } from '../../lib/atomic-file.ts';
 import { Failure } from '../../model/failure.ts';
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -68,7 +68,7 @@ export class VmFiles {
   }
 
   async write(file: VmFile): Promise<void> {
-    await mkdir(this.#directory, { recursive: true });
+    await makeDirectory(this.#directory, 0o755);
     await writeAtomic(join(this.#directory, `${file.definition.id}.json`), `${JSON.stringify(file, null, 2)}\n`);
   }
 
