@@ -43,9 +43,23 @@ def unzstd(packed, length):
     return out.raw
 
 
+def digest(content):
+    return blake3(content).digest()[:16]
+
+
 def check_digest(content, expected, what):
     if blake3 is not None:
-        demand(blake3(content).digest()[:16] == expected, f"{what} does not match its digest")
+        demand(digest(content) == expected, f"{what} does not match its digest")
+
+
+def check_frame(head, payload, what):
+    """The digest of a frame is made of its head and the digests of its pieces: of plain data they end where the disk's blocks do."""
+    if blake3 is None:
+        return
+    kind, codec, _, _, offset = struct.unpack("<BBHIQ", head[:16])
+    cuts = range(BLOCK - offset % BLOCK, len(payload), BLOCK) if (kind, codec) == (DATA, 0) else []
+    pieces = [payload[start:end] for start, end in zip([0, *cuts], [*cuts, len(payload)]) if end > 0]
+    check_digest(head[:32] + b"".join(map(digest, pieces)), head[32:], what)
 
 
 class Images:
@@ -111,7 +125,7 @@ class Log:
                 head = file.read(48)
                 kind, codec, disk, stored, offset, length = struct.unpack("<BBHIQQ", head[:24])
                 payload = file.read(stored)
-                check_digest(head[:32] + payload, head[32:], f"a frame of {self.path}")
+                check_frame(head, payload, f"a frame of {self.path}")
                 if kind == INDEX:
                     break
                 demand(kind in (DATA, ZERO, REFERENCE) and codec in (0, 1), f"{self.path} has a frame of kind {kind}, codec {codec}")

@@ -3,15 +3,16 @@
  */
 import { DIGEST_SIZE, digestOf } from '../lib/digest.ts';
 import { Failure } from '../model/failure.ts';
+import { BLOCK, Pieces } from './pieces.ts';
 
 export const FRAME_HEAD_SIZE = 48;
-/** Bytes of a head that its digest stands for, with the stored bytes. */
+/** Bytes of a head that its digest stands for, with the digests of the pieces of the stored bytes. */
 export const CHECKED_HEAD = FRAME_HEAD_SIZE - DIGEST_SIZE;
 
 /** Most bytes of disk in one data frame; also bounds what a reader must hold. */
 export const MAX_DATA_LENGTH = 4 * 1024 * 1024;
 /** References name whole blocks of so many bytes: the blocks of the digests. */
-export const REFERENCE_BLOCK = 64 * 1024;
+export const REFERENCE_BLOCK = BLOCK;
 /** Most stored bytes of one data frame. */
 const MAX_STORED_DATA = MAX_DATA_LENGTH;
 /** Most stored bytes of an index: an entry of 40 bytes for each of more than 10 million frames. */
@@ -46,15 +47,15 @@ export interface FrameHead {
   readonly length: number;
   /** Of a reference: which bytes of the log are there as well. */
   readonly source?: Place | undefined;
-  /** BLAKE3-128 over the head's first 32 bytes and the stored bytes. */
+  /** BLAKE3-128 over the head's first 32 bytes and the digests of the pieces of the stored bytes. */
   readonly digest: Buffer;
 }
 
 /** A head as it was read: nothing in it is true before `verifyFrame` has said so. */
 export type UnverifiedHead = Omit<FrameHead, 'kind' | 'codec'> & { readonly kind: number; readonly codec: number };
 
-/** Encodes a head, computing its digest over head and payload. */
-export function encodeFrameHead(head: Omit<FrameHead, 'digest'>, payload: Buffer): Buffer {
+/** Encodes a head with its digest. @param pieces digests of the payload's pieces, where they are known. */
+export function encodeFrameHead(head: Omit<FrameHead, 'digest'>, payload: Buffer, pieces?: Buffer): Buffer {
   const bytes = Buffer.alloc(FRAME_HEAD_SIZE);
   bytes.writeUInt8(head.kind, 0);
   bytes.writeUInt8(head.codec, 1);
@@ -66,9 +67,20 @@ export function encodeFrameHead(head: Omit<FrameHead, 'digest'>, payload: Buffer
     bytes.writeUIntLE(head.source.offset / REFERENCE_BLOCK, SOURCE_AT, 6);
     bytes.writeUInt16LE(head.source.disk, SOURCE_AT + 6);
   }
-  const sum = digestOf(bytes.subarray(0, CHECKED_HEAD), payload);
-  sum.copy(bytes, CHECKED_HEAD);
+  digestOf(bytes.subarray(0, CHECKED_HEAD), pieces ?? piecesOf(head, payload)).copy(bytes, CHECKED_HEAD);
   return bytes;
+}
+
+/** Takes the digests of the pieces of a frame's stored bytes. */
+export function newPieces({ kind, codec, offset, stored }: Omit<UnverifiedHead, 'digest'>): Pieces {
+  return new Pieces(stored, kind === FrameKind.data && codec === Codec.none ? offset : undefined);
+}
+
+/** @param payload all that the frame stores. */
+export function piecesOf(head: Omit<UnverifiedHead, 'digest'>, payload: Buffer): Buffer {
+  const pieces = newPieces(head);
+  pieces.update(payload);
+  return pieces.finish();
 }
 
 /** In a head, and so in an entry of the index. */
@@ -116,21 +128,31 @@ function mostStored(kind: number): number {
   return kind === FrameKind.index ? MAX_STORED_INDEX : MAX_STORED_OTHER;
 }
 
+/** A frame that is what was written. */
+export interface VerifiedFrame {
+  readonly head: FrameHead;
+  /** Digests of the pieces of its payload. */
+  readonly pieces: Buffer;
+}
+
 /**
  * Throws `bad-log` unless the digest in the head fits head and payload, and the head makes sense; `format-unknown` for a
  * frame that is whole, but of a kind or codec of a later version: a flipped bit is never taken for one.
  */
-export function verifyFrame(headBytes: Buffer, head: UnverifiedHead, payload: Buffer): asserts head is FrameHead {
+export function verifyFrame(headBytes: Buffer, head: UnverifiedHead, payload: Buffer): VerifiedFrame {
   if (payload.length !== head.stored) {
     throw new Failure('bad-log', `${whereIs(head)} has ${payload.length} of ${head.stored} bytes`);
   }
-  requireDigest(head, digestOf(headBytes.subarray(0, CHECKED_HEAD), payload));
+  const pieces = piecesOf(head, payload);
+  requireDigest(headBytes, head, pieces);
   checkFrameSense(head);
+  return { head, pieces };
 }
 
-/** The first half of `verifyFrame`: `found` is the digest of what is there. */
-export function requireDigest(head: UnverifiedHead, found: Buffer): void {
-  if (!found.equals(head.digest)) throw new Failure('bad-log', `${whereIs(head)} does not match its digest`);
+/** The first half of `verifyFrame`. @param pieces digests of what is there. */
+export function requireDigest(headBytes: Buffer, head: UnverifiedHead, pieces: Buffer): void {
+  if (digestOf(headBytes.subarray(0, CHECKED_HEAD), pieces).equals(head.digest)) return;
+  throw new Failure('bad-log', `${whereIs(head)} does not match its digest`);
 }
 
 /** The second half of `verifyFrame`, for a head whose digest fits. */

@@ -7,10 +7,10 @@ import { RunningDigest } from '../lib/digest.ts';
 import { Failure } from '../model/failure.ts';
 import {
   checkFrameSense,
-  CHECKED_HEAD,
   decodeFrameHead,
   FRAME_HEAD_SIZE,
   FrameKind,
+  newPieces,
   requireDigest,
   type FrameHead,
   type UnverifiedHead,
@@ -25,6 +25,7 @@ import {
   type LogFooter,
   type LogHeader,
 } from './header.ts';
+import type { Pieces } from './pieces.ts';
 import { References } from './references.ts';
 import { INDEX_ENTRY_SIZE, indexEntry, TRAILER_MAGIC, TRAILER_SIZE } from './writer.ts';
 
@@ -35,9 +36,7 @@ export type OnFrame = (head: FrameHead, payload: Buffer) => void;
 interface OpenFrame {
   readonly bytes: Buffer;
   readonly head: UnverifiedHead;
-  readonly digest: RunningDigest;
-  /** Of the stored bytes alone: of the index. */
-  readonly content: RunningDigest | undefined;
+  readonly pieces: Pieces;
   /** The stored bytes, where somebody needs them as one. */
   readonly kept: Buffer[] | undefined;
   left: number;
@@ -107,8 +106,7 @@ export class LogParser {
     const frame = this.#frame;
     if (frame !== undefined) {
       const piece = chunk.subarray(at, at + frame.left);
-      frame.digest.update(piece);
-      frame.content?.update(piece);
+      frame.pieces.update(piece);
       frame.kept?.push(piece);
       frame.left -= piece.length;
       if (frame.left === 0) this.#endFrame(frame, onFrame);
@@ -162,14 +160,11 @@ export class LogParser {
     if (isIndex && head.stored !== this.#frames * INDEX_ENTRY_SIZE) {
       throw new Failure('bad-log', 'the index of the delta log does not fit its frames'); // before it is waited for
     }
-    const checked = new RunningDigest();
-    checked.update(bytes.subarray(0, CHECKED_HEAD));
     const isKept = head.kind === FrameKind.end || (onFrame !== undefined && !isIndex);
     const frame: OpenFrame = {
       bytes: Buffer.from(bytes),
       head,
-      digest: checked,
-      content: isIndex ? new RunningDigest() : undefined,
+      pieces: newPieces(head),
       kept: isKept ? [] : undefined,
       left: head.stored,
     };
@@ -180,7 +175,8 @@ export class LogParser {
   #endFrame(frame: OpenFrame, onFrame: OnFrame | undefined): void {
     this.#frame = undefined;
     const { head } = frame;
-    requireDigest(head, frame.digest.finish());
+    const pieces = frame.pieces.finish();
+    requireDigest(frame.bytes, head, pieces);
     checkFrameSense(head);
     const size = FRAME_HEAD_SIZE + head.stored;
     const at = this.#accepted;
@@ -193,9 +189,8 @@ export class LogParser {
     if (this.#indexAt >= 0) throw new Failure('bad-log', 'a frame follows the index of the delta log');
     this.#digest.update(head.digest);
     if (head.kind === FrameKind.index) {
-      if (!frame.content!.finish().equals(this.#indexDigest.finish())) {
-        throw new Failure('bad-log', 'the index of the delta log does not fit its frames');
-      }
+      const index = head.stored === 0 ? pieces : this.#indexDigest.finish(); // one piece; without frames none
+      if (!pieces.equals(index)) throw new Failure('bad-log', 'the index of the delta log does not fit its frames');
       this.#indexAt = at;
     } else {
       this.#checkRange(head);

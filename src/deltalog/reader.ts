@@ -12,6 +12,7 @@ import {
   FrameKind,
   verifyFrame,
   type FrameHead,
+  type UnverifiedHead,
 } from './frame.ts';
 import {
   decodeHeader,
@@ -32,6 +33,8 @@ export type { FrameEntry } from './ending.ts';
 export interface StoredFrame {
   readonly head: FrameHead;
   readonly payload: Buffer;
+  /** Digests of its payload's pieces, where it has been verified just now. */
+  readonly pieces?: Buffer;
 }
 
 /** Entries of an index that are read at once, to be looked at one by one. */
@@ -130,10 +133,9 @@ export class LogReader {
   #frameIn(bytes: Buffer, entry: FrameEntry, verified: boolean): StoredFrame {
     const head = decodeFrameHead(bytes);
     const payload = bytes.subarray(FRAME_HEAD_SIZE);
-    if (verified) checkFrameSense(head);
-    else verifyFrame(bytes, head, payload);
-    this.#requireSame(head, entry);
-    return { head, payload };
+    const frame = verified ? { head: sensible(head), payload } : { ...verifyFrame(bytes, head, payload), payload };
+    this.#requireSame(frame.head, entry);
+    return frame;
   }
 
   #requireSame({ kind, disk, offset, length }: FrameHead, entry: FrameEntry): void {
@@ -160,12 +162,16 @@ export function unpack(head: FrameHead, payload: Buffer, arena?: Arena): Buffer 
   return data;
 }
 
-async function readFrame(file: FileHandle, at: number, path: string): Promise<{ head: FrameHead; payload: Buffer }> {
+function sensible(head: UnverifiedHead): FrameHead {
+  checkFrameSense(head);
+  return head;
+}
+
+async function readFrame(file: FileHandle, at: number, path: string): Promise<StoredFrame> {
   const headBytes = await readExactly(file, at, FRAME_HEAD_SIZE, path);
   const head = decodeFrameHead(headBytes);
   const payload = await readExactly(file, at + FRAME_HEAD_SIZE, head.stored, path);
-  verifyFrame(headBytes, head, payload);
-  return { head, payload };
+  return { ...verifyFrame(headBytes, head, payload), payload };
 }
 
 async function readExactly(file: FileHandle, at: number, length: number, path: string): Promise<Buffer> {

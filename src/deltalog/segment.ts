@@ -60,15 +60,16 @@ export class Segment {
 
   /**
    * Adds bytes of a disk, packed with zstd's `level` (0: as they are) where that is worth it.
+   * @param pieces digests of the data's pieces, where they are known.
    * @returns whether `data` itself has to stay as it is until the segment is written.
    */
-  data(disk: number, offset: number, data: Buffer, level: number): boolean {
+  data(disk: number, offset: number, data: Buffer, level: number, pieces?: Buffer): boolean {
     const packed = this.#packer.pack(data, level, (length) => this.#room(length));
     const codec = packed === undefined ? Codec.none : Codec.zstd;
     const payload = packed ?? (data.length <= COPIED ? this.#copy(data) : data);
     if (payload !== data) this.#used += payload.length;
     const head = { kind: FrameKind.data, codec, disk, stored: payload.length, offset, length: data.length };
-    this.#add(encodeFrameHead(head, payload), payload);
+    this.#add(encodeFrameHead(head, payload, codec === Codec.none ? pieces : undefined), payload);
     return payload === data;
   }
 

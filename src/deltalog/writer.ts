@@ -8,6 +8,7 @@ import { Contents } from './ending.ts';
 import { Codec, encodeFrameHead, FrameKind, type FrameHead, type Place } from './frame.ts';
 import { encodeHeader, type LogFooter, type LogHeader } from './header.ts';
 import { Packer } from './pack.ts';
+import type { StoredFrame } from './reader.ts';
 import { writeAll } from '../lib/write-all.ts';
 
 export { INDEX_ENTRY_SIZE, indexEntry, TRAILER_MAGIC, TRAILER_SIZE } from './ending.ts';
@@ -82,9 +83,9 @@ export class LogWriter {
     await this.#flush(codec === Codec.none ? 0 : FLUSH_SIZE);
   }
 
-  /** Takes a data frame over from another log, as it is stored there. `payload` is the log's from now on. */
-  async copy(head: FrameHead, payload: Buffer): Promise<void> {
-    this.#frame(head, payload);
+  /** Takes a data frame over from another log, as it is stored there. Its payload is the log's from now on. */
+  async copy({ head, payload, pieces }: StoredFrame): Promise<void> {
+    this.#frame(head, payload, pieces);
     await this.#flush(FLUSH_SIZE);
   }
 
@@ -119,8 +120,8 @@ export class LogWriter {
     await this.#file.close();
   }
 
-  #frame(head: Omit<FrameHead, 'digest'>, payload: Buffer): void {
-    const bytes = encodeFrameHead(head, payload);
+  #frame(head: Omit<FrameHead, 'digest'>, payload: Buffer, pieces?: Buffer): void {
+    const bytes = encodeFrameHead(head, payload, pieces);
     this.#contents.add(bytes, this.#position);
     if (payload.length > 0) this.#push(bytes, payload);
     else this.#push(bytes);

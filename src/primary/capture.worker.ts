@@ -139,7 +139,7 @@ class CaptureLane {
   }
 
   /** Puts a part of a piece into the log. */
-  async #put(disk: number, piece: Piece, { offset, length, source }: Run): Promise<void> {
+  async #put(disk: number, piece: Piece, { offset, length, source, digests }: Run): Promise<void> {
     if (piece.zero) {
       this.#segment.zero(disk, offset, length);
     } else if (source !== undefined) {
@@ -147,7 +147,8 @@ class CaptureLane {
     } else {
       const data = piece.data.subarray(offset - piece.offset, offset - piece.offset + length);
       // Its memory is read into again.
-      if (this.#segment.data(disk, offset, data, Atomics.load(this.#level, 0))) return await this.flush();
+      const pieces = digests === undefined ? undefined : Buffer.concat(digests);
+      if (this.#segment.data(disk, offset, data, Atomics.load(this.#level, 0), pieces)) return await this.flush();
     }
     if (this.#segment.bytes >= SEGMENT) await this.#begin();
   }

@@ -14,6 +14,8 @@ export const LONG_ZEROS = 1024 * 1024;
 export interface Run extends Extent {
   /** Where the log has the same bytes. */
   readonly source?: Place | undefined;
+  /** Digests of its blocks, where all of them are whole: a frame's of plain data is made of them. */
+  readonly digests?: readonly Buffer[] | undefined;
 }
 
 /** Where the log has a block with that digest already; undefined: nowhere, it will be in it as data. */
@@ -43,7 +45,7 @@ export function differencesOf(
   twinOf: FindTwin = () => undefined,
 ): Differing {
   const first = Math.floor(piece.offset / DIGEST_BLOCK);
-  const runs: Run[] = [];
+  const runs: GrowingRun[] = [];
   let compared = 0;
   let different = 0;
   let sameBytes = 0;
@@ -51,7 +53,7 @@ export function differencesOf(
     const block = Math.floor(part.offset / DIGEST_BLOCK);
     if (!isWhole(part, size)) {
       learning.unclear({ from: block, to: block + 1 });
-      append(runs, part);
+      append(runs, part, undefined);
       continue;
     }
     const at = (block - first) * DIGEST_SIZE;
@@ -65,7 +67,7 @@ export function differencesOf(
     different++;
     learning.sent.add(block, own);
     const refers = !piece.zero && part.length === DIGEST_BLOCK;
-    append(runs, part, refers ? twinOf(own, part.offset, bytesOf(piece, part)) : undefined);
+    append(runs, part, own, refers ? twinOf(own, part.offset, bytesOf(piece, part)) : undefined);
   }
   return { compared, different, sameBytes, runs };
 }
@@ -85,16 +87,25 @@ function bytesOf(piece: Piece & { readonly zero: false }, { offset, length }: Ex
 }
 
 /** Puts a part behind those before it; one run with the last where it goes on as that does. */
-function append(runs: Run[], { offset, length }: Extent, source?: Place): void {
+function append(runs: GrowingRun[], { offset, length }: Extent, digest: Buffer | undefined, source?: Place): void {
   const last = runs.at(-1);
-  if (last !== undefined && last.offset + last.length === offset && goesOn(last, source)) {
-    runs[runs.length - 1] = { ...last, length: last.length + length };
-  } else {
-    runs.push({ offset, length, source });
+  if (last === undefined || last.offset + last.length !== offset || !goesOn(last, source)) {
+    runs.push({ offset, length, source, digests: digest === undefined ? undefined : [digest] });
+    return;
   }
+  last.length += length;
+  if (digest === undefined) last.digests = undefined;
+  else last.digests?.push(digest);
 }
 
-function goesOn(last: Run, source: Place | undefined): boolean {
+interface GrowingRun {
+  readonly offset: number;
+  length: number;
+  readonly source: Place | undefined;
+  digests: Buffer[] | undefined;
+}
+
+function goesOn(last: GrowingRun, source: Place | undefined): boolean {
   if (last.source === undefined || source === undefined) return last.source === source;
   return last.source.disk === source.disk && last.source.offset + last.length === source.offset;
 }

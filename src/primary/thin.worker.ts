@@ -125,18 +125,18 @@ async function putThinner(
     await writer.zero(disk, offset, length);
     return 0;
   }
-  const { head, payload } = await reader.stored(frame);
+  const stored = await reader.stored(frame);
   const pages = wholePages(frame, size);
   if (pages === undefined) {
-    await writer.copy(head, payload);
+    await writer.copy(stored);
     referred.stays(frame);
     return 0;
   }
-  const data = unpack(head, payload);
+  const data = unpack(stored.head, stored.payload);
   const ours = pageDigests(salt, data.subarray(pages.offset - offset, pages.offset - offset + pages.length));
   const left = union([...differing(frame, pages, ours, theirs)]);
   if (left.length === 1 && left[0]!.length === length) {
-    await writer.copy(head, payload);
+    await writer.copy(stored);
   } else {
     for (const run of left) {
       await writer.data(disk, run.offset, data.subarray(run.offset - offset, run.offset - offset + run.length));

@@ -1,7 +1,9 @@
 /** What a log makes of the parts of an item: their bytes, unpacked as they are asked for. */
 import { Arena } from '../lib/arena.ts';
 import type { FrameEntry, LogReader, StoredFrame } from '../deltalog/reader.ts';
+import { blocksIn } from '../deltalog/pieces.ts';
 import { unpack } from '../deltalog/reader.ts';
+import { Codec } from '../deltalog/frame.ts';
 import { isZero, type Item, type Part } from './log-share.ts';
 
 /** The memory of one item after the other. */
@@ -37,6 +39,12 @@ export class ItemContents {
   of({ frame, offset, length }: Part): Buffer {
     const from = offset - frame.offset;
     return this.#frame(frame).subarray(from, from + length);
+  }
+
+  /** Digests of whole blocks within such a part, where verifying it has made them. */
+  digestsOf({ frame }: Part, from: number, count: number): Buffer | undefined {
+    const { head, pieces } = this.#stored.get(frame)!;
+    return head.codec === Codec.none && pieces !== undefined ? blocksIn(pieces, frame.offset, from, count) : undefined;
   }
 
   #frame(frame: FrameEntry): Buffer {

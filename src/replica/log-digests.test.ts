@@ -4,8 +4,9 @@ import fc from 'fast-check';
 import type { FrameEntry } from '../deltalog/reader.ts';
 import { digest } from '../lib/digest.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
+import { blocksIn, Pieces } from '../deltalog/pieces.ts';
 import { LogDigests } from './log-digests.ts';
-import { isZero, itemsOf } from './log-share.ts';
+import { isZero, itemsOf, type Part } from './log-share.ts';
 
 const BLOCKS = 7;
 const SIZE = BLOCKS * DIGEST_BLOCK - 20_000;
@@ -18,6 +19,7 @@ const lengths = fc.oneof(
   fc.integer({ min: 1, max: 3 * DIGEST_BLOCK }),
   fc.integer({ min: 1, max: 3 }).map((count) => count * DIGEST_BLOCK),
 );
+const unknown = () => undefined;
 const changes = fc.array(
   fc.record({ offset: places, length: lengths, fill: fc.option(fc.integer({ min: 1, max: 255 })) }),
   { maxLength: 8 },
@@ -38,13 +40,20 @@ void describe('digests of what a log changes', () => {
           for (let at = offset; at < offset + length; at += DIGEST_BLOCK) touched.add(Math.floor(at / DIGEST_BLOCK));
           touched.add(Math.floor((offset + length - 1) / DIGEST_BLOCK));
         }
+        const fromFrame = ({ frame }: Part) => {
+          const pieces = new Pieces(frame.length, frame.offset);
+          pieces.update(Buffer.alloc(frame.length, log[frame.at]!.fill!));
+          const all = pieces.finish();
+          return (from: number, count: number) => blocksIn(all, frame.offset, from, count);
+        };
         const lanes = [new LogDigests(SIZE), new LogDigests(SIZE)];
         for (const [i, part] of itemsOf(frames)
           .flatMap(({ parts }) => parts)
           .entries()) {
           const { offset, length } = part;
           if (isZero(part)) lanes[i % 2]!.zero(offset, length);
-          else lanes[i % 2]!.data(offset, disk.subarray(offset, offset + length));
+          else
+            lanes[i % 2]!.data(offset, disk.subarray(offset, offset + length), i % 3 === 0 ? unknown : fromFrame(part));
         }
         const read = (block: number) => digest(disk.subarray(block * DIGEST_BLOCK, (block + 1) * DIGEST_BLOCK));
         let blocksRead = 0;

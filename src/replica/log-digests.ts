@@ -20,18 +20,13 @@ export class LogDigests {
     this.#size = size;
   }
 
-  /** These bytes are written. */
-  data(offset: number, bytes: Buffer): void {
+  /** These bytes are written. @param known gives the digests of whole blocks among them, where somebody has made them. */
+  data(offset: number, bytes: Buffer, known: (from: number, count: number) => Buffer | undefined): void {
     // The disk's last block may be short.
     const toEnd = offset + bytes.length === this.#size;
     const { from, to } = this.#whole(offset, bytes.length, toEnd);
     if (to <= from) return;
-    const digests: Buffer[] = [];
-    for (let block = from; block < to; block++) {
-      const start = block * DIGEST_BLOCK - offset;
-      digests.push(digest(bytes.subarray(start, start + DIGEST_BLOCK)));
-    }
-    this.#runs.push({ from, digests: Buffer.concat(digests) });
+    this.#runs.push({ from, digests: known(from, to - from) ?? digestsOf(bytes, offset, from, to) });
   }
 
   /** These bytes are zeros now. */
@@ -74,4 +69,13 @@ export class LogDigests {
     if (to < last) this.#edges.add(last - 1);
     return { from, to };
   }
+}
+
+function digestsOf(bytes: Buffer, offset: number, from: number, to: number): Buffer {
+  const digests: Buffer[] = [];
+  for (let block = from; block < to; block++) {
+    const start = block * DIGEST_BLOCK - offset;
+    digests.push(digest(bytes.subarray(start, start + DIGEST_BLOCK)));
+  }
+  return Buffer.concat(digests);
 }

@@ -86,8 +86,7 @@ async function copyRun(run: IndexedRun<UndoSource>, disk: number, writer: LogWri
   if (frame.kind === FrameKind.zero) {
     await writer.zero(disk, offset, length);
   } else if (length === frame.length) {
-    const { head, payload } = await reader.stored(frame);
-    await writer.copy(head, payload);
+    await writer.copy(await reader.stored(frame));
   } else {
     const data = await cache.get(frame, () => reader.data(frame));
     const from = offset - frame.offset;

@@ -9,6 +9,8 @@ import type { LogDigests } from './log-digests.ts';
 /** Has the bytes of all parts of an item that aren't zeros. */
 export interface Contents {
   of(part: Part): Buffer;
+  /** Digests of `count` whole blocks of the disk within a part from block `from` on; undefined where they aren't known. */
+  digestsOf(part: Part, from: number, count: number): Buffer | undefined;
 }
 
 /** Writes under way at once. */
@@ -33,7 +35,7 @@ export async function writeItem(
     const end = offset + part.length;
     const data = isZero(part) ? undefined : contents.of(part);
     if (data === undefined) digests.zero(offset, part.length);
-    else digests.data(offset, data);
+    else digests.data(offset, data, (from, count) => contents.digestsOf(part, from, count));
     const extents: Extent[] = [];
     if (toWrite === undefined) extents.push({ offset, length: part.length });
     for (; toWrite !== undefined && next < toWrite.length; next++) {

@@ -149,9 +149,9 @@ export class UndoFrames {
 
 function loaded(buffer: Buffer, at: number): LoadedFrame {
   const headBytes = buffer.subarray(at, at + FRAME_HEAD_SIZE);
-  const head = decodeFrameHead(headBytes);
-  const payload = buffer.subarray(at + FRAME_HEAD_SIZE, at + FRAME_HEAD_SIZE + head.stored);
-  verifyFrame(headBytes, head, payload);
+  const unverified = decodeFrameHead(headBytes);
+  const payload = buffer.subarray(at + FRAME_HEAD_SIZE, at + FRAME_HEAD_SIZE + unverified.stored);
+  const { head } = verifyFrame(headBytes, unverified, payload);
   if (head.kind !== FrameKind.data) throw new Failure('bad-log', `a frame of kind ${head.kind} is none of data`);
   return { head, data: unpack(head, payload), lent: head.codec === Codec.none };
 }

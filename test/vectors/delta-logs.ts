@@ -53,6 +53,7 @@ export const GOLDEN: readonly Change[] = [
   { disk: 0, offset: 1024 ** 3 - 4096, zeros: 4096 },
   { disk: 1, offset: 0, data: Buffer.alloc(2048, 'understudy ') },
   { disk: 1, offset: 99_999, data: Buffer.from([255]) },
+  { disk: 1, offset: 65_400, data: pattern(300, 11) }, // of two blocks
   { disk: 0, offset: 0, zeros: 65_536 },
 ];
 
@@ -113,7 +114,7 @@ const golden = (kind: string, file: Partial<GoldenFile>): GoldenFile => ({
 
 const RESHAPE = golden('reshape', { header: { ...HEADER, disks: [...SHAPES.after] }, changes: GOLDEN_RESHAPE });
 /** The state that it makes. */
-const RESHAPED: Position = { epoch: 1, sequence: 7, state: '13a791e05ec18f66b64265ca71e74e94' };
+const RESHAPED: Position = { epoch: 1, sequence: 7, state: '393d40c8826636e534084ffae4a2c186' };
 
 export const GOLDEN_FILES = [
   golden('plain', { compression: 0 }),
