@@ -40,7 +40,7 @@ function tableOf(touches: readonly Touch[]): string[] {
 
 /** What a test runs on goes by what it needs. */
 function versionsIn(file: string): string {
-  if (file.endsWith('newer-versions.test.ts')) return '11.3/10.0';
+  if (/(?:newer-versions|raw-disks)\.test\.ts$/.test(file)) return '11.3/10.0';
   const onLibvirt = file.startsWith('test/guests/') || file.startsWith('test/conformance/');
   return onLibvirt || file.endsWith('.libvirt.test.ts') ? '9.0/7.2' : 'no libvirt';
 }

@@ -190,3 +190,17 @@ void describe('consent', () => {
     assert.equal(cli.world.replications.length, 0);
   });
 });
+
+void describe('raw disks', () => {
+  void test('what becomes of one, and when', async () => {
+    assert.match(
+      await cli.said('vm', 'track', 'db01', '--disk', 'vda'),
+      /^db01, disk vda: \/images\/db01-vda\.raw will be put under tracking when the VM is off: shut the guest down/,
+    );
+    assert.equal(
+      await cli.said('vm', 'untrack', 'db01', '--disk', 'vda'),
+      'db01, disk vda: it is /images/db01-vda.raw, without tracking\n',
+    );
+    assert.equal((await cli.understudy('vm', 'track', 'db01')).code, 2);
+  });
+});

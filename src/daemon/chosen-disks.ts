@@ -1,7 +1,9 @@
 /** Disks that aren't replicated, as a person decides about them: to be replicated, too, or left out without a warning. */
 import { diskEncrypted, type Vm } from '../hypervisor/hypervisor.ts';
 import { Failure } from '../model/failure.ts';
+import type { Versions } from '../model/versions.ts';
 import type { RelationshipRecord } from '../store/store.ts';
+import { untracked } from './untracked.ts';
 
 export interface DiskChoice {
   /** Targets. */
@@ -14,6 +16,7 @@ export function chosenDisks(
   record: RelationshipRecord,
   vm: Vm,
   { includeDisks, excludeDisks }: DiskChoice,
+  versions: Versions,
 ): Pick<RelationshipRecord, 'wanted' | 'leftOut' | 'unprotected'> {
   const { vmName, disks, unprotected = [], wanted = [] } = record;
   const isReplicated = (target: string): boolean => disks.some((disk) => disk.target === target);
@@ -30,11 +33,7 @@ export function chosenDisks(
     if (excludeDisks.includes(target))
       throw new Failure('bad-request', `disk ${target} can't be both replicated and left out`);
     if (found.encrypted === true && record.replicaPlaintext !== true) throw diskEncrypted(vmName, [target]);
-    if (found.unsupported !== undefined) {
-      throw new Failure('disk-unsupported', `${vmName}, disk ${target}: ${found.unsupported}`, {
-        hint: `Convert it (\`qemu-img convert -O qcow2\`), or leave it out: \`understudy replication set ${vmName} --exclude-disk ${target}\`.`,
-      });
-    }
+    if (found.unsupported !== undefined) throw untracked(vmName, found, versions);
   }
   const others = vm.disks.map(({ target }) => target).filter((target) => !isReplicated(target));
   const { leftOut = others.filter((target) => !unprotected.includes(target)) } = record;

@@ -10,6 +10,7 @@ import { LOCK_NAME } from '../failover/definition.ts';
 import { newLeases } from '../failover/lease.ts';
 import { exportPoint } from '../failover/export.ts';
 import { plannedFailover } from '../failover/planned.ts';
+import { trackRawDisk, untrackRawDisk } from '../failover/raw-disk.ts';
 import { removeReplication } from '../failover/remove.ts';
 import { reverseReplication } from '../failover/reverse.ts';
 import type { FailoverServices } from '../failover/services.ts';
@@ -52,6 +53,7 @@ import { hostOperations } from './operations/host.ts';
 import { peerOperations } from './operations/peers.ts';
 import { proofOperations } from './operations/proofs.ts';
 import { neighbourOperations } from './operations/neighbours.ts';
+import { rawDiskOperations } from './operations/raw-disks.ts';
 import { replicationOperations, viewOf } from './operations/replications.ts';
 import { streamOperations } from './operations/streams.ts';
 import { keepGuard } from './lease-guard.ts';
@@ -60,15 +62,19 @@ import { openStore } from './open-store.ts';
 import { PeerClocks, type PeerClocksOptions } from './peer-clocks.ts';
 import { peerBook, PeerEndpoints } from './peers.ts';
 import { endpointFor } from './replica-host.ts';
+import { RawDiskRounds } from './raw-disks.ts';
 import { rescanIfForgotten } from './rescan.ts';
 import { PrimaryNotes } from './primary-notes.ts';
 import { noteShape } from './replica-shape.ts';
 import { mendStore } from './restored-store.ts';
 import { resumeTests } from './resume-tests.ts';
 import { Roles } from './roles.ts';
+import { Rounds } from './rounds.ts';
 import type { DaemonServices } from './services.ts';
 
 const DAY_SECONDS = 24 * 60 * 60;
+/** How soon a VM is seen off whose raw disk waits for that. */
+const RAW_DISKS_MS = 1000;
 const RENEWAL_CHECK_MS = 60 * 60 * 1000;
 
 const PLANS = [
@@ -82,6 +88,8 @@ const PLANS = [
   reverseReplication,
   exportPoint,
   removeReplication,
+  trackRawDisk,
+  untrackRawDisk,
 ];
 
 export interface Daemon {
@@ -200,6 +208,8 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     onLacking: (id, lacking) => noteLacking(all, id, lacking),
     log,
   });
+  const wished = new RawDiskRounds(all);
+  const rawDisks = new Rounds(RAW_DISKS_MS, () => wished.look());
   void sayVersions(all);
   const begun = takenUp.then(async () => {
     scrubbing.begin();
@@ -207,6 +217,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
     await roles.begin();
     contact.begin();
     peerClocks.begin();
+    rawDisks.begin();
   });
   begun.catch((error: unknown) => log.error({ err: error }, 'relationships could not be taken up'));
   const renewal = setInterval(
@@ -221,6 +232,7 @@ export async function startDaemon(config: Config, log: Log): Promise<Daemon> {
   return {
     close: async () => {
       clearInterval(renewal);
+      await rawDisks.close();
       await scrubbing.close();
       await definitions.close();
       await contact.close();
@@ -288,6 +300,7 @@ function operations(services: DaemonServices): Operations {
     ...peerOperations(services),
     ...replicationOperations(services),
     ...neighbourOperations(services),
+    ...rawDiskOperations(services),
     ...proofOperations(services),
     ...driftOperations(services),
     ...failoverOperations(services),
@@ -303,7 +316,7 @@ async function outboxLimit(config: Config): Promise<number> {
 
 async function makeDirectories(config: Config): Promise<void> {
   // QEMU's user passes through to disks and sockets; what is secret lies below in directories of its own.
-  for (const path of [config.stateDirectory, config.runDirectory, config.replicaDirectory]) {
+  for (const path of [config.stateDirectory, config.runDirectory, config.replicaDirectory, config.trackingDirectory]) {
     await makeDirectory(path, 0o711);
   }
   await makeDirectory(config.outboxDirectory, 0o700);

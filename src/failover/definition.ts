@@ -17,7 +17,11 @@ export const LOCK_NAME = 'this-VM-is-a-replica--start-it-with-understudy-failove
 /** One change of a VM's definition at a time: that of a plan comes after one which was under way when the plan began. */
 const gates = new WeakMap<Hypervisor, Map<string, Gate>>();
 
-async function inTurn<T>({ hypervisor }: Pick<FailoverServices, 'hypervisor'>, vmId: string, work: () => Promise<T>) {
+export async function inTurn<T>(
+  { hypervisor }: Pick<FailoverServices, 'hypervisor'>,
+  vmId: string,
+  work: () => Promise<T>,
+) {
   const ofHost = gates.get(hypervisor) ?? new Map<string, Gate>();
   gates.set(hypervisor, ofHost);
   const gate = ofHost.get(vmId) ?? new Gate();

@@ -32,6 +32,8 @@ export interface VmDisk {
   readonly size: number;
   /** Why changes of this disk can't be tracked; undefined where they can. */
   readonly unsupported?: string;
+  /** It is a plain raw disk, and that alone is why its changes can't be tracked. */
+  readonly raw?: true;
   /** Its image, or one under it, is encrypted: a point of it is plain text all the same. */
   readonly encrypted?: true;
 }
@@ -111,6 +113,10 @@ export const bitmapMissing = (target: string): string =>
 export const bitmapNotClosed = (target: string): string =>
   `disk ${target} was not closed while it had it: QEMU or its host died`;
 
+/** Of a raw disk that was written past the image which has it. */
+export const bitmapWrittenBeside = (target: string): string =>
+  `disk ${target} was written beside its tracking image, while nobody had that open`;
+
 /** Nobody has said that what is read of this disk may be stored as plain text. */
 export function diskEncrypted(vmName: string, targets: readonly string[]): Failure {
   const text = `${vmName}, disk ${targets.join(', ')}: it is encrypted, and its replica would be plain text`;
@@ -138,6 +144,8 @@ export interface DefineRequest {
   readonly without?: string;
   /** `disconnected`: every network adapter's link is down. */
   readonly network: 'as-defined' | 'disconnected';
+  /** What becomes of the memory of a VM that is off and was saved: it goes with the old disks (the default), or Failure `wrong-state`. */
+  readonly savedMemory?: 'drop' | 'refuse';
   /** The VM of this host whose secrets (console passwords) it gets; left out: the one of that id, if it is there. */
   readonly secretsOf?: string;
 }

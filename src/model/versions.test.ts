@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { tooOld, untried } from './versions.ts';
+import { tooOld, tracksRawDisks, untried } from './versions.ts';
 
 test('what the tests run on is neither too old nor untried', () => {
   for (const versions of [
@@ -27,4 +27,10 @@ test('what is too old, or untried, is named', () => {
 
 test('of a program that nobody knows nothing is said', () => {
   assert.equal(tooOld({ 'qemu-storage-daemon': '0.1' }), undefined);
+});
+
+test('raw disks are tracked from libvirt 10.10 on, and without it', () => {
+  for (const libvirt of ['10.10.0', '11.3.0', '12.0.0']) assert.equal(tracksRawDisks({ libvirt }), true, libvirt);
+  for (const libvirt of ['9.0.0', '10.9.0']) assert.equal(tracksRawDisks({ libvirt }), false, libvirt);
+  assert.equal(tracksRawDisks({ 'qemu-storage-daemon': '7.2' }), true);
 });

@@ -27,6 +27,14 @@ export function untried(versions: Versions): string | undefined {
   );
 }
 
+/** The oldest libvirt that knows of a qcow2 image whose data are in a raw disk. */
+export const RAW_TRACKED_FROM = '10.10';
+
+/** Whether a raw disk can be put under tracking; without libvirt, QEMU itself can do it. */
+export function tracksRawDisks({ libvirt }: Versions): boolean {
+  return libvirt === undefined || compare(libvirt, RAW_TRACKED_FROM) >= 0;
+}
+
 function say(versions: Versions, judge: (version: string, range: Range) => string | undefined): string | undefined {
   const said = Object.entries(versions).flatMap(([program, version]) => {
     const range = SUPPORTED[program];

@@ -1,10 +1,29 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { until } from '../lib/clock.ts';
+import { TRACKING_SUFFIX } from '../qemu/tracking-image.ts';
 import { stampOf } from './images.ts';
+
+void test('the stamp of a tracking image is that of its raw file, too', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'us-images-'));
+  try {
+    const raw = join(directory, 'vda.raw');
+    const path = `${raw}${TRACKING_SUFFIX}`;
+    const disks = [{ target: 'vda', path, format: 'qcow2', size: 4 }];
+    for (const file of [raw, path]) await writeFile(file, 'abcd');
+    const first = await stampOf(disks);
+    assert.ok(first !== undefined);
+    await utimes(raw, 1, 1);
+    assert.notEqual(await stampOf(disks), first);
+    await rm(raw); // a block device's image lies elsewhere
+    assert.equal(await stampOf(disks), undefined);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
 
 void test('the stamp of images is the same until one is written, replaced or gone', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'us-images-'));

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import type { VmDisk } from '../hypervisor/hypervisor.ts';
+import { rawBeside } from '../qemu/tracking-image.ts';
 import type { Replication } from './replication.ts';
 
 /**
@@ -8,7 +9,8 @@ import type { Replication } from './replication.ts';
  */
 export async function stampOf(disks: readonly VmDisk[]): Promise<string | undefined> {
   const stamps: string[] = [];
-  for (const { path } of disks) {
+  // Of a tracking image the raw file, too: that may be written past it.
+  for (const path of disks.flatMap(({ path }) => [path, rawBeside(path) ?? path])) {
     const found = await stat(path, { bigint: true }).catch(() => undefined); // whoever opens it says why
     if (found === undefined || !found.isFile()) return undefined;
     stamps.push([found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs].join(':'));

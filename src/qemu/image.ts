@@ -29,6 +29,8 @@ export interface ImageInfo {
   /** As the header names it: `path` may be relative to the image. */
   readonly backing?: { readonly path: string; readonly format?: string };
   readonly bitmaps: readonly ImageBitmap[];
+  /** Where the data are, if not in the image. `raw`: they are a raw disk, which reads the same. */
+  readonly dataFile?: { readonly path: string; readonly raw: boolean };
   /** Only who has its key can open it, were it only to change its bitmaps. */
   readonly encrypted?: true;
 }
@@ -47,7 +49,7 @@ interface InfoJson {
   'full-backing-filename'?: string;
   'backing-filename-format'?: string;
   encrypted?: boolean;
-  'format-specific'?: { data?: { bitmaps?: ImageBitmap[] } };
+  'format-specific'?: { data?: { bitmaps?: ImageBitmap[]; 'data-file'?: string; 'data-file-raw'?: boolean } };
 }
 
 interface CheckJson {
@@ -107,12 +109,15 @@ export async function imageInfo(path: string, options: { format?: string; inUse?
   const json = JSON.parse(stdout) as InfoJson;
   const backing = json['full-backing-filename'] ?? json['backing-filename'];
   const format = json['backing-filename-format'];
+  const inside = json['format-specific']?.data;
+  const dataFile = inside?.['data-file'];
   return {
     format: json.format,
     size: json['virtual-size'],
     allocated: json['actual-size'],
     ...(backing === undefined ? {} : { backing: { path: backing, ...(format === undefined ? {} : { format }) } }),
-    bitmaps: json['format-specific']?.data?.bitmaps ?? [],
+    bitmaps: inside?.bitmaps ?? [],
+    ...(dataFile === undefined ? {} : { dataFile: { path: dataFile, raw: inside?.['data-file-raw'] === true } }),
     ...(json.encrypted === true ? { encrypted: true as const } : {}),
   };
 }
@@ -171,7 +176,7 @@ async function bitmap(path: string, name: string, action: string, more: readonly
 }
 
 /** Runs qemu-img; other exit codes than `good` are a Failure with what it said. */
-async function qemuImg(args: readonly string[], what: string, good: readonly number[] = [0]): Promise<Finished> {
+export async function qemuImg(args: readonly string[], what: string, good: readonly number[] = [0]): Promise<Finished> {
   let finished: Finished;
   try {
     finished = await run('qemu-img', args);
@@ -185,7 +190,8 @@ async function qemuImg(args: readonly string[], what: string, good: readonly num
   throw new Failure(code, `can't ${what}: ${said}`, { hint: 'See what qemu-img said about the named image.' });
 }
 
-async function exclusively(path: string): Promise<FileHandle> {
+/** Makes a file that must not exist. Failure `already-exists`. */
+export async function exclusively(path: string): Promise<FileHandle> {
   try {
     return await open(path, 'wx', 0o600);
   } catch (cause) {
@@ -194,7 +200,8 @@ async function exclusively(path: string): Promise<FileHandle> {
   }
 }
 
-async function syncFile(path: string): Promise<void> {
+/** Makes a file's content durable. */
+export async function syncFile(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
     await handle.sync();

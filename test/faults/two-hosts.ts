@@ -25,6 +25,7 @@ import { completeFailover } from '../../src/failover/complete.ts';
 import { LOCK_NAME } from '../../src/failover/definition.ts';
 import { newLeases } from '../../src/failover/lease.ts';
 import { plannedFailover } from '../../src/failover/planned.ts';
+import { trackRawDisk, untrackRawDisk } from '../../src/failover/raw-disk.ts';
 import { removeReplication } from '../../src/failover/remove.ts';
 import { reverseReplication } from '../../src/failover/reverse.ts';
 import type { FailoverServices } from '../../src/failover/services.ts';
@@ -63,6 +64,8 @@ export const PLANS: readonly PlanDefinition<FailoverServices>[] = [
   takeOver,
   reverseReplication,
   removeReplication,
+  trackRawDisk,
+  untrackRawDisk,
 ];
 
 /** Small, so that a test's disks are many slices; `SLICE_BYTES` of the environment counts before. */

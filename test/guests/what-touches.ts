@@ -29,6 +29,7 @@ const libvirt = of('src/hypervisor/libvirt/libvirt.libvirt.test.ts');
 const neighbours = of('test/guests/neighbours.test.ts');
 const newer = of('test/guests/newer-versions.test.ts');
 const plug = of('test/guests/plug.test.ts');
+const raw = of('test/guests/raw-disks.test.ts');
 const revert = of('test/guests/revert.test.ts');
 
 const HOST_KILLS = of('test/guests/host-kills.test.ts')('30 kills: nothing is lost, and all goes on');
@@ -192,8 +193,36 @@ export const TOUCHES: Readonly<Record<string, readonly Touch[]>> = {
     {
       what: 'a raw disk, or one of another format',
       understudy: 'Refuses to replicate it, and names the disk and its format: libvirt tracks changes of qcow2 only',
-      seen: '`understudy vm list` says so before; `disk-unsupported` at enabling. Others of the VM can be replicated with `--exclude-disk`',
-      proofs: [definition('is described: identity, disks that are disks, why one cannot be tracked, QEMU user, agent')],
+      seen: '`understudy vm list` says so before; `disk-unsupported` at enabling, with the way out: [raw-disks.md](raw-disks.md). Others of the VM can be replicated with `--exclude-disk`',
+      proofs: [
+        definition('is described: identity, disks that are disks, why one cannot be tracked, QEMU user, agent'),
+        raw('a raw disk is refused by name, with the way out'),
+      ],
+    },
+    {
+      what: 'a raw file that was put under tracking (`understudy vm track`, libvirt 10.10)',
+      understudy:
+        'Changes the VM’s definition when it is off, never while it runs; replicates it, fails over and back as any other',
+      seen: 'An event `raw-disk-tracked` at the power-off; the raw file holds what the guest wrote, at any time',
+      proofs: [
+        raw('put under tracking while the guest runs, it waits for the power-off, and can be taken back'),
+        raw('it is replicated, byte for byte, and followed when it is resized; the Replica VM has a plain image'),
+        raw('failed over, it is the replica, in the raw disk; failed over back, the VM runs from it again'),
+        raw('detached, it is the plain raw disk, and the VM boots from it'),
+      ],
+    },
+    {
+      what: 'somebody writes such a raw file past its tracking image, while the VM is off',
+      understudy: 'Sees that the file is younger than its image: both sides are compared',
+      seen: 'A comparison that says why. Not noticed if the VM was started before the next cycle: ask for `understudy replication resync`',
+      proofs: [raw('what is written past the tracking image while the VM is off is found by a comparison')],
+    },
+    {
+      what: 'a raw block device (LVM and the like) that was put under tracking',
+      understudy:
+        'As a raw file; its tracking image lies in `trackingDirectory`. What is written past it isn’t noticed',
+      seen: WELL,
+      proofs: [],
     },
     {
       what: 'an encrypted disk',

@@ -13,6 +13,15 @@ const DetachedView = z
       .nullable()
       .describe('the relationship that has ended'),
     bitmaps: z.number().int().describe('removed besides those of the relationship'),
+    rawDisks: z
+      .array(
+        z.object({
+          target: z.string(),
+          raw: z.string().describe('path of the raw disk'),
+          given: z.boolean().describe('given back; false: it will be when the VM is seen off next'),
+        }),
+      )
+      .describe('raw disks that were under tracking'),
   })
   .meta({ id: 'Detached', description: 'A VM in which nothing of understudy is left.' });
 
@@ -37,11 +46,22 @@ export const neighbourOperations = {
       'Take all that is ours out of a VM: its relationship, bitmaps, checkpoints, an open job, a locked definition',
     description:
       'The VM and its disks stay as they are, running or off, and so do the disks of its replica. On a Replica server the definition ' +
-      'that keeps the Replica VM from being started goes. Bitmaps that no relationship knows any more go, too; those of others are left alone.',
+      'that keeps the Replica VM from being started goes. Bitmaps that no relationship knows any more go, too; those of others are left alone. Raw ' +
+      'disks that were put under tracking are plain raw disks again, of a VM that runs when it is seen off next.',
     method: 'POST',
     path: '/vms/:vm/detach',
     input: z.strictObject({ vm: z.string().min(1).describe('name or id of the VM') }),
     result: DetachedView,
-    errors: ['not-found', 'wrong-state', 'busy', 'job-conflict', 'libvirt', 'libvirt-down', 'timeout'],
+    errors: [
+      'not-found',
+      'wrong-state',
+      'vm-running',
+      'busy',
+      'job-conflict',
+      'io',
+      'libvirt',
+      'libvirt-down',
+      'timeout',
+    ],
   }),
 };

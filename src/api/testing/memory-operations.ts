@@ -180,8 +180,10 @@ export function createMemoryWorld(): MemoryWorld {
     vmDetach: async ({ vm: ref }) => {
       const { id, name, replications } = vms.find((one) => one.id === ref || one.name === ref)!;
       world.replications = world.replications.filter(({ vmId }) => vmId !== id);
-      return { id, name, replication: replications[0] ?? null, bitmaps: 0 };
+      return { id, name, replication: replications[0] ?? null, bitmaps: 0, rawDisks: [] };
     },
+    vmTrackDisk: async ({ vm, disk }) => rawDisk(vm, disk, 'tracked-at-power-off'),
+    vmUntrackDisk: async ({ vm, disk }) => rawDisk(vm, disk, 'plain'),
     replicationRemove: async ({ ref }) => {
       const { id } = find(ref);
       world.replications = world.replications.filter((one) => one.id !== id);
@@ -279,6 +281,12 @@ const vms = [
   vm('db01', {}),
   vm('old', { replicable: false, reason: 'vda: raw disks are not tracked', state: 'off' }),
 ];
+
+function rawDisk(ref: string, target: string, state: Result<'vmTrackDisk'>['state']): Result<'vmTrackDisk'> {
+  const { id, name } = vms.find((one) => one.id === ref || one.name === ref)!;
+  const raw = `/images/${name}-${target}.raw`;
+  return { id, name, target, raw, image: state === 'plain' ? null : `${raw}.understudy.qcow2`, state };
+}
 
 const VERIFIED = {
   equalAt: NOW - 3200,

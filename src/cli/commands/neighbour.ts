@@ -65,11 +65,18 @@ async function detach({ client, output, confirm }: Session, vm: string | undefin
   for (const { id } of chosen) done.push(await client.call('vmDetach', { vm: id }));
   output.result(done, () =>
     done
-      .map(({ name, replication, bitmaps }) => {
+      .map(({ name, replication, bitmaps, rawDisks }) => {
         const ended = replication === null ? '' : `, replication with ${replication.peer} has ended`;
         const removed =
           bitmaps === 0 ? '' : `, ${bitmaps} ${bitmaps === 1 ? 'bitmap' : 'bitmaps'} of no relationship removed`;
-        return `${name}: nothing of understudy is left in it${ended}${removed}`;
+        const back = rawDisks.map(({ target, raw, given }) =>
+          given ? `, disk ${target} is ${raw} again` : `; disk ${target} will be ${raw} again when the VM is off`,
+        );
+        const waits = rawDisks.some(({ given }) => !given);
+        const left = waits
+          ? 'nothing of understudy is left in it but a tracking image'
+          : 'nothing of understudy is left in it';
+        return `${name}: ${left}${ended}${removed}${back.join('')}`;
       })
       .join('\n'),
   );

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { CONTRACT } from '../../api/contract.ts';
+import { CONTRACT, type Result } from '../../api/contract.ts';
 import { inSession } from '../session.ts';
 import { table } from '../table.ts';
 import { bytes } from '../words.ts';
@@ -35,4 +35,35 @@ export function addVmCommands(program: Command): void {
         );
       }),
     );
+
+  for (const [name, operation] of [
+    ['track', 'vmTrackDisk'],
+    ['untrack', 'vmUntrackDisk'],
+  ] as const) {
+    vm.command(name)
+      .description(CONTRACT[operation].summary)
+      .argument('<vm>', 'name or id of the VM')
+      .requiredOption('--disk <target>', 'its device name in the VM: vda')
+      .action(
+        inSession(async ({ client, output }, ref: string, { disk }: { disk: string }) => {
+          const done = await client.call(operation, { vm: ref, disk });
+          output.result(done, () => rawDiskText(done));
+        }),
+      );
+  }
+}
+
+function rawDiskText({ name, target, raw, image, state }: Result<'vmTrackDisk'>): string {
+  const disk = `${name}, disk ${target}`;
+  const cycle = 'shut the guest down and start it again (a reboot from inside does not count)';
+  switch (state) {
+    case 'tracked':
+      return `${disk}: under tracking, ${raw} is used through ${image}`;
+    case 'tracked-at-power-off':
+      return `${disk}: ${raw} will be put under tracking when the VM is off: ${cycle}`;
+    case 'plain':
+      return `${disk}: it is ${raw}, without tracking`;
+    case 'plain-at-power-off':
+      return `${disk}: it will be ${raw} again, without tracking, when the VM is off: ${cycle}`;
+  }
 }

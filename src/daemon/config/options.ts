@@ -59,6 +59,12 @@ export const options = z.strictObject({
   pointDirectory: path
     .default('/var/lib/libvirt/understudy')
     .describe("Sockets and scratch files of a point in time; QEMU's user must be able to reach it."),
+  trackingDirectory: path
+    .optional()
+    .describe(
+      'Tracking images of raw block devices (`understudy vm track`); that of a raw file lies beside it. As long as the VM is defined on one it ' +
+        'does not start without it. Default: `tracking` in the state directory.',
+    ),
   hypervisor: z
     .enum(['libvirt', 'qsd'])
     .default('libvirt')

@@ -7,7 +7,7 @@ import type * as z from 'zod';
 import { Failure } from '../../model/failure.ts';
 import { options, type CheckedOptions } from './options.ts';
 
-type Derived = 'name' | 'advertise' | 'replicaDirectory' | 'outboxDirectory' | 'openPoints';
+type Derived = 'name' | 'advertise' | 'replicaDirectory' | 'outboxDirectory' | 'trackingDirectory' | 'openPoints';
 
 /** What a daemon runs with. `libvirtSocket` is left out where it is to be found. Sizes are bytes. */
 export type Config = Readonly<
@@ -63,6 +63,7 @@ function complete(given: CheckedOptions, host: string): Config {
     advertise: given.advertise ?? `${name}:${given.listen.port}`,
     replicaDirectory: given.replicaDirectory ?? join(given.stateDirectory, 'replicas'),
     openPoints: given.openPoints ?? 2 * availableParallelism(),
+    trackingDirectory: given.trackingDirectory ?? join(given.stateDirectory, 'tracking'),
     outboxDirectory: given.outboxDirectory ?? join(given.stateDirectory, 'outbox'),
     ...(libvirtSocket === undefined ? {} : { libvirtSocket }),
   };

@@ -91,7 +91,8 @@ async function examineVms({ hypervisor, store }: DaemonServices, { vm: ref, peer
           leftOut: record.leftOut ?? [],
           plaintext: record.replicaPlaintext ?? false,
         };
-        return judgeVm({ vm, inspection, ...(replicated === undefined ? {} : { replicated }) });
+        const versions = await hypervisor.versions();
+        return judgeVm({ vm, inspection, versions, ...(replicated === undefined ? {} : { replicated }) });
       } catch (error) {
         const failure = asFailure(error);
         if (failure.code === 'not-found' && record === undefined) throw failure;

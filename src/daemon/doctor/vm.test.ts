@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Vm, VmInspection } from '../../hypervisor/hypervisor.ts';
 import { Failure } from '../../model/failure.ts';
+import type { Versions } from '../../model/versions.ts';
 import { judgeVm, type VmFacts } from './vm.ts';
 
 const disk = (target: string, unsupported?: string): Vm['disks'][number] => ({
@@ -27,6 +28,12 @@ function judged(vm: Partial<Vm>, more: Partial<VmFacts> = {}) {
   return findings.map(({ severity, subject, found }) => `${severity}: ${subject}: ${found}`);
 }
 
+function cures(vm: Partial<Vm>, versions: Versions): string {
+  return judgeVm({ vm: { ...VM, ...vm }, inspection: NOBODY, versions })
+    .map(({ cure }) => cure)
+    .join('\n');
+}
+
 test('a VM that can be replicated', () => {
   const good = [
     'ok: VM web: disks: vda, vdb can be tracked',
@@ -40,6 +47,12 @@ test('disks that can’t be tracked, are gone, or new', () => {
   const raw = { disks: [disk('vda'), disk('vdb', 'its format is raw')] };
   assert.match(judged(raw)[0]!, /^critical: VM web: disks: changes of vdb can't be tracked: its format is raw$/);
   assert.match(judged(raw, { replicated: { disks: ['vda'], leftOut: ['vdb'] } })[0]!, /^ok/, 'it was left out');
+  const plain = { disks: [{ ...disk('vda', 'its format is raw'), raw: true as const }] };
+  assert.match(cures(plain, { libvirt: '11.3.0' }), /`understudy vm track web --disk vda`/);
+  assert.match(
+    cures(plain, { libvirt: '9.0.0' }),
+    /from libvirt 10\.10 on \(here it is 9\.0\.0\).*virsh blockcopy web vda/,
+  );
   assert.match(
     judged({}, { replicated: { disks: ['vda', 'vdc'], leftOut: ['vdb'] } })[0]!,
     /^critical: .* vdc is replicated, and was taken out/,

@@ -1,6 +1,8 @@
 /** Whether a VM can be replicated, and what else has its hands on it. */
 import type { Vm, VmInspection } from '../../hypervisor/hypervisor.ts';
 import { CATALOGUE, type FailureJson } from '../../model/failure.ts';
+import type { Versions } from '../../model/versions.ts';
+import { cureOf } from '../untracked.ts';
 import { critical, ok, warning, type Finding } from './finding.ts';
 
 export interface VmFacts {
@@ -14,6 +16,8 @@ export interface VmFacts {
     /** Encrypted disks are replicated, too. */
     readonly plaintext?: boolean;
   };
+  /** Of this host's hypervisor. */
+  readonly versions?: Versions;
 }
 
 export function judgeVm(facts: VmFacts): Finding[] {
@@ -31,14 +35,14 @@ export function judgeMissingVm(name: string, failure: FailureJson): Finding {
   return critical(`VM ${name}`, failure.message, failure.hint);
 }
 
-function judgeDisks({ vm, replicated }: VmFacts): Finding[] {
+function judgeDisks({ vm, replicated, versions = {} }: VmFacts): Finding[] {
   const subject = `VM ${vm.name}: disks`;
   const findings: Finding[] = [];
-  for (const { target, unsupported } of vm.disks) {
+  for (const disk of vm.disks) {
+    const { target, unsupported } = disk;
     if (unsupported === undefined || replicated?.leftOut.includes(target) === true) continue;
-    findings.push(
-      critical(subject, `changes of ${target} can't be tracked: ${unsupported}`, CATALOGUE['disk-unsupported'].hint),
-    );
+    const found = `changes of ${target} can't be tracked: ${unsupported}`;
+    findings.push(critical(subject, found, cureOf(vm.name, disk, versions)));
   }
   const lost = replicated?.disks.filter((target) => !vm.disks.some((disk) => disk.target === target)) ?? [];
   for (const target of lost) {

@@ -4,6 +4,7 @@ import { BITMAP_PREFIX } from '../../hypervisor/hypervisor.ts';
 import { update } from '../../failover/services.ts';
 import { yieldedUntil, yielding } from '../../model/yielding.ts';
 import { endReplication } from '../end-replication.ts';
+import { dropWish, fulfil, putWish, trackedRawDisks, wishes } from '../raw-disks.ts';
 import { findPrimary, requireIdle } from '../relationships.ts';
 import type { DaemonServices } from '../services.ts';
 import { viewOf } from './replications.ts';
@@ -38,9 +39,23 @@ export function neighbourOperations(services: DaemonServices): NeighbourOperatio
       // With a replica its definition has gone.
       const bitmaps = record?.role === 'replica' ? 0 : await dropAll(id);
       const replication = record === undefined ? null : { id: record.id, role: record.role, peer: record.peer };
-      return { id, name, replication, bitmaps };
+      const rawDisks = record?.role === 'replica' ? [] : await giveRawDisksBack(id);
+      return { id, name, replication, bitmaps, rawDisks };
     },
   };
+
+  async function giveRawDisksBack(vmId: string) {
+    const vm = await hypervisor.getVm(vmId);
+    for (const wish of wishes(services)) if (wish.vmId === vmId) dropWish(services, wish);
+    const given = vm.state === 'off';
+    const tracked = await trackedRawDisks(vm);
+    for (const { target } of tracked) {
+      const wish = { vmId, target, what: 'untrack' } as const;
+      if (given) await fulfil(services, vm, wish);
+      else putWish(services, wish);
+    }
+    return tracked.map(({ target, raw }) => ({ target, raw, given }));
+  }
 
   /** @returns how many there were. */
   async function dropAll(vmId: string): Promise<number> {

@@ -12,6 +12,7 @@ import { move, recordOf, update } from '../../failover/services.ts';
 import { examineForEnabling } from '../doctor/doctor.ts';
 import { endReplication } from '../end-replication.ts';
 import { chosenDisks } from '../chosen-disks.ts';
+import { untracked } from '../untracked.ts';
 import { findPrimary, findRelationship, requireIdle } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
 import { markSeed } from '../seeds.ts';
@@ -71,7 +72,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       if (present !== undefined) {
         throw new Failure('already-exists', `${vm.name} has a replication relationship with ${present.peer} already`);
       }
-      const old = tooOld(await hypervisor.versions());
+      const versions = await hypervisor.versions();
+      const old = tooOld(versions);
       if (old !== undefined) throw new Failure('unsupported-version', old);
       const endpoint = services.peer(request.peer);
       const unknown = request.excludeDisks.find((target) => !vm.disks.some((disk) => disk.target === target));
@@ -80,10 +82,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       if (chosen.length === 0) throw new Failure('bad-request', `${vm.name} has no disk left to replicate`);
       const encrypted = encryptedTargets(vm, chosen);
       if (encrypted.length > 0 && !request.replicaPlaintext) throw diskEncrypted(vm.name, encrypted);
-      for (const { target, unsupported } of chosen) {
-        if (unsupported !== undefined)
-          throw new Failure('disk-unsupported', `${vm.name}, disk ${target}: ${unsupported}`);
-      }
+      const refused = chosen.find(({ unsupported }) => unsupported !== undefined);
+      if (refused !== undefined) throw untracked(vm.name, refused, versions);
       const disks = chosen.map(({ target, size, path }) => ({ target, size, path }));
       const remarks = await examineForEnabling(services, vm.id);
       const { vm: _vm, peer: _peer, excludeDisks: _excludeDisks, useSeed, ...settings } = request;
@@ -156,9 +156,10 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       const { id, peer } = before;
       const choice = { includeDisks, excludeDisks };
       const vm = includeDisks.length + excludeDisks.length > 0 ? await hypervisor.getVm(before.vmId) : undefined;
+      const versions = vm === undefined ? {} : await hypervisor.versions();
       const { replicaPlaintext = false } = { ...before, ...given(settings) };
       const chosen = () =>
-        vm === undefined ? {} : chosenDisks({ ...recordOf(services, id), replicaPlaintext }, vm, choice);
+        vm === undefined ? {} : chosenDisks({ ...recordOf(services, id), replicaPlaintext }, vm, choice, versions);
       chosen(); // refused before anything is changed
       if (leaseSeconds !== undefined) await setLease(before, leaseSeconds);
       const record = update(services, id, { ...given(settings), ...chosen() });

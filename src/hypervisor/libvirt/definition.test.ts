@@ -97,6 +97,7 @@ describe('a domain definition', () => {
           path: '/dev/vg0/data',
           format: 'raw',
           unsupported: 'its format is raw, and changes can only be tracked in qcow2',
+          raw: true,
         },
       ],
     });
@@ -105,6 +106,18 @@ describe('a domain definition', () => {
     assert.equal(agentChannel, 'none');
     assert.match(disks[0]!.unsupported!, /neither a file nor a block device \(type network\)/);
     assert.equal(disks[1]!.format, 'raw'); // never probed
+  });
+
+  test('a raw disk that is more than its bytes, or not to be tracked anyway, is no plain one', () => {
+    const rawDisk = (inside: string, source = '') =>
+      describeDomain(
+        `<domain><name>v</name><devices><disk type='file'><driver type='raw'/><source file='/a'>${source}</source>${inside}<target dev='vda'/></disk></devices></domain>`,
+      ).disks[0]!.raw;
+    assert.equal(rawDisk(''), true);
+    for (const inside of ['<shareable/>', '<readonly/>', '<transient/>', luks("usage='web'")])
+      assert.equal(rawDisk(inside), undefined, inside);
+    for (const source of ["<slices><slice type='storage' offset='512' size='512'/></slices>", luks("usage='web'")])
+      assert.equal(rawDisk('', source), undefined, source);
   });
 
   const luks = (secret: string) => `<encryption format='luks'><secret type='passphrase' ${secret}/></encryption>`;

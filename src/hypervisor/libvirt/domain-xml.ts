@@ -10,6 +10,8 @@ export interface DefinedDisk {
   readonly format: string;
   /** Why changes of this disk can't be tracked, as far as the definition tells. */
   readonly unsupported?: string;
+  /** It is raw, and that alone is why. */
+  readonly raw?: true;
   /** Path of the image under this one; only a live definition knows. */
   readonly backing?: string;
   /** An image of the disk is encrypted, and what is read of it through QEMU is plain text. */
@@ -140,6 +142,9 @@ function describeDisk(disk: XmlElement): DefinedDisk {
     path,
     format,
     ...(unsupported === undefined ? {} : { unsupported }),
+    ...(format === 'raw' && isPlain(disk) && whyUntracked(disk, path, 'qcow2') === undefined
+      ? { raw: true as const }
+      : {}),
     ...(backing === undefined ? {} : { backing }),
     ...(encryption === undefined ? {} : { encryption }),
   };
@@ -153,6 +158,11 @@ function encryptionOf(disk: XmlElement): DiskEncryption | undefined {
   const [uuid, usage] = [attribute(named, 'uuid'), attribute(named, 'usage')];
   const secret = { ...(uuid === undefined ? {} : { uuid }), ...(usage === undefined ? {} : { usage }) };
   return uuid === undefined && usage === undefined ? {} : { secret };
+}
+
+/** Its bytes are all of the file or block device, as they are: no slice, key or label of its own would get lost with another image. */
+function isPlain(disk: XmlElement): boolean {
+  return element(disk, 'source/* | encryption | auth | mirror') === undefined;
 }
 
 /** libvirt keeps change bitmaps in qcow2 images only (tried: raw and vpc are refused). */

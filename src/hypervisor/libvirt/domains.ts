@@ -83,7 +83,7 @@ export class Domains {
   }
 
   async #disk(domain: DomainRef, disk: DefinedDisk): Promise<VmDisk> {
-    const { target, path, format, unsupported, encryption } = disk;
+    const { target, path, format, unsupported, raw, encryption } = disk;
     let size = 0;
     let reason = unsupported;
     try {
@@ -98,6 +98,7 @@ export class Domains {
       format,
       size,
       ...(reason === undefined ? {} : { unsupported: reason }),
+      ...(raw === undefined ? {} : { raw }),
       ...(encryption === undefined ? {} : { encrypted: true as const }),
     };
   }

@@ -48,6 +48,7 @@ export class Lifecycle {
     }
     // memory saved over the old disks would be resumed over the new ones
     if (request.disks.size > 0 && !isActive(present) && (await this.#calls.hasManagedSave(present))) {
+      if (request.savedMemory === 'refuse') throw memorySaved(present.name);
       await this.#calls.removeManagedSave(present);
     }
     if (present.name === request.name) await this.#calls.define(xml);
@@ -190,6 +191,16 @@ export class Lifecycle {
     if (!isActive(domain)) throw new Failure('vm-not-running', `VM ${domain.name} is off`);
     return domain;
   }
+}
+
+function memorySaved(name: string): Failure {
+  return new Failure(
+    'wrong-state',
+    `the memory of VM ${name} was saved: it goes on from there with the disks as they are`,
+    {
+      hint: `Start it and shut the guest down, or give up what was saved: \`virsh managedsave-remove ${name}\`.`,
+    },
+  );
 }
 
 async function tolerating(call: Promise<void>, ...codes: number[]): Promise<void> {

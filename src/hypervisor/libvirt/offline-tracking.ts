@@ -5,6 +5,8 @@ import { type ImageInfo, addBitmap, imageInfo, removeBitmap } from '../../qemu/i
 import { addEncryptedBitmap, removeEncryptedBitmap } from '../../qemu/encrypted-bitmap.ts';
 import { endPredecessor } from '../../qemu/predecessor.ts';
 import { StorageDaemon } from '../../qemu/storage-daemon.ts';
+import { isWrittenBeside, stillWrittenBeside } from '../../qemu/tracking-image.ts';
+import { bitmapNotClosed, bitmapWrittenBeside } from '../hypervisor.ts';
 import type { OpenPointRequest, Point, PointExport } from '../hypervisor.ts';
 import { keyOf } from './disk-key.ts';
 import type { DefinedDisk } from './domain-xml.ts';
@@ -12,6 +14,13 @@ import type { Calls } from './rpc/calls.ts';
 
 const DAEMON_NAME = 'off';
 const EXPORTED_BITMAP = 'since';
+
+/** A bitmap in the top image of a disk of a VM that is off. */
+export interface BitmapAtRest {
+  readonly target: string;
+  /** Why it can't be relied on there; undefined where it can. */
+  readonly why?: string;
+}
 
 /** One image of a disk's chain, as its header describes it. */
 interface Layer extends ImageInfo {
@@ -52,16 +61,28 @@ export class OfflineTracking {
   }
 
   /** Every bitmap in the top images of these disks, and whether it can be relied on there. */
-  async bitmaps(disks: readonly DefinedDisk[]): Promise<Map<string, { target: string; usable: boolean }[]>> {
-    const found = new Map<string, { target: string; usable: boolean }[]>();
-    for (const disk of disks) {
-      const info = await imageInfo(disk.path, { format: disk.format });
+  async bitmaps(disks: readonly DefinedDisk[]): Promise<Map<string, BitmapAtRest[]>> {
+    const found = new Map<string, BitmapAtRest[]>();
+    for (const { target, path, format } of disks) {
+      const info = await imageInfo(path, { format });
+      const beside = (await isWrittenBeside(path)) ? { why: bitmapWrittenBeside(target) } : {};
       for (const { name, flags } of info.bitmaps) {
-        const entry = { target: disk.target, usable: !flags.includes('in-use') };
+        const entry = { target, ...beside, ...(flags.includes('in-use') ? { why: bitmapNotClosed(target) } : {}) };
         found.set(name, [...(found.get(name) ?? []), entry]);
       }
     }
     return found;
+  }
+
+  /**
+   * Failure `tracking-lost` when a raw disk was written past its tracking image: that is in no bitmap. To be asked before anything is
+   * changed in the images, which would hide it.
+   */
+  async requireTold(disks: readonly DefinedDisk[], name: string): Promise<void> {
+    for (const disk of disks) {
+      for (const { path } of await layersOf(disk))
+        if (await isWrittenBeside(path)) throw lost(disk, name, `doesn't know what was written beside ${path}`);
+    }
   }
 
   /** @param directory the VM's; the daemon's socket is made there. */
@@ -97,7 +118,7 @@ export class OfflineTracking {
     for (const disk of disks) {
       for (const [depth, { path, bitmaps, encrypted }] of (await layersOf(disk)).entries()) {
         if (!bitmaps.some((bitmap) => bitmap.name === name)) continue;
-        if (encrypted !== true) await removeBitmap(path, name);
+        if (encrypted !== true) await stillWrittenBeside(path, () => removeBitmap(path, name));
         else await removeEncryptedBitmap({ path, key: await this.#layerKey(disk, depth), directory }, name);
       }
     }

@@ -6,7 +6,6 @@ import { imageInfo } from '../../qemu/image.ts';
 import {
   BITMAP_PREFIX,
   bitmapMissing,
-  bitmapNotClosed,
   diskEncrypted,
   type BitmapStatus,
   type OpenPointRequest,
@@ -16,7 +15,7 @@ import { AgentWatch } from './agent-watch.ts';
 import { BitmapLedger } from './bitmap-ledger.ts';
 import type { DefinedDisk, DomainDescription } from './domain-xml.ts';
 import { type Domains, isActive, trackedDisks } from './domains.ts';
-import { OfflineTracking } from './offline-tracking.ts';
+import { OfflineTracking, type BitmapAtRest } from './offline-tracking.ts';
 import { PointDirectory } from './point-directory.ts';
 import { qemuAge } from './qemu-process.ts';
 import type { Calls, DomainRef } from './rpc/calls.ts';
@@ -78,6 +77,7 @@ export class Tracking {
       await this.#offline.closePoint(directory.path);
       if (isActive(domain)) await this.#running.endJob(domain, directory);
       const agentLost = isActive(domain) && (await agentIsLost(agent, domain, description));
+      if (!isActive(domain) && since !== null) await this.#offline.requireTold(disks, since);
       if (next !== null) {
         // one of this name was left by a try that failed: what it recorded began at the wrong instant
         if ((await ledger.entries()).has(next)) await this.#drop(domain, { ledger, directory }, next);
@@ -247,19 +247,17 @@ async function agentIsLost(agent: AgentWatch, domain: DomainRef, description: Do
 }
 
 /** Names in the headers of images that QEMU has open: what it loaded, not what it started since. */
-async function namesInUse(disks: readonly DefinedDisk[]): Promise<Map<string, { target: string; usable: boolean }[]>> {
+async function namesInUse(disks: readonly DefinedDisk[]): Promise<Map<string, BitmapAtRest[]>> {
   const infos = await Promise.all(disks.map(({ path, format }) => imageInfo(path, { format, inUse: true })));
   return new Map(infos.flatMap((info) => info.bitmaps.map((bitmap) => [bitmap.name, []])));
 }
 
 /** Why a bitmap of a VM that is off can't be relied on. */
-function flawAtRest(
-  targets: readonly string[],
-  found: readonly { readonly target: string; readonly usable: boolean }[],
-): string | undefined {
+function flawAtRest(targets: readonly string[], found: readonly BitmapAtRest[]): string | undefined {
   for (const target of targets) {
     const bitmap = found.find((one) => one.target === target);
-    if (bitmap?.usable !== true) return bitmap === undefined ? bitmapMissing(target) : bitmapNotClosed(target);
+    if (bitmap === undefined) return bitmapMissing(target);
+    if (bitmap.why !== undefined) return bitmap.why;
   }
   return undefined;
 }

@@ -2,6 +2,7 @@ import type { Log } from '../../lib/log.ts';
 import { run } from '../../lib/process.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
 import { addBitmap, commitImage, imageInfo, removeBitmap } from '../../qemu/image.ts';
+import { isWrittenBeside, stillWrittenBeside } from '../../qemu/tracking-image.ts';
 import { StorageDaemon } from '../../qemu/storage-daemon.ts';
 import type { DiskSource, OpenPointRequest, Point, PointExport } from '../hypervisor.ts';
 import type { DefinedDisk } from './vm-file.ts';
@@ -19,12 +20,13 @@ export async function startBitmapOff(disks: readonly DefinedDisk[], name: string
 /** Bitmaps in an image that nobody has open, and whether they can be relied on. */
 export async function bitmapsOff({ path, format }: DefinedDisk): Promise<Map<string, boolean>> {
   const { bitmaps } = await imageInfo(path, { format });
-  return new Map(bitmaps.map(({ name, flags }) => [name, !flags.includes('in-use')]));
+  const isBeside = await isWrittenBeside(path);
+  return new Map(bitmaps.map(({ name, flags }) => [name, !flags.includes('in-use') && !isBeside]));
 }
 
 export async function dropBitmapOff(disks: readonly DefinedDisk[], name: string): Promise<void> {
   for (const disk of disks) {
-    if ((await bitmapsOff(disk)).has(name)) await removeBitmap(disk.path, name);
+    if ((await bitmapsOff(disk)).has(name)) await stillWrittenBeside(disk.path, () => removeBitmap(disk.path, name));
   }
 }
 
@@ -45,6 +47,13 @@ export class OffPoint {
     where: { directory: string; name: string; log: Log },
   ): Promise<OffPoint> {
     const { since, next } = request;
+    for (const { target, path } of since === null ? [] : disks) {
+      if (!(await isWrittenBeside(path))) continue;
+      throw new Failure(
+        'tracking-lost',
+        `bitmap ${since} doesn't know what was written beside ${path}, disk ${target}`,
+      );
+    }
     const instant = Date.now();
     if (next !== null) await startBitmapOff(disks, next);
     let daemon: StorageDaemon | undefined;

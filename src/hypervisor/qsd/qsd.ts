@@ -236,7 +236,8 @@ export class QsdHypervisor implements Hypervisor {
 async function describeDisk({ target, path, format }: DefinedDisk): Promise<VmDisk> {
   try {
     const { size } = await imageInfo(path, { format, inUse: true });
-    const unsupported = format === 'qcow2' ? {} : { unsupported: `${format} images hold no bitmaps` };
+    const unsupported =
+      format === 'qcow2' ? {} : { unsupported: `${format} images hold no bitmaps`, raw: true as const };
     return { target, path, format, size, ...unsupported };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
