@@ -74,18 +74,19 @@ export async function checkDisks({ guest, home, vmId, vmName }: Relation): Promi
   if (wrong !== null) throw new Violation(`${vmName} on ${home.name} doesn't hold what its guest wrote: ${wrong}`);
 }
 
-/** The VM runs where it belongs, and nowhere else. */
-export async function checkRunners({ home, standby, vmId, vmName }: Relation): Promise<void> {
-  for (const host of [home, standby]) {
-    const state = await stateOn(host, vmId);
+/** On this host run the VMs whose home it is, and no others. */
+export async function checkRunners(host: Host, relations: readonly Relation[]): Promise<void> {
+  const states = await statesOn(host);
+  for (const { home, vmId, vmName } of relations) {
+    const state = states.get(vmId) ?? 'off';
     const wanted = host === home ? 'running' : 'off';
     if (state !== wanted) throw new Violation(`${vmName} is ${state} on ${host.name}, where it should be ${wanted}`);
   }
 }
 
-async function stateOn(host: Host, vmId: string): Promise<string> {
+async function statesOn(host: Host): Promise<Map<string, string>> {
   try {
-    return (await host.vms()).get(vmId) ?? 'off';
+    return await host.vms();
   } catch (error) {
     const failure = asFailure(error);
     throw isAway(failure) ? new Violation(`${host.name} does not answer: ${failure.message}`) : failure;

@@ -1,6 +1,8 @@
 /** Failovers of each kind, of one relationship; now and then one of the daemons dies at a step of the plan. */
+import { sleep } from '../../../src/lib/clock.ts';
 import { asFailure } from '../../../src/model/failure.ts';
 import { forward } from '../../faults/crash-places.ts';
+import { IN_MATERIALISING } from '../../faults/crash-points.ts';
 import type { Fault, Happened, Happening } from './faults.ts';
 import { isAway, type Host } from './host.ts';
 import { failedOver } from './person.ts';
@@ -11,6 +13,8 @@ import { Violation } from './violation.ts';
 const DEATHS = 3;
 /** For so long the death is waited for, ms. */
 const DEATH_MS = 10_000;
+/** And for the end, where that comes before the world is mended; what is under way may wait for that. */
+const END_MS = 10_000;
 
 /** What a person asks for is begun; perhaps one of those who do it will die of it. */
 async function begin(
@@ -21,7 +25,7 @@ async function begin(
   const [host, plan] = plans[world.random(plans.length)]!;
   const dies = world.random(DEATHS) === 0;
   if (dies) {
-    const places = forward(plan);
+    const places = [...forward(plan), ...(plan === 'unplanned-failover' ? IN_MATERIALISING : [])];
     const place = places[world.random(places.length)]!;
     tell(`${host.name} dies at ${place}`);
     await host.reboot(place);
@@ -29,7 +33,7 @@ async function begin(
   const underWay = world.asked(ask());
   const ended = underWay.then(() => false);
   if (dies) await Promise.race([host.dies(DEATH_MS), ended]);
-  else if (world.random(2) === 0) await ended;
+  else if (world.random(2) === 0) await Promise.race([ended, sleep(END_MS)]);
   return { underWay };
 }
 

@@ -4,7 +4,6 @@ import {
   IN_A_COPY,
   IN_A_CYCLE,
   IN_AN_UNCHANGED_CYCLE,
-  IN_MATERIALISING,
   IN_MERGING,
   IN_RECEIVING_AND_APPLYING,
   IN_THINNING,
@@ -42,14 +41,17 @@ export interface Fault {
 const CRASH_POINTS = [
   ...IN_RECEIVING_AND_APPLYING,
   ...IN_MERGING,
-  ...IN_MATERIALISING,
   ...IN_A_CYCLE,
   ...IN_THINNING,
   ...IN_AN_UNCHANGED_CYCLE,
   ...IN_A_COPY,
 ];
+/** In a resynchronization, which begins then. */
+const IN_A_RESYNC: ReadonlySet<string> = new Set([...IN_A_COPY, 'known:forgotten']);
 /** For so long a daemon may come to its crash point, ms. */
 const CRASH_MS = 10_000;
+/** And from when all has been replicated: what is merged then takes no longer, ms. */
+const MERGING_MS = 1000;
 /** What guests do meanwhile, so that there is something to die of. */
 const CHANGES = 6;
 const PAUSE_MS = 3000;
@@ -99,10 +101,14 @@ const PROCESSES: readonly Fault[] = [
       const point = CRASH_POINTS[world.random(CRASH_POINTS.length)]!;
       await host.reboot(point);
       // With a failover beside it nobody would know on which host the guest has worked.
-      const working = alone ? world.relations.map((relation) => relation.live(CHANGES)) : [];
-      const died = await host.dies(CRASH_MS);
+      const working = Promise.all(alone ? world.relations.map((relation) => relation.live(CHANGES)) : []);
+      if (IN_A_RESYNC.has(point)) {
+        const living = world.relations.filter(({ home }) => home === host);
+        await Promise.all(living.map(({ id: ref }) => world.asked(host.client.call('replicationResync', { ref }))));
+      }
+      const died = await host.dies(CRASH_MS, alone ? replicated(world, working) : undefined);
       tell(`${host.name} at ${point}${died ? '' : ', not reached'}`);
-      return { underWay: Promise.all(working) };
+      return { underWay: working };
     },
   },
   {
@@ -128,6 +134,21 @@ const PROCESSES: readonly Fault[] = [
     },
   },
 ];
+
+/** Whether all that guests have written has been replicated for a while: nobody comes to anything any more. */
+function replicated({ relations }: World, working: Promise<unknown>): () => Promise<boolean> {
+  let worked = Infinity;
+  let reached = Infinity;
+  void working.then(
+    () => (worked = Date.now()),
+    () => undefined, // thrown where it is waited for
+  );
+  return async () => {
+    const until = await Promise.all(relations.map(async ({ home, id }) => (await home.view(id))?.protectedUntil ?? 0));
+    if (until.every((instant) => instant >= worked)) reached = Math.min(reached, Date.now());
+    return Date.now() >= reached + MERGING_MS;
+  };
+}
 
 const NETWORK: readonly Fault[] = WEATHERS.map((weather) => ({
   name: `link ${weather}`,
@@ -161,8 +182,10 @@ const PEOPLE: readonly Fault[] = [
     happen: async ({ world, relation, tell }) => {
       const retention = world.someRetention();
       tell(JSON.stringify(retention));
-      await world.asked(relation.home.client.call('replicationSet', { ref: relation.id, ...retention }));
-      relation.retention = retention;
+      const { id: ref } = relation;
+      const set = () => relation.home.client.call('replicationSet', { ref, ...retention });
+      const asked = relation.insist('to keep other points', set).then(() => (relation.retention = retention));
+      return { underWay: world.asked(asked) };
     },
   },
   {

@@ -85,10 +85,13 @@ export class Host {
     });
   }
 
-  /** Whether the daemon ends within so many ms. */
-  async dies(ms: number): Promise<boolean> {
+  /** Whether the daemon ends within so many ms, and before nobody expects it any more. */
+  async dies(ms: number, isOver?: () => Promise<boolean>): Promise<boolean> {
     const deadline = performance.now() + ms;
-    while (this.daemon.running && performance.now() < deadline) await sleep(20);
+    while (this.daemon.running && performance.now() < deadline) {
+      if (await isOver?.().catch(whenAway)) break;
+      await sleep(50);
+    }
     return !this.daemon.running;
   }
 

@@ -131,9 +131,8 @@ export class Relation {
     this.past.begin(this.guest.images);
   }
 
-  /** Waits until the replica has all that is on the disks since now, by itself, and both sides say that all is well. */
-  async protectedNow(): Promise<void> {
-    const since = Date.now();
+  /** Waits until the replica has, by itself, what the disks held at `since` (ms) or later, and both sides say that all is well. */
+  async protectedSince(since: number): Promise<void> {
     let found = '';
     await this.waitFor(
       () => `to be protected and well: ${found}`,

@@ -14,6 +14,7 @@ import type { World } from './world.ts';
 const CHANGES = 24;
 /** From the beginning of a cycle until something happens, at most; ms. */
 const SOON_MS = 400;
+const OF_ONE = FAULTS.filter(({ hits }) => hits === 'one');
 
 export interface StepReport {
   /** Faults, by how many relationships they hit. */
@@ -46,21 +47,29 @@ export async function step(world: World, began: (what: string) => void): Promise
   await world.heal();
   await Promise.all(works);
   await Promise.all(happenings.map(async (happening) => await happening?.underWay));
+  const healed = Date.now();
   const decision: Decision = random(2) === 0 ? 'cancel' : 'reverse';
-  await Promise.all(relations.map((relation) => getWell(relation, decision, 1 + random(CHANGES))));
+  await Promise.all(relations.map((relation) => getWell(relation, { decision, healed, changes: 1 + random(CHANGES) })));
   const points = await check(world);
   const rounds = faults.reduce((sum, { fault }) => sum + (fault.hits === 'all' ? relations.length : 1), 0);
   return { rounds, points, what };
 }
 
+/** One fault, or two; beside one that hits one relationship most others have one of their own. */
 function chooseFaults(world: World): Chosen[] {
   const { random, relations } = world;
-  const count = random(4) === 0 ? 2 : 1;
-  return Array.from({ length: count }, () => {
-    let left = random(FAULTS.reduce((sum, { weight }) => sum + weight, 0));
-    const fault = FAULTS.find(({ weight }) => (left -= weight) < 0)!;
-    return { fault, relation: relations[random(relations.length)]! };
-  });
+  const first = { fault: choose(world, FAULTS), relation: relations[random(relations.length)]! };
+  if (first.fault.hits === 'one' && random(4) > 0) {
+    const others = relations.filter((relation) => relation !== first.relation && random(4) > 0);
+    return [first, ...others.map((relation) => ({ fault: choose(world, OF_ONE), relation }))];
+  }
+  if (random(4) > 0) return [first];
+  return [first, { fault: choose(world, FAULTS), relation: relations[random(relations.length)]! }];
+}
+
+function choose({ random }: World, faults: readonly Fault[]): Fault {
+  let left = random(faults.reduce((sum, { weight }) => sum + weight, 0));
+  return faults.find(({ weight }) => (left -= weight) < 0)!;
 }
 
 async function happen(world: World, { fault, relation }: Chosen, alone: boolean): Promise<Happened | void> {
@@ -68,24 +77,33 @@ async function happen(world: World, { fault, relation }: Chosen, alone: boolean)
   return await fault.happen({ world, relation, alone, tell });
 }
 
+interface Recovery {
+  readonly decision: Decision;
+  /** From when on nothing was broken any more, ms since the epoch. */
+  readonly healed: number;
+  readonly changes: number;
+}
+
 /** Heals, by itself but for what only a person decides; then the guest goes on. */
-async function getWell(relation: Relation, decision: Decision, changes: number): Promise<void> {
+async function getWell(relation: Relation, { decision, healed, changes }: Recovery): Promise<void> {
   await lookAfter(relation, decision);
-  await relation.protectedNow();
+  await relation.protectedSince(healed);
   await relation.work(changes);
+  const worked = Date.now();
   await relation.goOn();
-  await relation.protectedNow();
+  await relation.protectedSince(worked);
   await relation.hold();
 }
 
 async function check(world: World): Promise<number> {
-  let points = 0;
-  for (const relation of world.relations) {
+  const { hosts, relations, scratch } = world;
+  const checkRelation = async (relation: Relation): Promise<number> => {
     await relation.applied();
-    await checkRunners(relation);
     await checkDisks(relation);
-  }
-  for (const count of await Promise.all(world.relations.map((one) => checkPoints(one, world.scratch)))) points += count;
-  for (const host of world.hosts) await checkTidy(host, world.relations);
-  return points;
+    return await checkPoints(relation, scratch);
+  };
+  await Promise.all(hosts.map((host) => checkRunners(host, relations)));
+  const points = await Promise.all(relations.map(checkRelation));
+  await Promise.all(hosts.map((host) => checkTidy(host, relations)));
+  return points.reduce((sum, count) => sum + count, 0);
 }

@@ -77,7 +77,7 @@ export class World {
         relation.past.begin(relation.guest.images);
         await relation.enable();
       }
-      for (const relation of relations) await relation.protectedNow();
+      for (const relation of relations) await relation.protectedSince(Date.now());
     } catch (error) {
       await world.close();
       throw error;
