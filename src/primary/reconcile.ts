@@ -129,7 +129,10 @@ async function settle(replication: Replication, signal: AbortSignal): Promise<vo
   const lost = bitmap === null ? `no bitmap says what has changed on ${vmName}` : whyLost(needed, bitmaps);
   if (!samePosition(received, position)) {
     const stands = `${peer} stands at log ${received.sequence} of epoch ${received.epoch}`;
-    const reason = `${stands}, expected ${position.sequence} of ${position.epoch}: it was restored, or follows another history`;
+    const isOther = received.sequence === position.sequence && received.epoch === position.epoch;
+    const reason = isOther
+      ? `${stands}, but not in the state that was sent: it was restored, had to make a disk anew, or follows another history`
+      : `${stands}, expected ${position.sequence} of ${position.epoch}: it was restored, or follows another history`;
     await compareWhenAllowed(replication, received, reason);
   } else if (lost === undefined) {
     // What was in the way has gone by itself: a replica that was set back has been set forward again.

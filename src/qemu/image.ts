@@ -33,6 +33,8 @@ export interface ImageInfo {
   readonly dataFile?: { readonly path: string; readonly raw: boolean };
   /** Only who has its key can open it, were it only to change its bitmaps. */
   readonly encrypted?: true;
+  /** QEMU has met damage in what the image keeps about itself, and doesn't write to it until it is mended. */
+  readonly corrupt?: true;
 }
 
 export interface ImageCheck {
@@ -40,6 +42,9 @@ export interface ImageCheck {
   /** Clusters that take space without being used: harmless. */
   readonly leaks: number;
 }
+
+/** Of a file that can't be opened as an image: so many bytes show whether its storage can be read. */
+const HEADER_BYTES = 4096;
 
 interface InfoJson {
   format: string;
@@ -49,7 +54,9 @@ interface InfoJson {
   'full-backing-filename'?: string;
   'backing-filename-format'?: string;
   encrypted?: boolean;
-  'format-specific'?: { data?: { bitmaps?: ImageBitmap[]; 'data-file'?: string; 'data-file-raw'?: boolean } };
+  'format-specific'?: {
+    data?: { bitmaps?: ImageBitmap[]; 'data-file'?: string; 'data-file-raw'?: boolean; corrupt?: boolean };
+  };
 }
 
 interface CheckJson {
@@ -119,7 +126,24 @@ export async function imageInfo(path: string, options: { format?: string; inUse?
     bitmaps: inside?.bitmaps ?? [],
     ...(dataFile === undefined ? {} : { dataFile: { path: dataFile, raw: inside?.['data-file-raw'] === true } }),
     ...(json.encrypted === true ? { encrypted: true as const } : {}),
+    ...(inside?.corrupt === true ? { corrupt: true as const } : {}),
   };
+}
+
+/**
+ * Whether QEMU can open a qcow2, past the lock of whoever has it open. False: its file can be read, and holds no such image (any more).
+ * Failures: those of its storage, as they come; `io` where qemu-img itself came to grief.
+ */
+export async function opens(path: string): Promise<boolean> {
+  const { code } = await qemuImg(['info', '--output=json', '-U', '-f', 'qcow2', path], `look at image ${path}`, [0, 1]);
+  if (code === 0) return true;
+  const file = await open(path, 'r');
+  try {
+    await file.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0);
+  } finally {
+    await file.close();
+  }
+  return false;
 }
 
 /** Adds a persistent bitmap to a qcow2 that nobody has open; it records from the next opening on. */

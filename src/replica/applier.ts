@@ -61,6 +61,8 @@ export interface ApplierParts {
   readonly onReshaped: (disks: readonly LocalDisk[]) => void;
   /** Told of damage that was met, in words. */
   readonly onDamage: (text: string) => void;
+  /** Looks whether images can't be opened any more, and mends them; gives whether there was one. */
+  readonly look: () => Promise<boolean>;
 }
 
 const BACK_OFF: Record<Exclude<RetryClass, 'never'>, readonly [number, number]> = {
@@ -77,6 +79,7 @@ export class Applier {
   readonly progress = new Wake();
   #failure: Failure | null = null;
   #torn = false;
+  #suspect = false;
 
   constructor(parts: ApplierParts) {
     this.#parts = parts;
@@ -89,7 +92,7 @@ export class Applier {
 
   /** Whether the disks are half written, with no undo log that leads back: what is on them is no point. */
   get torn(): boolean {
-    return this.#torn;
+    return this.#torn && this.#parts.inbox.waiting.length > 0; // else it was given up
   }
 
   get running(): boolean {
@@ -121,20 +124,27 @@ export class Applier {
     this.#wake.resolve();
   }
 
+  /** QEMU can't open the disks: it is looked into, also where nothing is to be applied. */
+  suspect(): void {
+    this.#suspect = true;
+    this.wake();
+  }
+
   async #run(signal: AbortSignal): Promise<void> {
     const { inbox, standstill } = this.#parts;
     const pauses = { backoff: new BackOff(...BACK_OFF.backoff), space: new BackOff(...BACK_OFF.space) };
     while (!signal.aborted) {
       this.#wake = Promise.withResolvers();
-      const [next] = inbox.waiting;
-      if (next === undefined && inbox.lost === undefined) {
+      if (this.#suspect) await this.#look();
+      if (inbox.waiting.length === 0 && inbox.lost === undefined) {
         await this.#wake.promise;
         continue;
       }
       try {
         await standstill.run('applying', async () => {
+          const [next] = inbox.waiting; // it may have been given up meanwhile
           if (inbox.lost !== undefined) await this.#takeBack(inbox.lost);
-          else await this.#apply(next!);
+          else if (next !== undefined) await this.#apply(next);
         });
         pauses.backoff.reset();
         pauses.space.reset();
@@ -143,11 +153,22 @@ export class Applier {
         const failure = asFailure(error, 'io');
         if (signal.aborted) break;
         this.#report(failure);
+        if (failure.code === 'disk-engine' || failure.code === 'io') this.#suspect = true;
         if (failure.retry === 'never') await this.#wake.promise;
         else await sleep(pauses[failure.retry].next(), signal).catch(() => undefined); // stopped: the loop ends
       }
       this.progress.call();
     }
+  }
+
+  async #look(): Promise<void> {
+    this.#suspect = false;
+    try {
+      if (await this.#parts.look()) this.#report(null);
+    } catch (error) {
+      this.#parts.log.error({ err: asFailure(error, 'io') }, 'the images of the replica could not be looked at');
+    }
+    this.progress.call();
   }
 
   #report(failure: Failure | null): void {

@@ -52,7 +52,7 @@ export function assemble(options: ReplicaOptions, { record, inbox, chain, confir
   const layout = new ReplicaLayout(directory);
   const standstill = new Gate();
   const publishing = new Gate();
-  const engine = new DiskEngine({ runDirectory, name: 'disks', disks, log });
+  const engine = new DiskEngine({ runDirectory, name: 'disks', disks, log, onFailed: () => applier.suspect() });
   if (frozen) engine.forbid();
   const onDamage = (text: string): void => options.onDamage?.(text);
   const onForeign = (target: string): void =>
@@ -90,6 +90,7 @@ export function assemble(options: ReplicaOptions, { record, inbox, chain, confir
     },
     onReshaped: (disks) => options.onReshaped?.(disks),
     onDamage,
+    look: () => scrub.look(),
   });
   const room = new Room({
     directory,
@@ -102,7 +103,17 @@ export function assemble(options: ReplicaOptions, { record, inbox, chain, confir
     policy: options.room,
     onGivenUp: (sequence) => options.onGivenUp?.(sequence),
   });
-  const images = new ImagesSound({ record, engine, digests, standstill });
+  const images = new ImagesSound({
+    layout,
+    record,
+    inbox,
+    chain,
+    engine,
+    digests,
+    views,
+    standstill,
+    publishing,
+  });
   const scrub = new Scrub({ record, questions, images, damage, chain, inbox, applier, lanes, onDamage });
   return { layout, engine, digests, damage, questions, views, merger, applier, room, scrub, standstill, publishing };
 }

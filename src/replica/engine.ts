@@ -20,6 +20,8 @@ export interface EngineOptions {
   readonly name: string;
   readonly disks: readonly DiskImage[];
   readonly log: Log;
+  /** Called when the daemon can't be started with the disks. */
+  readonly onFailed?: () => void;
 }
 
 /** Connections to the disks, by index. Lanes and views have their own. */
@@ -154,6 +156,7 @@ export class DiskEngine {
       return running;
     } catch (error) {
       await daemon.stop();
+      this.#options.onFailed?.();
       throw error;
     }
   }

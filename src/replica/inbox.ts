@@ -158,6 +158,21 @@ export class Inbox {
     await letGo(this.#layout.inbox, paths, first === 0);
   }
 
+  /** All acknowledged logs are given up, and counting goes on at a position that no log follows: the primary finds it, and compares. */
+  async abandon(position: Position, why: string): Promise<void> {
+    const last = { position, logId: undefined, bytes: 0 };
+    this.#last = last; // from now on what arrives doesn't follow
+    await this.interrupt(new Failure('not-following', why));
+    this.#last = last; // the one that was arriving may have become whole
+    this.#waiting.length = 0;
+    this.#unfinished = undefined;
+    this.#lost = undefined;
+    for (const name of (await readdir(this.#layout.inbox)).toSorted().toReversed()) {
+      await unlink(join(this.#layout.inbox, name)); // newest first: what a crash leaves is still a row of logs
+      await syncDirectory(this.#layout.inbox);
+    }
+  }
+
   /** Bytes of a log that are durable and verified; 0 for an unknown one. */
   async durableOffset(log: LogName): Promise<number> {
     if (this.#isLast(log)) return this.#last.bytes;

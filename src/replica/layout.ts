@@ -11,6 +11,7 @@
  * undo/<sequence>.undo            takes the state of that sequence back to an older one: the one before it, or, merged, further
  * undo/<sequence>.merge           that one and its older neighbour, while they are being merged
  * damaged/<sequence>.undo         undo logs that can't be read, and older ones: of no use but to somebody who mends them
+ * damaged/<target>.qcow2          an image that can't be read any more: another one has taken its place (lost-image.ts)
  * views/<view>/                   names of an open view for the undo logs that it reads (held-logs.ts)
  * ```
  *

@@ -10,6 +10,7 @@ import { isWholeLog } from './check-log.ts';
 import type { Damage } from './damage.ts';
 import type { ImagesSound } from './image-sound.ts';
 import type { Inbox } from './inbox.ts';
+import type { MadeAnew } from './lost-image.ts';
 import type { Questions } from './questions.ts';
 import type { RecordFile } from './record.ts';
 import type { ScrubRecord } from './scrub-record.ts';
@@ -38,8 +39,21 @@ export interface ScrubStep {
   readonly done: boolean;
 }
 
+const MENDED =
+  'they are mended; where the disk does not read as what was written, the primary sends it again. To be sure compare both sides (on the primary: understudy verify)';
+
+const beginning = (now: number) => ({ began: now, disk: 0, block: 0, undo: null });
+
+function tellAnew({ points, kept }: MadeAnew): string {
+  const lost = points.length === 0 ? 'no recovery point was there' : `recovery points ${points.join(', ')} are lost`;
+  const old = kept === undefined ? '' : `; the old image is kept as ${kept}, until somebody removes it`;
+  return `it could not be mended and is made anew: the primary compares both sides, and sends what it holds; ${lost}${old}`;
+}
+
 export class Scrub {
   readonly #parts: ScrubParts;
+  /** Another pass follows the one that is under way. */
+  #again = false;
 
   constructor(parts: ScrubParts) {
     this.#parts = parts;
@@ -69,7 +83,7 @@ export class Scrub {
   /** Begins a pass; one that is under way goes on, unless it is to be made anew. Not while a step is made. */
   async begin(now: number, anew = false): Promise<void> {
     if (this.state.pass !== null && !anew) return;
-    await this.#note({ pass: { began: now, disk: 0, block: 0, undo: null } });
+    await this.#note({ pass: beginning(now) });
   }
 
   /** The next portion of the pass under way. Failures: `busy` while logs wait, `wrong-state` while the disks are released. */
@@ -86,8 +100,10 @@ export class Scrub {
       return { bytes, done: false };
     }
     const bytes = await this.#received(signal);
-    await this.#note({ pass: null, last: { began: pass.began, ended: now } });
-    return { bytes, done: true };
+    const again = this.#again;
+    this.#again = false;
+    await this.#note({ pass: again ? beginning(now) : null, last: { began: pass.began, ended: now } });
+    return { bytes, done: !again };
   }
 
   async #disk(
@@ -114,15 +130,28 @@ export class Scrub {
   async #image(disk: number, target: string): Promise<void> {
     const mended = await this.#parts.images.mend(disk);
     if (mended === undefined) return;
-    const { found, left } = mended;
-    await this.#note({ found: this.state.found + found.corruptions });
-    const outcome =
-      left.corruptions === 0
-        ? 'they are mended; where the disk does not read as what was written, the primary sends it again. To be sure compare both sides (on the primary: understudy verify)'
-        : `${left.corruptions} could not be mended: remove the replica and enable replication again, or restore the image and compare both sides`;
-    this.#parts.onDamage(
-      `the image of ${target} was damaged in ${found.corruptions} places of what it keeps about itself: ${outcome}`,
-    );
+    const { corruptions, anew } = mended;
+    await this.#note({ found: this.state.found + (corruptions ?? 1) });
+    const what =
+      corruptions === undefined
+        ? `the image of ${target} can not be read any more`
+        : `the image of ${target} was damaged in ${corruptions} places of what it keeps about itself`;
+    this.#parts.onDamage(`${what}: ${anew === undefined ? MENDED : tellAnew(anew)}`);
+  }
+
+  /** QEMU has failed on a disk: images that it can't open, or won't write to, are mended at once. Gives whether there was one. */
+  async look(): Promise<boolean> {
+    const { record, images } = this.#parts;
+    let mended = false;
+    for (const [disk, { target }] of record.value.disks.entries()) {
+      if (!(await images.isSuspect(disk))) continue;
+      await this.#image(disk, target);
+      mended = true;
+    }
+    // What is mended is read from the first block on, by a pass of its own where one is under way.
+    if (mended && this.state.pass !== null) this.#again = true;
+    else if (mended) await this.begin(Date.now());
+    return mended;
   }
 
   /** Checks one undo log, and notes it where it is damaged. @returns its bytes. */

@@ -7,7 +7,7 @@
  * lead to no point.
  */
 import { readdir, rename, stat, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { LogReader } from '../deltalog/reader.ts';
 import { makeDirectory, removeDurably, syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
@@ -164,6 +164,17 @@ export class UndoChain {
       // Oldest first, each before the next: what a crash or a power loss leaves is still a chain.
       await removeDurably(path);
       crashPoint('replica:retired');
+    }
+  }
+
+  /** What they lead back from is lost: all go, for whoever can mend it. Views are closed. */
+  async putAllAside(layout: ReplicaLayout): Promise<void> {
+    const gone = this.#logs;
+    this.#logs = [];
+    this.#retired = new Set();
+    for (const { path } of gone) {
+      await putAside(layout, [basename(path)]);
+      await syncDirectory(this.#directory); // oldest first: what a crash or a power loss leaves is still a chain
     }
   }
 

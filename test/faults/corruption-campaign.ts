@@ -10,7 +10,7 @@ import { Failure } from '../../src/model/failure.ts';
 import { blocksOf } from '../../src/digests/digest-file.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { DIGEST_BLOCK } from '../../src/protocol/endpoint.ts';
-import { flipAnywhere, flipStored, flipStoredAt } from './corruption.ts';
+import { flipAnywhere, flipBit, flipStored, flipStoredAt } from './corruption.ts';
 import { digestsOf } from './replica-host.ts';
 import { difference } from './replica-primary.ts';
 import { ReplicatedVm } from './replicated-vm.ts';
@@ -20,6 +20,8 @@ import { DISKS, VM, VmHosts } from './vm-hosts.ts';
 export const KINDS = [
   'replica disk, scrub',
   'replica disk, comparison',
+  'replica image, scrub',
+  'replica image, restart',
   'primary disk',
   'undo log',
   'undo log, restart',
@@ -132,6 +134,22 @@ class Corruptions {
       await this.#comparisonFinds(length);
       await this.#mended();
       return { flipped: length, end: 'mended' };
+    },
+
+    'replica image, scrub': async () => {
+      const told = this.#madeSoFar();
+      await this.#flipMagic(this.vm.record('b').disks[this.#disk()]!.path);
+      await this.vm.hosts.b.ask('replicationScrub', { ref: this.vm.id });
+      return await this.#madeAnew(told);
+    },
+
+    'replica image, restart': async () => {
+      const told = this.#madeSoFar();
+      const { path } = this.vm.record('b').disks[this.#disk()]!;
+      await this.vm.hosts.stop('b');
+      await this.#flipMagic(path);
+      await this.vm.hosts.takeBack('b');
+      return await this.#madeAnew(told);
     },
 
     'primary disk': async () => {
@@ -263,6 +281,35 @@ class Corruptions {
       else await flipStoredAt(path, at, bit); // back
     }
     return out;
+  }
+
+  /** A bit of what says that it is an image: nobody can open it any more. */
+  async #flipMagic(path: string): Promise<void> {
+    await flipBit(path, Math.floor(this.#random() * 4), this.#bit());
+  }
+
+  /** Images that were made anew, with the points that were lost with them. */
+  #madeSoFar(): number {
+    return this.vm
+      .events('b')
+      .filter(({ message }) => /is made anew: .*; recovery points [\d, ]+ are lost/.test(message)).length;
+  }
+
+  /** Found at the latest by what is to be applied: the points of before are gone, and said to be; what the guest has is there again. */
+  async #madeAnew(told: number): Promise<Outcome> {
+    const before = Math.max(...this.vm.states.keys());
+    await this.vm.vms.change('a', 3);
+    await this.vm.wait('it is found', () => {
+      this.vm.hosts.a.services.primaries.loop(this.vm.id).wake();
+      return this.#madeSoFar() > told;
+    });
+    await this.#replicated();
+    const points = this.#replica.points().map(({ sequence }) => sequence);
+    assert.ok(
+      points.every((sequence) => sequence > before),
+      `points ${points.join(', ')} after ${before}`,
+    );
+    return { flipped: 1, end: 'refused' };
   }
 
   async #undoLog(): Promise<string> {

@@ -28,6 +28,9 @@ export const IN_A_RESHAPE = ['replica:reshaping', 'replica:reshaped', 'replica:w
 /** In giving a log up that is damaged, and taking back what was written of it. */
 export const IN_GIVING_UP = ['replica:given-up', 'replica:taken-back'] as const;
 
+/** In making an image anew that can't be read any more. */
+export const IN_MAKING_ANEW = ['replica:points-lost', 'replica:made-anew'] as const;
+
 /** In merging two undo logs. */
 export const IN_MERGING = [
   'replica:merge',
