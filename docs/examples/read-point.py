@@ -7,7 +7,7 @@
 REPLICA is a replica's directory (the one with replica.json); its daemon must be stopped. Needs nothing of Understudy:
 Python 3.8, qemu-img, and libzstd (Debian's libzstd1, which is always there). Written from FORMAT.md alone. Lengths, kinds and
 the chain of positions are checked; digests only where the Python module `blake3` is installed. The images have the sizes that the
-disks had then; a disk that the VM didn't have yet isn't written.
+disks had then; a disk that the VM didn't have yet, or not any more, isn't written.
 """
 import ctypes
 import json
@@ -81,6 +81,12 @@ class Images:
             if target not in self.files:
                 self.files[target] = open(self.path(target), "r+b" if self.path(target).exists() else "x+b")
             self.files[target].truncate(size)
+
+    def leave_out(self, targets):
+        """Those that are gone have their place in the logs, and other points have them."""
+        for target in targets:
+            self.files.pop(target).close()
+            self.path(target).unlink()
 
     def close(self):
         for file in self.files.values():
@@ -212,6 +218,7 @@ class Replica:
         images.take_shape(self.record["disks"])
         for log in logs:
             log.apply(images)
+        images.leave_out([disk["target"] for disk in shapes[-1] if disk.get("gone")])
         images.close()
 
 

@@ -1,7 +1,7 @@
 /** What is proven about a relationship, as the API shows it. */
 import type { ScrubView, VerificationView } from '../api/resources.ts';
 import { totalLength } from '../model/extent.ts';
-import { bytesDone, NOT_VERIFIED, untilNextPass } from '../model/verification.ts';
+import { bytesDone, bytesOf, NOT_VERIFIED, untilNextPass } from '../model/verification.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import type { DaemonServices } from './services.ts';
 
@@ -20,7 +20,7 @@ export function verificationView(services: DaemonServices, record: RelationshipR
         : {
             began: pass.began,
             bytesDone: bytesDone(pass, disks),
-            bytesTotal: disks.reduce((sum, { size }) => sum + size, 0),
+            bytesTotal: bytesOf(disks),
             asked,
           },
     last: last === null ? null : { began: last.began, ended: last.ended, leftOutBytes: last.leftOut },

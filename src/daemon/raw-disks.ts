@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { rawUnder } from '../failover/raw-disk.ts';
 import type { Vm, VmDisk } from '../hypervisor/hypervisor.ts';
 import { asFailure, Failure } from '../model/failure.ts';
+import { presentDisks } from '../model/shape.ts';
 import { runsHere } from '../model/role.ts';
 import { tracksRawDisks } from '../model/versions.ts';
 import { TRACKING_SUFFIX } from '../qemu/tracking-image.ts';
@@ -82,12 +83,12 @@ export async function rawDiskOf(
   if (what === 'track') return await trackable(services, vm, disk);
   const raw = await rawUnder(disk);
   if (raw === undefined) throw new Failure('bad-request', `${vm.name}, disk ${target} is no raw disk under tracking`);
-  if (record?.disks.some((one) => one.target === target) === true) {
+  if (record !== undefined && presentDisks(record.disks).some((one) => one.target === target)) {
     throw new Failure(
       'wrong-state',
       `${vm.name}, disk ${target} is replicated to ${record.peer}, which needs the tracking`,
       {
-        hint: `\`understudy detach ${vm.name}\` ends replication and gives it back; \`understudy replication remove\` only ends it.`,
+        hint: `\`understudy replication set ${vm.name} --exclude-disk ${target}\` goes on without it; \`understudy detach ${vm.name}\` ends replication and gives it back.`,
       },
     );
   }

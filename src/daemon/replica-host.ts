@@ -10,6 +10,7 @@ import { isStarting, mayStart } from '../failover/starting.ts';
 import { checkTakeOver } from '../failover/take-over.ts';
 import { encryptedTargets, noReplicaIn } from '../failover/encrypted.ts';
 import { Failure } from '../model/failure.ts';
+import { presentDisks } from '../model/shape.ts';
 import type { PrepareReplica, ReplicaEndpoint, ReplicaStatus } from '../protocol/endpoint.ts';
 import { imageInfo } from '../qemu/image.ts';
 import { LocalEndpoint, type ReplicaHost } from '../replica/endpoint.ts';
@@ -207,7 +208,7 @@ function replicaHost(services: DaemonServices, peer: string): ReplicaHost {
 /** Somebody may have resized them since the last cycle looked; they become what the new primary's are by its logs. */
 async function asTheyAre({ vmName, disks }: RelationshipRecord): Promise<RelationshipRecord['disks']> {
   return await Promise.all(
-    disks.map(async (disk) => {
+    presentDisks(disks).map(async (disk) => {
       const { size, encrypted } = await imageInfo(disk.path, { format: 'qcow2' });
       if (encrypted === true) throw noReplicaIn(vmName, [disk.target]);
       return { ...disk, size };

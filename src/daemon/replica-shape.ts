@@ -6,7 +6,8 @@ import type { LocalDisk, Store } from '../store/store.ts';
 export function noteShape(store: Store, id: string, disks: readonly LocalDisk[]): void {
   const record = store.relationship(id);
   if (record?.role !== 'replica' || record.failover !== null || sameShape(record.disks, disks)) return;
-  const isOther = disks.length !== record.disks.length;
+  const named = (those: readonly LocalDisk[]): string => those.map(({ target }) => target).join();
+  const isOther = named(disks) !== named(record.disks);
   const { definitionTaken: taken } = record;
   // What the definition says of a disk that is new here was left out when it was taken.
   const again = isOther && taken !== undefined ? { definitionTaken: { ...taken, again: true } } : {};

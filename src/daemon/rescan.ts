@@ -99,7 +99,7 @@ async function rebuild(services: DaemonServices, replica: Replica): Promise<void
 
 /** What the directory says; what only the database knew (statistics, when it began) begins anew. */
 export function recordFrom(replica: Replica, peer: string, definition: string, created: number): RelationshipRecord {
-  const { id, vmId, vmName, disks, epoch, suspended } = replica.record;
+  const { id, vmId, vmName, epoch, suspended } = replica.record;
   const { intervalSeconds, history, thin, leaseSeconds, autoResync, definitionPolicy, applied } = replica.record;
   return {
     id,
@@ -115,7 +115,7 @@ export function recordFrom(replica: Replica, peer: string, definition: string, c
     leaseSeconds,
     autoResync,
     ...(definitionPolicy === DEFAULT_DEFINITION_POLICY ? {} : { definitionPolicy }),
-    disks,
+    disks: replica.disks,
     definition,
     autostart: false,
     position: applied,

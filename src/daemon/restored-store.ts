@@ -40,9 +40,11 @@ function withdrawPlaintext({ store, event }: DaemonServices, record: Relationshi
   event(record.id, 'warning', 'replica-plaintext', text);
 }
 
-/** Also one from before a disk was taken along: the replica would refuse every log that lacks it. */
+/** Also one from before a disk was taken along: the replica would refuse every log that lacks it. Or from before one was left out. */
 function isOlderThan(note: PrimaryNote, { role, epoch, disks }: RelationshipRecord): boolean {
-  const lacks = note.disks.some(({ target }) => !disks.some((disk) => disk.target === target));
+  const lacks = note.disks.some(
+    ({ target, gone }) => !disks.some((disk) => disk.target === target && (gone !== true || disk.gone === true)),
+  );
   return role !== 'primary' || epoch < note.epoch || lacks;
 }
 

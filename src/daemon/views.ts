@@ -6,7 +6,9 @@ import { leaseLeftMs } from '../failover/lease.ts';
 import { frontier, type Plan } from '../journal/plan.ts';
 import { DEFAULT_AUTO_RESYNC, needOf, resyncFrom } from '../model/auto-resync.ts';
 import { DEFAULT_DEFINITION_POLICY } from '../model/definition-changes.ts';
+import { presentDisks } from '../model/shape.ts';
 import { shownState } from '../model/state.ts';
+import { bytesDone, bytesOf } from '../model/verification.ts';
 import { yieldedUntil } from '../model/yielding.ts';
 import type { Replica } from '../replica/replica.ts';
 import type { ReplicaStatus } from '../protocol/endpoint.ts';
@@ -77,7 +79,7 @@ export function replicationView(
     resync: need === undefined ? null : { ...need, beginsAt: resyncFrom(record, now) },
     stoppedByLease: record.stoppedByLease ?? false,
     leaseLeftMs: record.role === 'replica' && (record.leaseSeconds ?? 0) > 0 ? leaseLeftMs(services, record) : null,
-    disks: disks.map(({ target, size, path }) => ({ target, size, path })),
+    disks: presentDisks(disks).map(({ target, size, path }) => ({ target, size, path })),
     position: replica?.applied ?? record.position,
     protectedUntil,
     lagMs,
@@ -97,8 +99,8 @@ export function replicationView(
         ? null
         : {
             mode: copy.mode,
-            bytesDone: disks.slice(0, copy.disk).reduce((sum, { size }) => sum + size, 0) + copy.offset,
-            bytesTotal: disks.reduce((sum, { size }) => sum + size, 0),
+            bytesDone: bytesDone(copy, disks),
+            bytesTotal: bytesOf(disks),
             blocksCompared: copy.blocksCompared,
             blocksDifferent: copy.blocksDifferent,
           },

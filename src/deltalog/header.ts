@@ -37,6 +37,8 @@ export const diskSchema = z.strictObject({
     .int()
     .min(1)
     .max(2 ** 52),
+  /** The state that the log makes hasn't it any more. */
+  gone: z.literal(true).exactOptional(),
 });
 
 export const headerSchema = z.strictObject({

@@ -222,6 +222,9 @@ export class LogParser {
   #checkRange(head: FrameHead): void {
     const disk = this.#header!.disks[head.disk];
     if (disk === undefined) throw new Failure('bad-log', `frame for disk ${head.disk}, which the header does not name`);
+    if (disk.gone === true && this.#header!.direction === 'forward') {
+      throw new Failure('bad-log', `frame for ${disk.target}, which the header says is gone`);
+    }
     if (head.offset + head.length > disk.size) {
       throw new Failure(
         'bad-log',

@@ -5,7 +5,7 @@
 import { Failure } from '../model/failure.ts';
 import type { PlanDefinition, PlanStep } from '../journal/runner.ts';
 import { defineRunnable } from './definition.ts';
-import { failoverOverlays, move, recordOf, type FailoverServices } from './services.ts';
+import { endReplica, failoverOverlays, move, recordOf, type FailoverServices } from './services.ts';
 import { removeOverlays } from './unplanned.ts';
 
 export function checkComplete(services: FailoverServices, id: string): void {
@@ -35,7 +35,7 @@ export const COMPLETE_STEPS: PlanStep<FailoverServices>[] = [
     name: 'remove recovery points',
     run: async (services, plan) => {
       const record = recordOf(services, plan.relationship);
-      await services.replicas.remove(record.id, { keepDisks: true });
+      await endReplica(services, record);
       await removeOverlays(failoverOverlays(services, record));
     },
   },

@@ -8,6 +8,7 @@
 import { join } from 'node:path';
 import type { AdaptRequest, DefineRequest, Hypervisor } from '../hypervisor/hypervisor.ts';
 import { Gate } from '../lib/gate.ts';
+import { presentDisks } from '../model/shape.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import type { FailoverServices } from './services.ts';
 
@@ -33,7 +34,7 @@ export async function inTurn<T>(
 export async function defineRunnable(
   services: FailoverServices,
   record: RelationshipRecord,
-  paths: ReadonlyMap<string, string> = new Map(record.disks.map(({ target, path }) => [target, path])),
+  paths: ReadonlyMap<string, string> = new Map(presentDisks(record.disks).map(({ target, path }) => [target, path])),
 ): Promise<void> {
   const request: DefineRequest = {
     definition: record.definition,
@@ -75,7 +76,7 @@ export async function defineFollowing(
   const { hypervisor } = services;
   await inTurn(services, record.vmId, async () => {
     if (!isFree()) return;
-    const targets = record.disks.map(({ target }) => target);
+    const targets = presentDisks(record.disks).map(({ target }) => target);
     const definition = await hypervisor.adaptDefinition({ ...primary, own: record.definition, targets });
     await lock(services, { ...record, definition }, 'keep');
     taken(await hypervisor.exportDefinition(record.vmId));
@@ -93,7 +94,7 @@ async function lock(
     id: record.vmId,
     name: record.vmName,
     disks: new Map(
-      record.disks.map(({ target }) => [
+      presentDisks(record.disks).map(({ target }) => [
         target,
         {
           path: join(directory, `${target}.qcow2`),

@@ -1,6 +1,7 @@
 /** A replica is kept in plain images: one that is encrypted can't become a replica's, neither as it is nor by making it plain. */
 import type { Vm } from '../hypervisor/hypervisor.ts';
 import { Failure } from '../model/failure.ts';
+import { presentDisks } from '../model/shape.ts';
 import type { ReplicatedDisk } from '../model/relationship.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import type { FailoverServices } from './services.ts';
@@ -8,7 +9,7 @@ import type { FailoverServices } from './services.ts';
 /** Those of the replicated disks that the VM has in encrypted images. */
 export function encryptedTargets(vm: Pick<Vm, 'disks'>, replicated: readonly ReplicatedDisk[]): string[] {
   const encrypted = vm.disks.filter((disk) => disk.encrypted === true).map(({ target }) => target);
-  return encrypted.filter((target) => replicated.some((disk) => disk.target === target));
+  return encrypted.filter((target) => presentDisks(replicated).some((disk) => disk.target === target));
 }
 
 /** Failure `disk-encrypted` of a host whose disks are to become a replica's. */

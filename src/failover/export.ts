@@ -28,9 +28,6 @@ export async function checkExport(services: FailoverServices, id: string, reques
       `recovery points of ${record.vmName} are kept on its Replica server, ${record.peer}`,
     );
   }
-  if (!record.disks.some(({ target }) => target === request.target)) {
-    throw new Failure('not-found', `${record.vmName} has no replicated disk ${request.target}`);
-  }
   if (
     !replicaOf(services, id)
       .points()
@@ -40,7 +37,8 @@ export async function checkExport(services: FailoverServices, id: string, reques
   }
   const disks = replicaOf(services, id).disksAt(request.sequence);
   if (!disks.some(({ target }) => target === request.target)) {
-    const text = `recovery point ${request.sequence} of ${record.vmName} has no disk ${request.target}: it was added later`;
+    const names = disks.map(({ target }) => target).join(', ');
+    const text = `recovery point ${request.sequence} of ${record.vmName} has no disk ${request.target}: it has ${names}`;
     throw new Failure('not-found', text);
   }
   replicaOf(services, id).requireSound(request.sequence, request.damaged);

@@ -11,6 +11,7 @@ import { rememberPeer } from '../replica/record.ts';
 import type { RelationshipRecord } from '../store/store.ts';
 import { samePosition } from '../model/relationship.ts';
 import { judgePeer } from '../model/role.ts';
+import { presentDisks } from '../model/shape.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import type { Plan } from '../journal/plan.ts';
 import { removeBitmapsFromDisks } from './bitmaps.ts';
@@ -215,7 +216,7 @@ async function becomeReplica(services: FailoverServices, plan: Plan): Promise<vo
       vmId: record.vmId,
       vmName: record.vmName,
       definition: record.definition,
-      disks: record.disks,
+      disks: presentDisks(record.disks),
       epoch,
       intervalSeconds: record.intervalSeconds,
       history: record.history,
@@ -232,6 +233,7 @@ async function becomeReplica(services: FailoverServices, plan: Plan): Promise<vo
   grantLease(services, id, record.leaseSeconds ?? 0); // the other side has run with one since it took the role
   move(services, id, 'handed-over', {
     epoch,
+    disks: presentDisks(record.disks),
     bitmap: null,
     copy: null,
     inFlight: null,

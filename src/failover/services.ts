@@ -2,6 +2,7 @@
  * What the actions of this folder work with. Each action is a plan (`journal/`): steps that may each be repeated, in
  * an order in which a crash anywhere leaves something that a restart can finish or take back, and never two VMs running.
  */
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Hypervisor } from '../hypervisor/hypervisor.ts';
 import type { Clocks } from '../lib/clock.ts';
@@ -9,6 +10,7 @@ import { Failure } from '../model/failure.ts';
 import { after, type StateEvent } from '../model/state.ts';
 import type { Primaries } from '../primary/primaries.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
+import { ReplicaLayout } from '../replica/layout.ts';
 import type { Replica } from '../replica/replica.ts';
 import type { Replicas } from '../replica/replicas.ts';
 import type { RelationshipRecord, Severity, Store } from '../store/store.ts';
@@ -58,6 +60,16 @@ export function move(
 
 export function replicaOf(services: FailoverServices, id: string): Replica {
   return services.replicas.get(id);
+}
+
+/** The VM runs on the disks of its record: what the replica has besides goes, and images of other disks, which no point has any more. */
+export async function endReplica(services: FailoverServices, { id, disks }: RelationshipRecord): Promise<void> {
+  const replica = services.replicas.find(id);
+  for (const { target, path } of replica?.record.disks ?? []) {
+    const isOwn = path === new ReplicaLayout(replica!.directory).disk(target);
+    if (isOwn && !disks.some((disk) => disk.path === path)) await rm(path, { force: true });
+  }
+  await services.replicas.remove(id, { keepDisks: true });
 }
 
 /** Where a failed-over VM writes until its failover is completed. */

@@ -13,7 +13,7 @@ import { bitmapName } from '../primary/replication.ts';
 import type { TakeOver } from '../protocol/endpoint.ts';
 import { NO_STATISTICS } from '../store/store.ts';
 import { defineLocked, defineRunnable } from './definition.ts';
-import { move, recordOf, replicaOf, type FailoverServices } from './services.ts';
+import { endReplica, move, recordOf, replicaOf, type FailoverServices } from './services.ts';
 import { beginFailover, requireEpoch } from './fence.ts';
 import { beginLease, startHeld } from './lease.ts';
 
@@ -119,8 +119,9 @@ export const takeOver: PlanDefinition<FailoverServices> = {
       run: async (services, plan) => {
         // Done, and not noted by a daemon that died then: by now this host may have become the Replica server again.
         if (recordOf(services, plan.relationship).role === 'replica') return;
-        await services.replicas.remove(plan.relationship, { keepDisks: true });
-        const { vmName, peer } = recordOf(services, plan.relationship);
+        const record = recordOf(services, plan.relationship);
+        await endReplica(services, record);
+        const { vmName, peer } = record;
         services.event(
           plan.relationship,
           'info',

@@ -156,7 +156,7 @@ export const unplannedFailover: PlanDefinition<FailoverServices> = {
         const record = recordOf(services, plan.relationship);
         const point = choosePoint(services, record, args(plan).point);
         const replica = replicaOf(services, record.id);
-        const disks = replica.imagesAt(point.sequence);
+        const disks = replica.disksAt(point.sequence);
         await removeOverlays(failoverOverlays(services, record)); // it may begin again from a point with other disks
         const overlays = failoverOverlays(services, { ...record, disks });
         await removeOverlays(overlays);

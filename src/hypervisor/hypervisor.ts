@@ -210,8 +210,11 @@ export interface Hypervisor {
   openPoint(request: OpenPointRequest): Promise<Point>;
   /** Ends the open point of a VM; both its bitmaps stay. Does nothing when none of ours is open, so that it also ends a predecessor's. */
   closePoint(vmId: string): Promise<void>;
-  /** Bitmaps of ours in the VM's disks, whatever the VM's state. */
-  listBitmaps(vmId: string): Promise<BitmapStatus[]>;
+  /**
+   * Bitmaps of ours in the VM's disks, whatever the VM's state.
+   * @param targets whether they can be relied on there is told; left out: on all disks that they were started on.
+   */
+  listBitmaps(vmId: string, targets?: readonly string[]): Promise<BitmapStatus[]>;
   /** Removes a bitmap of ours from all disks of the VM, usable or not; none there is no error. */
   dropBitmap(vmId: string, name: string): Promise<void>;
 

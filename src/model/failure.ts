@@ -114,7 +114,7 @@ export const CATALOGUE = {
   'disk-removed': kind(
     'backoff',
     409,
-    'Attach the disk again: replication goes on by itself. Or remove replication and enable it again without it.',
+    'Attach the disk again: replication goes on by itself. Or let it go on without it (`understudy replication set VM --exclude-disk DISK`): older recovery points keep the disk.',
   ),
   'tracking-lost': kind(
     'never',

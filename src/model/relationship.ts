@@ -27,6 +27,8 @@ export interface ReplicatedDisk {
   readonly target: string;
   /** Virtual size in bytes. */
   readonly size: number;
+  /** The state hasn't it any more; it keeps its place in the list, and older points have it. */
+  readonly gone?: true;
 }
 
 /**

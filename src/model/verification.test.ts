@@ -34,6 +34,16 @@ test('a pass goes over all disks in order, and then waits until the next is due'
   assert.notEqual(withPass(at, DAY, DAY * 1000, now).pass, null);
 });
 
+test('a pass goes past disks that are gone, also those that go in the middle of it', () => {
+  const gone = (place: number) => DISKS.map((disk, i) => (i === place ? { ...disk, gone: true as const } : disk));
+  const at = { now: 20, took: 10 };
+  const begun = withPass(NOT_VERIFIED, DAY, null, 10);
+  const first = advanced(begun, gone(0), { to: MIB, leftOut: 0 }, at);
+  assert.deepEqual([first.pass, first.last], [null, { began: 10, ended: 20, leftOut: 0 }]);
+  assert.equal(advanced(begun, gone(1), { to: 3 * MIB, leftOut: 0 }, at).pass, null);
+  assert.equal(bytesDone({ disk: 2, offset: 0 }, gone(0)), MIB);
+});
+
 test('without a schedule nothing is done by itself', () => {
   assert.equal(withPass(NOT_VERIFIED, 0, null, 1).pass, null);
   assert.equal(sliceBytes(DISKS, 300, 0), 0);

@@ -1,6 +1,7 @@
 /** How a primary proves, over and over, that both sides hold the same: passes over all disks, in slices. Pure. */
 import type { Extent } from './extent.ts';
 import type { ReplicatedDisk } from './relationship.ts';
+import { nextPresent, presentDisks } from './shape.ts';
 
 /** A pass under way. Times are ms since the epoch. */
 export interface VerificationPass {
@@ -46,7 +47,7 @@ const LEAST = 1024 * 1024;
 /** Bytes that have to be compared in so many seconds for a pass to take `passSeconds`; 0 where passes are only made when asked for. */
 export function sliceBytes(disks: readonly ReplicatedDisk[], intervalSeconds: number, passSeconds: number): number {
   if (passSeconds === 0) return 0;
-  const total = disks.reduce((sum, { size }) => sum + size, 0);
+  const total = bytesOf(disks);
   return Math.max(LEAST, Math.ceil((total * intervalSeconds * HASTE) / passSeconds));
 }
 
@@ -84,15 +85,30 @@ export function advanced(
   const { now, took } = at;
   if (pass === null) return verification;
   const leftOut = pass.leftOut + slice.leftOut;
+  const { disk } = atPresent(pass, disks);
   const next =
-    slice.to < disks[pass.disk]!.size
-      ? { ...pass, offset: slice.to, leftOut }
-      : { ...pass, disk: pass.disk + 1, offset: 0, leftOut };
+    slice.to < disks[disk]!.size
+      ? { ...pass, disk, offset: slice.to, leftOut }
+      : { ...pass, disk: nextPresent(disks, disk + 1), offset: 0, leftOut };
   if (next.disk < disks.length) return { ...verification, pass: next };
   return { ...verification, pass: null, asked: false, last: { began: now - took, ended: now, leftOut } };
 }
 
-/** Bytes of a pass that are behind it. */
-export function bytesDone({ disk, offset }: VerificationPass, disks: readonly ReplicatedDisk[]): number {
-  return disks.slice(0, disk).reduce((sum, { size }) => sum + size, 0) + offset;
+/** Bytes of a pass, or a copy, that are behind it. */
+export function bytesDone(
+  { disk, offset }: Pick<VerificationPass, 'disk' | 'offset'>,
+  disks: readonly ReplicatedDisk[],
+): number {
+  return bytesOf(disks.slice(0, disk)) + offset;
+}
+
+/** Of those that are there. */
+export function bytesOf(disks: readonly ReplicatedDisk[]): number {
+  return presentDisks(disks).reduce((sum, { size }) => sum + size, 0);
+}
+
+/** Where a pass goes on: a disk may have gone since. */
+export function atPresent(pass: VerificationPass, disks: readonly ReplicatedDisk[]): VerificationPass {
+  const disk = nextPresent(disks, pass.disk);
+  return disk === pass.disk ? pass : { ...pass, disk, offset: 0 };
 }

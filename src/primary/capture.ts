@@ -6,6 +6,7 @@ import type { Point, PointExport } from '../hypervisor/hypervisor.ts';
 import { sleep } from '../lib/clock.ts';
 import { workerModule, type Lanes } from '../lanes/lanes.ts';
 import type { ChangedExtent } from '../model/extent.ts';
+import type { ReplicatedDisk } from '../model/relationship.ts';
 import { allExtents, dirtyExtents, withHoles } from '../qemu/disk.ts';
 import { BASE_ALLOCATION } from '../qemu/nbd/wire.ts';
 import { NbdClient } from '../qemu/nbd/client.ts';
@@ -38,17 +39,17 @@ export interface PackOptions {
 }
 
 /**
- * The changed extents of every disk of a point, by index in `targets`, and the way to read them. What is dirty is asked for on a
+ * The changed extents of every disk of a point, by index in `disks` (those that are gone have none), and the way to read them. What is dirty is asked for on a
  * connection of its own: an answer carries all contexts of its connection, and for what is allocated QEMU walks through the tables of
  * the whole disk. That is asked for only where something is dirty, so that an idle cycle costs a terabyte next to nothing.
  */
 export class PointReader implements AsyncDisposable {
-  readonly #exports: readonly PointExport[];
+  readonly #exports: readonly (PointExport | undefined)[];
   /** Connections by disk and meta context, opened when they are asked for. */
   readonly #clients = new Map<string, Promise<NbdClient>>();
 
-  constructor(point: Point, targets: readonly string[]) {
-    this.#exports = targets.map((target) => point.exports.find((candidate) => candidate.target === target)!);
+  constructor(point: Point, disks: readonly ReplicatedDisk[]) {
+    this.#exports = disks.map(({ target }) => point.exports.find((candidate) => candidate.target === target));
   }
 
   size(disk: number): number {
@@ -75,7 +76,7 @@ export class PointReader implements AsyncDisposable {
   async pack(items: Iterator<Work>, log: GrowingLog, options: PackOptions): Promise<Packed> {
     const { lanes, bytes, level, known, signal, pace, onGrown } = options;
     const failed = new AbortController();
-    const exports = this.#exports.map(({ socketPath, exportName }) => ({ socketPath, exportName }));
+    const exports = this.#exports.map((one) => one && { socketPath: one.socketPath, exportName: one.exportName });
     const input: CaptureInput = {
       exports,
       path: log.path,

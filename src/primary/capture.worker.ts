@@ -19,8 +19,8 @@ import { READ_BYTES, type Theirs, type Work } from './work.ts';
 const SEGMENT = 1024 * 1024;
 
 export interface CaptureInput {
-  /** By index of the disk. */
-  readonly exports: readonly NbdAddress[];
+  /** By index of the disk; undefined of one that isn't read. */
+  readonly exports: readonly (NbdAddress | undefined)[];
   /** The log, and the place of its next segment. */
   readonly path: string;
   readonly place: SharedArrayBuffer;

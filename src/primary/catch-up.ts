@@ -5,6 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Failure } from '../model/failure.ts';
+import { nextPresent } from '../model/shape.ts';
 import { after } from '../model/state.ts';
 import type { Replication } from './replication.ts';
 
@@ -17,7 +18,14 @@ export async function beginCatchUp(replication: Replication, why: Failure): Prom
   // What the bitmap of an earlier copy knew has been sent: the one that was to close it takes its place.
   replication.update({
     bitmap: next,
-    copy: { mode: 'changed', since: bitmap, disk: 0, offset: 0, blocksCompared: 0, blocksDifferent: 0 },
+    copy: {
+      mode: 'changed',
+      since: bitmap,
+      disk: nextPresent(replication.record.disks, 0),
+      offset: 0,
+      blocksCompared: 0,
+      blocksDifferent: 0,
+    },
     ...after(replication.record, 'fell-behind'),
   });
   const sent = copy?.since ?? null;

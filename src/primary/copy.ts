@@ -9,6 +9,7 @@ import { sleep } from '../lib/clock.ts';
 import { needOf } from '../model/auto-resync.ts';
 import { Failure } from '../model/failure.ts';
 import type { Position } from '../model/relationship.ts';
+import { nextPresent } from '../model/shape.ts';
 import { after } from '../model/state.ts';
 import { DIGEST_BLOCK, DIGEST_BYTES } from '../protocol/endpoint.ts';
 import type { CopyProgress } from '../store/store.ts';
@@ -46,7 +47,14 @@ export async function beginCopy(
   crashPoint('copy:tracked');
   replication.update({
     bitmap,
-    copy: { mode, since: null, disk: 0, offset: 0, blocksCompared: 0, blocksDifferent: 0 },
+    copy: {
+      mode,
+      since: null,
+      disk: nextPresent(replication.record.disks, 0),
+      offset: 0,
+      blocksCompared: 0,
+      blocksDifferent: 0,
+    },
     ...(mode === 'empty' ? after(replication.record, 'copy-begun') : {}),
   });
 }

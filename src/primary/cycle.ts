@@ -167,9 +167,13 @@ async function capture(
   const { instant } = point;
   // The cycle that closes a copy makes the point, even when nothing changed since the copy began; and disks follow by a log.
   const mayBeEmpty = copy !== null || reshaped;
-  await using reader = new PointReader(point, replication.targets());
+  await using reader = new PointReader(point, replication.record.disks);
   const changes: ChangedExtent[][] = [];
-  for (const disk of replication.targets().keys()) {
+  for (const [disk, { gone }] of replication.record.disks.entries()) {
+    if (gone === true) {
+      changes.push([]);
+      continue;
+    }
     const written = await reader.changed(disk, 0, reader.size(disk));
     const dirty = await withGained(replication, reader, disk, written);
     changes.push(await withRepairs(replication, reader, disk, dirty));

@@ -7,11 +7,13 @@ import type { PointExport, Vm } from '../hypervisor/hypervisor.ts';
 import { bytesText } from '../lib/bytes-text.ts';
 import { Failure } from '../model/failure.ts';
 import { without, type ChangedExtent } from '../model/extent.ts';
-import { sameShape } from '../model/shape.ts';
+import { presentDisks, sameShape } from '../model/shape.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
-import type { CopyProgress, LocalDisk } from '../store/store.ts';
+import type { LocalDisk } from '../store/store.ts';
 import type { PointReader } from './capture.ts';
+import { behindEnds } from './copy-progress.ts';
 import { joinDisks } from './joining.ts';
+import { partDisks } from './leaving.ts';
 import { within } from './repairs.ts';
 import type { Replication } from './replication.ts';
 
@@ -20,6 +22,7 @@ export async function followDisks(replication: Replication): Promise<void> {
   const vm = await attached(replication);
   noticeOthers(replication, vm);
   const now = replication.record.disks.map((disk) => {
+    if (disk.gone === true) return disk;
     const found = vm.disks.find(({ target }) => target === disk.target)!;
     // Why one can't be read, says whoever opens a point of it.
     return found.size === 0 ? disk : { ...disk, size: found.size, path: found.path };
@@ -33,7 +36,7 @@ export async function followDisks(replication: Replication): Promise<void> {
 function noticeEncrypted({ record, services }: Replication, vm: Vm): void {
   if (record.replicaPlaintext !== true) return;
   for (const { target, path } of vm.disks.filter(({ encrypted }) => encrypted === true)) {
-    const before = record.disks.find((disk) => disk.target === target);
+    const before = presentDisks(record.disks).find((disk) => disk.target === target);
     if (before === undefined || before.path === path) continue;
     const text = `disk ${target} of ${record.vmName} is encrypted now: its replica on ${record.peer} is plain text, as allowed`;
     services.event('warning', 'replica-plaintext', text);
@@ -42,12 +45,15 @@ function noticeEncrypted({ record, services }: Replication, vm: Vm): void {
 
 /**
  * The VM, if it has all disks that are replicated. Failure `disk-removed` otherwise: nothing is begun then, so that its bitmap stays where
- * it is, and replication goes on from there when the disk is back.
+ * it is, and replication goes on from there when the disk is back; or without it, when a person says so.
  */
 export async function attached(replication: Replication): Promise<Vm> {
-  const { disks, vmId, vmName, peer } = replication.record;
+  await partDisks(replication);
+  const { disks, vmId, vmName, peer, leaving = [] } = replication.record;
   const vm = await replication.services.hypervisor.getVm(vmId);
-  const missing = disks.filter(({ target }) => !vm.disks.some((disk) => disk.target === target));
+  const missing = presentDisks(disks.filter(({ target }) => !leaving.includes(target))).filter(
+    ({ target }) => !vm.disks.some((disk) => disk.target === target),
+  );
   if (missing.length === 0) return vm;
   const names = missing.map(({ target, path }) => `${target} (${path})`).join(', ');
   throw new Failure(
@@ -58,7 +64,8 @@ export async function attached(replication: Replication): Promise<Vm> {
 
 /** A disk that was added is in no recovery point: that is said. Those that were there when replication was enabled were left out by a person. */
 function noticeOthers(replication: Replication, vm: Vm): void {
-  const { disks, unprotected = [], wanted = [], vmName } = replication.record;
+  const { unprotected = [], wanted = [], vmName } = replication.record;
+  const disks = presentDisks(replication.record.disks);
   const others = vm.disks.map(({ target }) => target).filter((target) => !disks.some((disk) => disk.target === target));
   const { leftOut = others.filter((target) => !unprotected.includes(target)) } = replication.record;
   // After a failover, or an older version: remembered, so that the next start doesn't take one that is added meanwhile for one of them.
@@ -139,10 +146,4 @@ export async function withGained(
   if (end >= size) return changed;
   const zeros = (await reader.all(disk, from, size)).filter(({ zero }) => zero);
   return [...without(changed, zeros), ...zeros].toSorted((a, b) => a.offset - b.offset);
-}
-
-/** A copy goes on behind a disk that has become shorter than what is copied of it. */
-function behindEnds(copy: CopyProgress, disks: readonly LocalDisk[]): CopyProgress {
-  const disk = disks[copy.disk];
-  return disk === undefined || copy.offset < disk.size ? copy : { ...copy, disk: copy.disk + 1, offset: 0 };
 }

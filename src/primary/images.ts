@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import type { VmDisk } from '../hypervisor/hypervisor.ts';
+import { presentDisks } from '../model/shape.ts';
 import { rawBeside } from '../qemu/tracking-image.ts';
 import type { Replication } from './replication.ts';
 
@@ -25,7 +26,7 @@ export async function stampOf(disks: readonly VmDisk[]): Promise<string | undefi
 export async function stampAtRest({ services, record }: Replication): Promise<string | undefined> {
   const { hypervisor } = services;
   if ((await hypervisor.vmStatus(record.vmId)).state !== 'off') return undefined;
-  const targets = new Set(record.disks.map(({ target }) => target));
+  const targets = new Set(presentDisks(record.disks).map(({ target }) => target));
   const { state, disks } = await hypervisor.getVm(record.vmId);
   if (state !== 'off') return undefined;
   const stamp = await stampOf(disks.filter(({ target }) => targets.has(target)));

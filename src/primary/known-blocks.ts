@@ -67,9 +67,15 @@ export class KnownBlocks {
 
   /** Opens what is known where the primary stands; by disk, undefined where it can't be kept. */
   async at(standing: Standing, disks: readonly ReplicatedDisk[]): Promise<(KnownPages | undefined)[]> {
-    for (const [i, { target, size }] of disks.entries()) {
+    for (const [i, { target, size, gone }] of disks.entries()) {
       const path = this.#path(target);
       const file = this.#files[i];
+      if (gone === true) {
+        // It stands still while the others move on, and isn't believed should the disk come back.
+        this.#files[i] = undefined;
+        await file?.close();
+        continue;
+      }
       if (file?.path === path && isAbout(file.about, standing)) continue;
       this.#files[i] = undefined;
       try {

@@ -40,7 +40,7 @@ for (const limit of [
     );
     const { nbdSocket: socketPath } = place.daemon;
     const exports = [{ target: 'vda', size: SIZE, socketPath, exportName: 'disk', dirtyContext: null }];
-    await using reader = new PointReader({ instant: 0, instantEnd: 0, exports, scratchFiles: [] }, ['vda']);
+    await using reader = new PointReader({ instant: 0, instantEnd: 0, exports, scratchFiles: [] }, exports);
     const pace = new Pace();
     const began = performance.now();
     let ahead = 0;

@@ -8,6 +8,7 @@ import { judgePeer } from '../model/role.ts';
 import { after } from '../model/state.ts';
 import type { BitmapStatus } from '../hypervisor/hypervisor.ts';
 import { beginCopy } from './copy.ts';
+import { partDisks } from './leaving.ts';
 import { prepareOf } from './prepare-of.ts';
 import type { Replication } from './replication.ts';
 import { rescueGuest } from './rescue.ts';
@@ -118,10 +119,11 @@ function counted(
 
 /** Without a log in flight: is the replica where we think, and is there a bitmap since then? If not, compare. */
 async function settle(replication: Replication, signal: AbortSignal): Promise<void> {
+  await partDisks(replication); // one that is gone has no bitmap
   const { hypervisor, endpoint, event } = replication.services;
   const { vmId, vmName, position, copy, bitmap, peer, state } = replication.record;
   const { received } = await endpoint.status(replication.id, signal);
-  const bitmaps = await hypervisor.listBitmaps(vmId);
+  const bitmaps = await hypervisor.listBitmaps(vmId, replication.targets());
   const needed = [bitmap, copy?.since ?? null].filter((name) => name !== null);
   for (const { name } of bitmaps) {
     if (name.startsWith(replication.bitmapPrefix) && !needed.includes(name)) await hypervisor.dropBitmap(vmId, name);

@@ -3,6 +3,7 @@ import type { BlockRange } from '../digests/digest-pages.ts';
 import { clip, totalLength, union, without, type ChangedExtent, type Extent } from '../model/extent.ts';
 import { Failure } from '../model/failure.ts';
 import type { ReplicatedDisk } from '../model/relationship.ts';
+import { presentDisks } from '../model/shape.ts';
 import { NOT_VERIFIED, type Repair } from '../model/verification.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import type { PointReader } from './capture.ts';
@@ -79,7 +80,8 @@ export function addRepairs(replication: Replication, told: readonly Repair[]): v
 
 /** What of it lies on disks of these sizes. */
 export function within(repairs: readonly Repair[], disks: readonly ReplicatedDisk[]): Repair[] {
-  return repairs.flatMap((one) => clip(one, 0, disks.find(({ target }) => target === one.target)?.size ?? 0) ?? []);
+  const there = presentDisks(disks);
+  return repairs.flatMap((one) => clip(one, 0, there.find(({ target }) => target === one.target)?.size ?? 0) ?? []);
 }
 
 /** These were found to be the same at both sides. */

@@ -22,6 +22,7 @@ import { PassClock } from '../model/pass-clock.ts';
 import { learnSpeed, type Sent } from '../model/link-speed.ts';
 import type { Position, RecoveryPoint } from '../model/relationship.ts';
 import { compareLimitOf, readLimitOf, type ReadLimit } from '../model/read-limit.ts';
+import { presentDisks, shapeOf } from '../model/shape.ts';
 import { after } from '../model/state.ts';
 import type { ReplicaEndpoint } from '../protocol/endpoint.ts';
 import type { LogInFlight, RelationshipRecord, Severity, Statistics, Store } from '../store/store.ts';
@@ -169,8 +170,9 @@ export class Replication {
     this.activity = { ...this.activity, phase, since: this.services.now() };
   }
 
+  /** Of the disks that are read. */
   targets(): string[] {
-    return this.record.disks.map((disk) => disk.target);
+    return presentDisks(this.record.disks).map((disk) => disk.target);
   }
 
   /** What the names of this relationship's bitmaps begin with. */
@@ -203,7 +205,7 @@ export class Replication {
       relationship: this.id,
       logId: inFlight.logId,
       direction: 'forward',
-      disks: disks.map(({ target, size }) => ({ target, size })),
+      disks: shapeOf(disks),
       follows: position,
       sequence: inFlight.sequence,
       epoch,
@@ -254,7 +256,7 @@ export class Replication {
   }
 
   #tellJoined({ joining = [], disks, vmName }: RelationshipRecord): void {
-    const joined = joining.filter((one) => disks.some(({ target }) => target === one));
+    const joined = joining.filter((one) => presentDisks(disks).some(({ target }) => target === one));
     if (joined.length === 0) return;
     const text = `disk ${joined.join(', ')} of ${vmName} is in the recovery points from now on`;
     this.services.event('info', 'disk-joined', text);

@@ -13,6 +13,7 @@ import { itemSize } from './pace.ts';
 import { PackingLevel } from './packing.ts';
 import { startSending } from './sending.ts';
 import { isWorthThinning } from './thin.ts';
+import { behindDisk } from './copy-progress.ts';
 import { comparison, endOf, workOf, type ItemSize, type Work } from './work.ts';
 
 /** Stop reading a slice after this long, ms: an open job costs the guest a copy at each first write. */
@@ -73,7 +74,7 @@ export async function captureSlice(
     const slice = new SliceWork(copy, to, () => performance.now() > deadline);
     let found: Packed;
     {
-      await using reader = new PointReader(point, replication.targets());
+      await using reader = new PointReader(point, replication.record.disks);
       const extents = await changesOf(reader, copy, to);
       const limit = () => (theirs === undefined ? replication.readLimit : replication.compareLimit);
       const size = itemSize(limit());
@@ -114,8 +115,8 @@ function counted(copy: CopyProgress, { compared, different }: Packed) {
 
 /** Moves on to the next disk when one is done. */
 function advance(replication: Replication, progress: CopyProgress): CopyProgress {
-  const { size } = replication.record.disks[progress.disk]!;
-  return progress.offset >= size ? { ...progress, disk: progress.disk + 1, offset: 0 } : progress;
+  const { disks } = replication.record;
+  return progress.offset >= disks[progress.disk]!.size ? behindDisk(progress, disks) : progress;
 }
 
 /** What there is to copy from where the copy stands: zeros needn't be sent onto empty disks. */

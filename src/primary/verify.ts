@@ -10,7 +10,8 @@ import type { Point } from '../hypervisor/hypervisor.ts';
 import { overlaps, totalLength, type Extent } from '../model/extent.ts';
 import { asFailure, Failure, type FailureCode } from '../model/failure.ts';
 import type { Position } from '../model/relationship.ts';
-import { advanced, NOT_VERIFIED, sliceBytes, withPass } from '../model/verification.ts';
+import { nextPresent } from '../model/shape.ts';
+import { advanced, atPresent, NOT_VERIFIED, sliceBytes, withPass } from '../model/verification.ts';
 import { DIGEST_BLOCK, DIGEST_BYTES, MAX_VERIFY, type VerifyAnswer } from '../protocol/endpoint.ts';
 import { PointReader } from './capture.ts';
 import { withPoint } from './open-point.ts';
@@ -127,9 +128,9 @@ async function readNext(replication: Replication, point: Point, bounds: Bounds):
   const { verification = NOT_VERIFIED, disks } = replication.record;
   const out: ReadSlice[] = [];
   if (verification.pass === null) return out;
-  let { disk, offset } = verification.pass;
+  let { disk, offset } = atPresent(verification.pass, disks);
   let left = bounds.bytes;
-  await using reader = new PointReader(point, replication.targets());
+  await using reader = new PointReader(point, disks);
   while (disk < disks.length && left > 0) {
     const size = disks[disk]!.size;
     const blocks = Math.ceil(Math.min(itemSize(replication.readLimit).bytes, left, size - offset) / DIGEST_BLOCK);
@@ -144,7 +145,7 @@ async function readNext(replication: Replication, point: Point, bounds: Bounds):
     if (slice === undefined) break;
     out.push({ ...slice, isRepair: false });
     left -= to - offset;
-    [disk, offset] = to < size ? [disk, to] : [disk + 1, 0];
+    [disk, offset] = to < size ? [disk, to] : [nextPresent(disks, disk + 1), 0];
   }
   return out;
 }

@@ -44,6 +44,8 @@ export interface PrepareReplica {
   readonly base: 'empty' | 'compare' | 'continue';
   /** For `empty` and `compare`: the position from which the primary will count. */
   readonly start?: Position;
+  /** For `continue`: bytes that are about to come besides, for disks that are new; refused with `no-space` where they don't fit. */
+  readonly needs?: number;
 }
 
 export interface ReplicaStatus {

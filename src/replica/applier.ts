@@ -17,8 +17,8 @@ import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import { Wake } from '../lib/wake.ts';
 import { asFailure, Failure, type RetryClass } from '../model/failure.ts';
-import { samePosition, type RecoveryPoint } from '../model/relationship.ts';
-import { sameShape } from '../model/shape.ts';
+import { samePosition, type RecoveryPoint, type ReplicatedDisk } from '../model/relationship.ts';
+import { presentDisks, sameShape } from '../model/shape.ts';
 import type { LocalDisk } from '../store/store.ts';
 import { applyLog, type LogToApply } from './apply-log.ts';
 import type { Digests } from './digests.ts';
@@ -196,6 +196,24 @@ export class Applier {
     await inbox.discardFirst();
     crashPoint('replica:discarded');
     await this.retire();
+    await this.#dropGone();
+  }
+
+  /**
+   * Empties the images of disks that are gone, once nobody can look at them any more. Only behind a log which says so: one of a disk that
+   * comes back says what differs from what was there.
+   */
+  async #dropGone(): Promise<void> {
+    const { record, chain, views, publishing, shape } = this.#parts;
+    const isGone = ({ gone }: ReplicatedDisk): boolean => gone === true;
+    if (!record.value.disks.some((disk) => isGone(disk) && disk.emptied !== true)) return;
+    await publishing.run('dropping disks that are gone', async () => {
+      const held = (i: number): boolean => chain.logs.some(({ disks: { [i]: disk } }) => disk && !isGone(disk));
+      const left = record.value.disks.flatMap((disk, i) =>
+        isGone(disk) && disk.emptied !== true && !held(i) ? [i] : [],
+      );
+      if (left.length > 0 && views.count === 0) await shape.empty(new Set(left));
+    });
   }
 
   /** A received log was found damaged while it waits. */
@@ -286,7 +304,7 @@ export class Applier {
     const latest = this.#parts.pointOf(received);
     const about = damage === undefined ? {} : { damage: damage.after(latest, disks) };
     await record.update({ applied: makes, appliedLog: { logId, bytes }, latest, disks, ...about });
-    if (!sameShape(before, disks)) this.#parts.onReshaped(disks);
+    if (!sameShape(before, disks)) this.#parts.onReshaped(presentDisks(disks));
   }
 
   /** Whether there is any point to go back to: there is none during an initial copy onto empty disks. */

@@ -17,6 +17,7 @@ import { digest } from '../lib/digest.ts';
 import { Failure } from '../model/failure.ts';
 import { clip, totalLength, union, without, type Extent } from '../model/extent.ts';
 import type { RecoveryPoint, ReplicatedDisk } from '../model/relationship.ts';
+import { presentDisks } from '../model/shape.ts';
 import { MAX_DAMAGE, type DiskExtent } from '../protocol/endpoint.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
 import type { ReceivedLog } from './inbox.ts';
@@ -215,9 +216,9 @@ export class Damage {
   }
 }
 
-/** What is cut off with the end of a disk is no part of the latest state any more; older points may hold it. */
+/** What is cut off with the end of a disk, or goes with it, is no part of the latest state any more; older points may hold it. */
 function within(block: DamagedBlock, disks: readonly ReplicatedDisk[]): DamagedBlock {
-  const { size = 0 } = disks.find(({ target }) => target === block.target) ?? {};
+  const { size = 0 } = presentDisks(disks).find(({ target }) => target === block.target) ?? {};
   if (!block.open || endOf(block) <= size) return block;
   const left = clip(block, 0, size);
   return left === undefined ? { ...block, open: false } : { ...left, right: null };

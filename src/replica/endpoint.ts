@@ -171,6 +171,7 @@ export class LocalEndpoint implements ReplicaEndpoint {
     const { record } = replica;
     if (epoch < record.epoch) throw stale(request.id, epoch, record.epoch);
     checkDisks(request.disks, record.disks);
+    if (request.needs !== undefined) await replica.room.require(request.needs);
     if (base !== 'continue') {
       if (start === undefined) throw new Failure('bad-request', `start: ${base} needs a position to count from`);
       // Asked before, and the answer got lost: nothing to be done again.
@@ -219,7 +220,7 @@ export class LocalEndpoint implements ReplicaEndpoint {
 
   async #statusOf(replica: Replica): Promise<ReplicaStatus> {
     const { id } = replica;
-    const missingBytes = await replica.missingBytes();
+    const missingBytes = await replica.room.missing();
     const vmRunning = await this.#host.vmRunning(id);
     // In one breath: the epoch of a failover that begins, with the state from before, would look like one that is over (SPEC.md).
     const status = { id, role: 'replica', state: this.#host.stateOf(id), ...replica.status(), vmRunning } as const;

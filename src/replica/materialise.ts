@@ -10,7 +10,8 @@ import type { Log } from '../lib/log.ts';
 import { Failure } from '../model/failure.ts';
 import { createImage } from '../qemu/image.ts';
 import type { NbdClient } from '../qemu/nbd/client.ts';
-import { DiskEngine, type DiskImage } from './engine.ts';
+import type { LocalDisk } from '../store/store.ts';
+import { DiskEngine } from './engine.ts';
 import { ExtentIndex, type IndexedRun } from './extent-index.ts';
 import type { UndoLog } from './undo-chain.ts';
 import { runsOf, type UndoSource } from './undo-source.ts';
@@ -18,8 +19,9 @@ import { runsOf, type UndoSource } from './undo-source.ts';
 const IN_FLIGHT = 8;
 
 export interface MaterialiseRequest {
-  readonly disks: readonly (DiskImage & { readonly size: number })[];
-  /** Path of the overlay to be made, by target, for every disk. */
+  /** As the logs count them. */
+  readonly disks: readonly LocalDisk[];
+  /** Path of the overlay to be made, by target, for every disk that the point has. */
   readonly overlays: ReadonlyMap<string, string>;
   /** The undo logs that lead back to the point, oldest first; none for the latest state. */
   readonly logs: readonly UndoLog[];
@@ -30,10 +32,11 @@ export interface MaterialiseRequest {
 /** Durable when it resolves. An overlay that exists is refused with `already-exists`. */
 export async function materialise(request: MaterialiseRequest): Promise<void> {
   const { disks, overlays, logs, runDirectory, log } = request;
-  const images = disks.map(({ target, size, path: backing }) => {
+  const images = disks.flatMap(({ target, size, path: backing, gone }, disk) => {
+    if (gone === true) return [];
     const path = overlays.get(target);
     if (path === undefined) throw new Failure('bad-request', `no overlay is named for disk ${target}`);
-    return { target, size, path, backing };
+    return [{ disk, target, size, path, backing }];
   });
   for (const { path, size, backing } of images) {
     await createImage(path, size, { format: 'qcow2', backing: { path: backing, format: 'qcow2' } });
@@ -49,10 +52,10 @@ export async function materialise(request: MaterialiseRequest): Promise<void> {
       const reader = await LogReader.open(path);
       readers.push(reader);
       const frames = await reader.index();
-      for (const [disk, index] of indexes.entries()) index.add(runsOf(reader, frames, disk, images[disk]!.size));
+      for (const [i, { disk, size }] of images.entries()) indexes[i]!.add(runsOf(reader, frames, disk, size));
     }
     const { apply } = await engine.connections();
-    for (const [disk, { runs }] of indexes.entries()) await writeRuns(apply[disk]!, runs);
+    for (const [i, { runs }] of indexes.entries()) await writeRuns(apply[i]!, runs);
     crashPoint('replica:overlays-written');
     for (const client of apply) await client.flush();
   } finally {

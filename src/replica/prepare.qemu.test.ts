@@ -56,6 +56,19 @@ void test('one that its host can not take is not left behind', async () => {
   assert.deepEqual(received, primary.position);
 });
 
+void test('what is about to come besides has to fit, and what is missing for it is said', async () => {
+  const primary = new TestPrimary(3);
+  const there = endpoint({});
+  await there.prepare(request(primary));
+  const { start: _start, ...settings } = request(primary, { base: 'continue' });
+  await there.prepare({ ...settings, needs: 1 });
+  await assert.rejects(there.prepare({ ...settings, history: 7, needs: 2 ** 52 }), {
+    code: 'no-space',
+    message: /more must be free: .* are, 4.* are about to come/,
+  });
+  assert.equal(replicas.get(primary.id).record.history, 4);
+});
+
 void test('its epoch is not raised once its host has taken the role, however late that is', async () => {
   const primary = new TestPrimary(2);
   await endpoint({}).prepare(request(primary));

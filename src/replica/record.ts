@@ -28,7 +28,15 @@ const recordSchema = z.strictObject({
   /** What the primary said last, and since when (ms since the epoch, this host's clock); null: nothing since the replica was made. */
   received: z.strictObject({ definition: z.string(), since: z.number() }).nullable().default(null),
   definitionPolicy: z.enum(DEFINITION_POLICIES).default(DEFAULT_DEFINITION_POLICY),
-  disks: z.array(diskSchema.extend({ path: z.string().min(1) })).min(1),
+  disks: z
+    .array(
+      diskSchema.extend({
+        path: z.string().min(1),
+        /** Of one that is gone: no point has it any more, and its image holds nothing. */
+        emptied: z.literal(true).exactOptional(),
+      }),
+    )
+    .min(1),
   /** Logs of a lower epoch are refused. */
   epoch: count,
   /** The primary's host, and how this one is paired with it; null where that wasn't told. */

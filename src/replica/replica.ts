@@ -6,7 +6,8 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import type { Gate } from '../lib/gate.ts';
 import { Failure } from '../model/failure.ts';
-import type { Position, RecoveryPoint, ReplicatedDisk } from '../model/relationship.ts';
+import type { Position, RecoveryPoint } from '../model/relationship.ts';
+import { presentDisks, shapeOf } from '../model/shape.ts';
 import type { DiskExtent, LogName } from '../protocol/endpoint.ts';
 import type { LocalDisk } from '../store/store.ts';
 import { pause } from '../lib/clock.ts';
@@ -63,7 +64,7 @@ export class Replica {
   readonly #publishing: Gate;
   readonly #confirmations: Confirmations;
   readonly #damage: Damage;
-  readonly #room: Room;
+  readonly room: Room;
   readonly held: HeldPoints;
   /** What a primary may ask about the disks. */
   readonly questions: Questions;
@@ -94,7 +95,7 @@ export class Replica {
     this.#views = parts.views;
     this.#merger = parts.merger;
     this.#applier = parts.applier;
-    this.#room = parts.room;
+    this.room = parts.room;
     this.scrub = parts.scrub;
     this.#standstill = parts.standstill;
     this.#publishing = parts.publishing;
@@ -136,13 +137,14 @@ export class Replica {
     return this.#record.value;
   }
 
+  /** Of the latest state. */
   get disks(): readonly LocalDisk[] {
-    return this.#record.value.disks;
+    return presentDisks(this.#record.value.disks);
   }
 
-  /** The disks that a recovery point has, with their sizes then. */
-  disksAt(sequence: number): readonly ReplicatedDisk[] {
-    return this.#chain.backTo(sequence)[0]?.disks ?? this.disks;
+  /** The disks that a recovery point has, with their sizes then, and the images that hold them now. */
+  disksAt(sequence: number): LocalDisk[] {
+    return presentDisks(this.#shapeAt(sequence));
   }
 
   /** Why received logs can't be applied just now; null when all is well. */
@@ -163,11 +165,6 @@ export class Replica {
     const { epoch, applied } = this.#record.value;
     const damage = this.#damage.open;
     return { epoch, received: this.#inbox.received, applied, ...(damage.length === 0 ? {} : { damage }) };
-  }
-
-  /** Bytes that are lacking on its file system since a log was refused for that; undefined where none was. */
-  async missingBytes(): Promise<number | undefined> {
-    return await this.#room.missing();
   }
 
   /** Recovery points that aren't whole, by sequence. */
@@ -196,18 +193,18 @@ export class Replica {
   /** See `ReplicaEndpoint.put`. */
   async receive(log: LogName, offset: number, body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<void> {
     if (this.#closed) throw new Failure('interrupted', 'the replica is being closed');
-    const floor = await this.#room.forOneMore(signal);
+    const floor = await this.room.forOneMore(signal);
     const expected = () => {
       const { id, epoch } = this.#record.value;
-      const disks = this.#inbox.waiting.at(-1)?.disks ?? this.disks;
+      const disks = this.#inbox.waiting.at(-1)?.disks ?? this.#record.value.disks;
       return { relationship: id, epoch, received: this.#inbox.received, disks };
     };
     try {
       await this.#inbox.receive(log, offset, body, { expected, floor }, signal);
     } catch (error) {
-      throw error instanceof Failure && error.code === 'no-space' ? await this.#room.met(error) : error;
+      throw error instanceof Failure && error.code === 'no-space' ? await this.room.met(error) : error;
     }
-    this.#room.taken();
+    this.room.taken();
     this.#applier.wake();
   }
 
@@ -314,7 +311,7 @@ export class Replica {
       const point = this.#point(sequence);
       this.requireSound(sequence, damaged);
       if (this.#applier.torn) throw this.failure ?? new Failure('busy', 'a received log is still being applied');
-      return await this.#views.open(point.sequence, this.disksAt(sequence), this.#chain.backTo(sequence), owner);
+      return await this.#views.open(point.sequence, this.#shapeAt(sequence), this.#chain.backTo(sequence), owner);
     });
   }
 
@@ -340,7 +337,7 @@ export class Replica {
     await this.#publishing.run(`materialising ${sequence}`, async () => {
       const logs = this.#chain.backTo(point.sequence);
       try {
-        await materialise({ disks: this.imagesAt(sequence), overlays, logs, runDirectory, log });
+        await materialise({ disks: this.#shapeAt(sequence), overlays, logs, runDirectory, log });
       } catch (error) {
         if (!(error instanceof Failure) || error.code !== 'bad-log') throw error;
         for (const one of logs) await this.scrub.undo(one);
@@ -385,9 +382,11 @@ export class Replica {
     this.#applier.start();
   }
 
-  /** The images that hold them now. */
-  imagesAt(sequence: number): LocalDisk[] {
-    return this.disksAt(sequence).map(({ target, size }, i) => ({ target, size, path: this.disks[i]!.path }));
+  /** By the places that logs count by: those that are gone then, too. */
+  #shapeAt(sequence: number): LocalDisk[] {
+    const { disks } = this.#record.value;
+    const shape = shapeOf(this.#chain.backTo(sequence)[0]?.disks ?? disks);
+    return shape.map((disk, i) => ({ ...disk, path: disks[i]!.path }));
   }
 
   #point(sequence: number): RecoveryPoint {

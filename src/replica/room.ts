@@ -89,6 +89,17 @@ export class Room {
     return new Failure('no-space', text, cause === undefined ? {} : { cause });
   }
 
+  /** Failure `no-space` where so many bytes don't fit: disks that are about to come. Nothing is given up for them. */
+  async require(bytes: number): Promise<void> {
+    const { free, floor } = await this.#look();
+    const missing = bytes + floor - free;
+    if (missing <= 0) return;
+    const text =
+      `${this.#parts.directory}: ${bytesText(missing)} more must be free: ${bytesText(free)} are, ` +
+      `${bytesText(bytes)} are about to come, and ${bytesText(floor)} are kept`;
+    throw new Failure('no-space', text);
+  }
+
   /** Bytes that are lacking since a log was refused; undefined where none was. */
   async missing(): Promise<number | undefined> {
     return this.#refused ? (await this.#look()).missing : undefined;

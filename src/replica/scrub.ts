@@ -4,6 +4,8 @@
  */
 import { blocksOf } from '../digests/digest-file.ts';
 import type { Lanes } from '../lanes/lanes.ts';
+import type { ReplicatedDisk } from '../model/relationship.ts';
+import { bytesOf } from '../model/verification.ts';
 import { DIGEST_BLOCK } from '../protocol/endpoint.ts';
 import type { Applier } from './applier.ts';
 import { isWholeLog } from './check-log.ts';
@@ -66,7 +68,7 @@ export class Scrub {
   /** What a pass reads, bytes; holes of the disks count, too. */
   get size(): number {
     const { record, chain } = this.#parts;
-    const disks = record.value.disks.reduce((sum, { size }) => sum + size, 0);
+    const disks = bytesOf(record.value.disks);
     return disks + chain.logs.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
@@ -75,7 +77,7 @@ export class Scrub {
     const { pass } = this.state;
     if (pass === null) return 0;
     const { record, chain } = this.#parts;
-    const disks = record.value.disks.slice(0, pass.disk).reduce((sum, { size }) => sum + size, 0);
+    const disks = bytesOf(record.value.disks.slice(0, pass.disk));
     const logs = chain.logs.filter(({ follows }) => pass.undo !== null && follows.sequence <= pass.undo);
     return disks + pass.block * DIGEST_BLOCK + logs.reduce((sum, { bytes }) => sum + bytes, 0);
   }
@@ -108,9 +110,13 @@ export class Scrub {
 
   async #disk(
     pass: NonNullable<ScrubRecord['pass']>,
-    { target, size }: { readonly target: string; readonly size: number },
+    { target, size, gone }: ReplicatedDisk,
     signal: AbortSignal,
   ): Promise<number> {
+    if (gone === true) {
+      await this.#note({ pass: { ...pass, disk: pass.disk + 1, block: 0 } });
+      return 0;
+    }
     if (pass.block === 0) await this.#image(pass.disk, target);
     const blocks = blocksOf(size);
     const count = Math.min(STEP_BLOCKS, blocks - pass.block);

@@ -5,20 +5,22 @@
  * Around the writing of such a log the images are changed in two steps, each of which may be done again: before its undo log is made they
  * become wide enough for both states, and once it is in the disks they are cut to the new one. What is cut off is in the undo log by then.
  */
-import { rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { FrameKind } from '../deltalog/frame.ts';
+import { syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import type { Extent } from '../model/extent.ts';
 import { Failure } from '../model/failure.ts';
 import type { ReplicatedDisk } from '../model/relationship.ts';
-import { canBecome, sameShape } from '../model/shape.ts';
+import { canBecome, sameShape, shapeOf } from '../model/shape.ts';
 import { createImage, imageInfo, resizeImage } from '../qemu/image.ts';
 import type { LocalDisk } from '../store/store.ts';
 import type { Digests } from './digests.ts';
 import type { DiskEngine } from './engine.ts';
 import type { ReplicaLayout } from './layout.ts';
 import type { Item } from './log-share.ts';
-import type { RecordFile } from './record.ts';
+import type { RecordFile, ReplicaRecord } from './record.ts';
 
 /** What a shape has beyond another one: to be kept in an undo log, and to read as zeros should it ever come back. */
 export function tailsOf(before: readonly ReplicatedDisk[], after: readonly ReplicatedDisk[]): Item[] {
@@ -63,11 +65,14 @@ export class DiskShape {
   }
 
   /** Makes the images wide enough for both the present state and one of that shape. Gives the disks of the latter. */
-  async widen(shape: readonly ReplicatedDisk[]): Promise<LocalDisk[]> {
+  async widen(shape: readonly ReplicatedDisk[]): Promise<ReplicaRecord['disks']> {
     const { record, layout } = this.#parts;
     const now = record.value.disks;
     if (!canBecome(now, shape)) throw new Failure('bad-log', 'the log is about other disks than the replica has');
-    const next = shape.map(({ target, size }, i) => ({ target, size, path: now[i]?.path ?? layout.disk(target) }));
+    const next = shapeOf(shape).map((disk, i) => {
+      const { path = layout.disk(disk.target), emptied } = now[i] ?? {};
+      return { ...disk, path, ...(disk.gone === true && emptied === true ? { emptied } : {}) };
+    });
     if (sameShape(now, shape)) return next;
     const wide = next.map((disk, i) => ({ ...disk, size: Math.max(disk.size, now[i]?.size ?? 0) }));
     await this.#become(wide, now.length);
@@ -89,6 +94,33 @@ export class DiskShape {
     if (!disks.some(({ size }, i) => size < (now[i]?.size ?? 0))) return;
     await this.#become(disks);
     crashPoint('replica:cut');
+  }
+
+  /**
+   * Makes the images of disks empty that are gone, and that no point has any more. Those that were there before the replica (a former
+   * primary's) stay as they are.
+   */
+  async empty(gone: ReadonlySet<number>): Promise<void> {
+    const { engine, digests, record, layout } = this.#parts;
+    const { disks } = record.value;
+    const ours = new Set([...gone].filter((i) => disks[i]!.path === layout.disk(disks[i]!.target)));
+    const change = async (): Promise<void> => {
+      for (const i of ours) {
+        const { path, size } = disks[i]!;
+        const other = `${path}.empty`;
+        await rm(other, { force: true }); // of a try that was cut
+        await createImage(other, size, { format: 'qcow2' });
+        crashPoint('replica:emptying');
+        // By one step: whoever opens the replica after a crash finds an image.
+        await rename(other, path);
+        await syncDirectory(dirname(path));
+        crashPoint('replica:emptied');
+      }
+    };
+    if (ours.size > 0) await engine.changeDisks(disks, () => digests.change(disks, ours, change));
+    await record.update(({ disks: now }) => ({
+      disks: now.map((disk, i) => (gone.has(i) ? { ...disk, emptied: true as const } : disk)),
+    }));
   }
 
   /** From the disk `added` on they are made anew. What sizes the images have, they say: a try of this may have been cut by a crash. */

@@ -11,6 +11,7 @@ import { SegmentedLog } from '../deltalog/segmented-log.ts';
 import { syncDirectory } from '../lib/atomic-file.ts';
 import { crashPoint } from '../lib/crash-point.ts';
 import type { Position, RecoveryPoint, ReplicatedDisk } from '../model/relationship.ts';
+import { shapeOf } from '../model/shape.ts';
 import type { UndoLog } from './undo-chain.ts';
 
 /** zstd level of undo logs, unless this host is told to pack nothing. */
@@ -43,7 +44,7 @@ export class UndoDraft {
       relationship,
       logId: randomBytes(16).toString('hex'),
       direction: 'undo',
-      disks: request.disks.map(({ target, size }) => ({ target, size })),
+      disks: shapeOf(request.disks),
       follows,
       sequence: makes.sequence,
       epoch: makes.epoch,

@@ -39,7 +39,8 @@ export async function serveView(input: ViewInput, context: LaneContext): Promise
     try {
       if (owner !== undefined) await chown(socketPath, owner.uid, owner.gid);
       const fence = new Int32Array(input.fence);
-      for (const [disk, { target }] of disks.entries()) server.addExport(target, fenced(view, disk, fence));
+      for (const [disk, { target, gone }] of disks.entries())
+        if (gone !== true) server.addExport(target, fenced(view, disk, fence));
       await Promise.race([takeLogs(view, context), ended(context.signal)]);
     } finally {
       await flat.close();

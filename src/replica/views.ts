@@ -7,6 +7,7 @@ import type { Lanes } from '../lanes/lanes.ts';
 import type { Log } from '../lib/log.ts';
 import { asFailure } from '../model/failure.ts';
 import type { ReplicatedDisk } from '../model/relationship.ts';
+import { shapeOf } from '../model/shape.ts';
 import type { NbdAddress } from '../qemu/nbd/client.ts';
 import { HeldLogs } from './held-logs.ts';
 import { ServedView } from './served-view.ts';
@@ -71,7 +72,7 @@ export class Views {
       sequence,
       socketPath,
       held,
-      disks: disks.map(({ target, size }) => ({ target, size })),
+      disks: shapeOf(disks),
       lanes,
       flatDisks,
       log,

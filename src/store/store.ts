@@ -7,15 +7,12 @@
 import type { AutoResync, ResyncNeed } from '../model/auto-resync.ts';
 import type { DefinitionPolicy } from '../model/definition-changes.ts';
 import type { FailureJson } from '../model/failure.ts';
-import type { Position, ReplicationState, Role } from '../model/relationship.ts';
+import type { Position, ReplicatedDisk, ReplicationState, Role } from '../model/relationship.ts';
 import type { ThinningRule } from '../model/retention.ts';
 import type { Verification } from '../model/verification.ts';
 
 /** A replicated disk on this host. */
-export interface LocalDisk {
-  readonly target: string;
-  /** Bytes. */
-  readonly size: number;
+export interface LocalDisk extends ReplicatedDisk {
   /** Absolute path of the image on this host. */
   readonly path: string;
 }
@@ -32,6 +29,8 @@ export interface CopyProgress {
   /** Index in the relationship's list of disks, and byte offset in it, of what comes next. */
   readonly disk: number;
   readonly offset: number;
+  /** Only that disk is copied, none behind it. */
+  readonly alone?: true;
   /** Blocks of 64 KiB compared by digest, and found different, so far. */
   readonly blocksCompared: number;
   readonly blocksDifferent: number;
@@ -147,6 +146,7 @@ export interface RelationshipRecord {
   readonly yieldUntil?: number;
   /** Primary: its lease was over, and the VM is stopped until there is another one. */
   readonly stoppedByLease?: boolean;
+  /** Primary: those that are gone, too. */
   readonly disks: readonly LocalDisk[];
   /** Primary: the replica has not acknowledged a log yet since the disks became these. */
   readonly reshaped?: boolean;
@@ -162,6 +162,8 @@ export interface RelationshipRecord {
   readonly wanted?: readonly string[];
   /** Primary: targets of those that are being copied: they are in no recovery point yet. */
   readonly joining?: readonly string[];
+  /** Primary: targets of those that a person wants to be in no recovery point from now on, and of which nothing has been begun. */
+  readonly leaving?: readonly string[];
   /** The VM's definition, as it is to run (with this host's disks, never locked). */
   readonly definition: string;
   /** Whether the Replica VM's follows the primary's; `follow` if left out. */

@@ -8,9 +8,11 @@ import {
   IN_A_CYCLE,
   IN_A_PLAN,
   IN_A_RESHAPE,
+  IN_DROPPING_A_DISK,
   IN_GIVING_UP,
   IN_JOINING,
   IN_MAKING_ANEW,
+  IN_LEAVING,
   IN_AN_UNCHANGED_CYCLE,
   IN_MATERIALISING,
   IN_MERGING,
@@ -47,6 +49,7 @@ void test('a test kills at every crash point that has a name of its own', () => 
   const visited = [
     IN_RECEIVING_AND_APPLYING,
     IN_A_RESHAPE,
+    IN_DROPPING_A_DISK,
     IN_GIVING_UP,
     IN_MAKING_ANEW,
     IN_MERGING,
@@ -56,6 +59,7 @@ void test('a test kills at every crash point that has a name of its own', () => 
     IN_THINNING,
     IN_A_COPY,
     IN_JOINING,
+    IN_LEAVING,
     IN_AN_UNCHANGED_CYCLE,
   ]
     .flat()

@@ -25,6 +25,9 @@ export const IN_RECEIVING_AND_APPLYING = [
 /** In giving the images of a replica another shape, before a log is written to them and after it. */
 export const IN_A_RESHAPE = ['replica:reshaping', 'replica:reshaped', 'replica:widened', 'replica:cut'] as const;
 
+/** In emptying the images of disks that are gone, once no point has them any more. */
+export const IN_DROPPING_A_DISK = ['replica:emptying', 'replica:emptied'] as const;
+
 /** In giving a log up that is damaged, and taking back what was written of it. */
 export const IN_GIVING_UP = ['replica:given-up', 'replica:taken-back'] as const;
 
@@ -73,6 +76,9 @@ export const IN_AN_UNCHANGED_CYCLE = ['cycle:unchanged'] as const;
 
 /** In taking a disk along that was added, before its copy. */
 export const IN_JOINING = ['joining:tracked', 'joining:begun'] as const;
+
+/** In letting go of a disk that is in no recovery point from then on. */
+export const IN_LEAVING = ['leaving:noted'] as const;
 
 /** In copying whole disks, slice by slice. */
 export const IN_A_COPY = ['copy:untracked', 'copy:tracked', 'slice:opened', 'slice:acknowledged'] as const;

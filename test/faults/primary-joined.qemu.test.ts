@@ -1,5 +1,7 @@
 /** A disk that is added to a protected VM, and replicated from then on, too: older points stay without it, newer ones have it whole. */
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { test } from 'node:test';
 import { ADDED, ALL_THREE, include, targets, withAdded } from './added-disk.ts';
 import { startReplication } from './primary-world.ts';
@@ -12,9 +14,13 @@ void test('a disk that was added is copied, it alone, and is in the points from 
   const { a } = vm.hosts;
   await a.ask('replicationSet', { ref: vm.id, excludeDisks: [ADDED.target] });
   assert.deepEqual([vm.record('a').unprotected, vm.record('a').leftOut], [[], [ADDED.target]]);
-  await assert.rejects(a.ask('replicationSet', { ref: vm.id, excludeDisks: ['vdb'] }), { code: 'wrong-state' });
   await assert.rejects(a.ask('replicationSet', { ref: vm.id, includeDisks: ['vdz'] }), { code: 'not-found' });
   const before = vm.record('a').statistics.changedBytes;
+  const reachable = a.link.chooser;
+  a.link.chooser = (call) => (call === 'prepare' ? { call, when: 'before', code: 'no-space' } : undefined);
+  await assert.rejects(include(vm), { code: 'no-space' });
+  assert.deepEqual(vm.record('a').wanted, [], 'where there is no room nothing is begun');
+  a.link.chooser = reachable;
   await include(vm);
   await vm.vms.change('a', 5);
   await vm.wait('joined', () => vm.count('a', 'disk-joined') === 1);
@@ -69,6 +75,8 @@ void test('a failover to a point from before has the disks of then; reversed fro
   vm.hosts.cut = false;
   await vm.wait('stepped down', () => vm.count('a', 'stepped-down') > 0);
   await carryOut(vm.hosts, vm.id, { kind: 'reverse-replication', on: 'b' });
+  const images = await readdir(dirname(vm.record('b').disks[0]!.path));
+  assert.deepEqual(images.toSorted(), ['vda.qcow2', 'vdb.qcow2'], 'nobody has the third any more');
   vm.vms.guest.unplug();
   vm.vms.guest.goOnFrom(vm.states.get(early)!);
   await vm.vms.change('b', 5);

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { WRITER } from '../../src/deltalog/header.ts';
 import { REFERENCE_BLOCK } from '../../src/deltalog/frame.ts';
+import { presentDisks, shapeOf } from '../../src/model/shape.ts';
 import { LogWriter } from '../../src/deltalog/writer.ts';
 import type { Position, RecoveryPoint, ReplicatedDisk } from '../../src/model/relationship.ts';
 import type { LogName } from '../../src/protocol/endpoint.ts';
@@ -59,6 +60,8 @@ export interface LogOptions {
   readonly changes?: number;
   /** Whether some blocks are the same as others and the log says so; left out: now and then. */
   readonly refers?: boolean;
+  /** Place of a disk all of which is other data from now on, and is in the log. */
+  readonly whole?: number;
   readonly header?: Record<string, unknown>;
 }
 
@@ -71,6 +74,8 @@ export class TestPrimary {
   /** And which disks they were, with their sizes. */
   readonly shapes = new Map<number, readonly ReplicatedDisk[]>();
   position: Position = START;
+  /** The states, with what disks that are gone held last. */
+  readonly #all = new Map<number, { readonly disks: readonly ReplicatedDisk[]; readonly bytes: readonly Buffer[] }>();
   readonly #random: () => number;
   /** For references, so that a seed makes the same of the rest as without. */
   readonly #chance: () => number;
@@ -101,8 +106,9 @@ export class TestPrimary {
   /** It is again as it was after that log. */
   goBack(position: Position): void {
     this.position = position;
-    this.disks = this.shapes.get(position.sequence)!;
-    this.bytes = this.states.get(position.sequence)!.map((disk) => Buffer.from(disk));
+    const { disks, bytes } = this.#all.get(position.sequence)!;
+    this.disks = disks;
+    this.bytes = bytes.map((disk) => Buffer.from(disk));
   }
 
   /** Changes the disks at random and gives the log of it. */
@@ -121,7 +127,7 @@ export class TestPrimary {
       relationship: this.id,
       logId,
       direction: 'forward' as const,
-      disks: this.disks.map(({ target, size }) => ({ target, size })),
+      disks: shapeOf(this.disks),
       follows: this.position,
       sequence,
       epoch,
@@ -132,7 +138,13 @@ export class TestPrimary {
     try {
       const path = join(directory, 'log');
       const writer = await LogWriter.create(path, header, { compression: this.#random() < 0.7 ? 1 : 0 });
-      const reserved = refers ? this.#reserve() : [];
+      const { whole } = options;
+      if (whole !== undefined) {
+        const data = randomBytes(this.bytes[whole]!.length);
+        data.copy(this.bytes[whole]!);
+        await writer.data(whole, 0, data);
+      }
+      const reserved = refers && whole === undefined ? this.#reserve() : [];
       const first = reserved.length > 0 && this.#chance() < 0.5;
       if (first) await this.#refer(writer, reserved);
       for (let i = 0; i < changes; i++) await this.#change(writer, reserved);
@@ -147,18 +159,25 @@ export class TestPrimary {
   }
 
   #keep(): void {
-    this.shapes.set(this.position.sequence, this.disks);
+    const { sequence } = this.position;
+    const bytes = this.bytes.map((disk) => Buffer.from(disk));
+    this.#all.set(sequence, { disks: this.disks, bytes });
+    this.shapes.set(sequence, presentDisks(this.disks));
     this.states.set(
-      this.position.sequence,
-      this.bytes.map((disk) => Buffer.from(disk)),
+      sequence,
+      bytes.filter((_, i) => this.disks[i]!.gone !== true),
     );
   }
 
   /** Two or three places of the disks. */
   #reserve(): Reserved[] {
     const length = RESERVED * REFERENCE_BLOCK;
-    const slots = this.disks.flatMap(({ size }, disk) =>
-      Array.from({ length: Math.floor(size / length) }, (_, i) => ({ disk, offset: i * length, length })),
+    const slots = this.disks.flatMap(({ size, gone }, disk) =>
+      Array.from({ length: gone === true ? 0 : Math.floor(size / length) }, (_, i) => ({
+        disk,
+        offset: i * length,
+        length,
+      })),
     );
     const mixed = slots.map((slot) => ({ slot, by: this.#chance() })).toSorted((a, b) => a.by - b.by);
     const [source, ...targets] = mixed.slice(0, this.#chance() < 0.5 ? 2 : 3).map(({ slot }) => slot);
@@ -182,7 +201,8 @@ export class TestPrimary {
   }
 
   async #change(writer: LogWriter, reserved: readonly Reserved[]): Promise<void> {
-    const disk = this.between(0, this.disks.length - 1);
+    const there = [...this.disks.keys()].filter((i) => this.disks[i]!.gone !== true);
+    const disk = there[this.between(0, there.length - 1)]!;
     const bytes = this.bytes[disk]!;
     const unit = this.between(0, 2) === 0 ? 1 : 65_536; // guests' clusters, as a rule; any byte, to be mean
     const offset = Math.floor(this.between(0, bytes.length - 1) / unit) * unit;

@@ -1,13 +1,14 @@
 /** Crashes while a log is applied that changes the sizes of disks, or adds one; and while such a log is lost then. */
 import assert from 'node:assert/strict';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { LogReader } from '../../src/deltalog/reader.ts';
 import type { ReplicatedDisk } from '../../src/model/relationship.ts';
+import { presentDisks } from '../../src/model/shape.ts';
 import { checkImage, imageInfo } from '../../src/qemu/image.ts';
 import { Replica } from '../../src/replica/replica.ts';
-import { IN_A_RESHAPE, IN_GIVING_UP, IN_RECEIVING_AND_APPLYING } from './crash-points.ts';
+import { IN_A_RESHAPE, IN_DROPPING_A_DISK, IN_GIVING_UP, IN_RECEIVING_AND_APPLYING } from './crash-points.ts';
 import { readPoints } from './power-loss/second-reader.ts';
 import {
   compareDigests,
@@ -60,7 +61,7 @@ async function checkAll(place: Place, primary: TestPrimary): Promise<number[]> {
     assert.equal((await checkImage(path)).corruptions, 0);
   }
   const shapes = replica.disks.map(({ target, size }) => ({ target, size }));
-  assert.deepEqual(shapes, primary.disks);
+  assert.deepEqual(shapes, presentDisks(primary.disks));
   const read = await readPoints(place.options.directory);
   for (const sequence of sequences) {
     const wanted = primary.states.get(sequence)!;
@@ -105,6 +106,36 @@ void test('a crash at any step of a reshape leaves every point with its shape an
     }
   } finally {
     await place.clear();
+  }
+});
+
+void test('a crash while the image of a disk that is gone is made empty costs nothing', async (t) => {
+  const seed = newSeed();
+  t.diagnostic(`SEED=${seed}`);
+  for (const crash of IN_DROPPING_A_DISK) {
+    const place = await newPlace();
+    try {
+      const primary = new TestPrimary(seed);
+      await begin(primary, place);
+      const room = async () => (await stat(join(place.options.directory, 'disks', 'vdb.qcow2'))).blocks;
+      const before = await room();
+      primary.reshape(primary.disks.map((disk, i) => (i === 1 ? { ...disk, gone: true } : disk)));
+      // With the fifth log that lacks it the last point goes that has it.
+      for (let i = 0; i < 4; i++) assert.equal(await runReplica(place, await primary.log(), {}), null);
+      assert.equal(await room(), before);
+      const log = await primary.log();
+      assert.equal(await runReplica(place, log, { crash, dies: 'both' }), 'SIGKILL', `${crash} was never reached`);
+      assert.deepEqual(
+        await checkAll(place, primary),
+        [0, 1, 2, 3, 4].map((back) => log.sequence - back),
+      );
+      assert.equal(await runReplica(place, await primary.log(), {}), null);
+      await checkAll(place, primary);
+      assert.ok((await room()) < before, `${await room()} of ${before} blocks, with the next log`);
+      assert.match(await readFile(join(place.options.directory, 'replica.json'), 'utf8'), /"emptied": true/);
+    } finally {
+      await place.clear();
+    }
   }
 });
 

@@ -99,6 +99,15 @@ export class VmHosts {
     this.guest.plug(disk);
   }
 
+  /** The VM, which is off on host a, loses the disk that it got last. */
+  async unplug(): Promise<void> {
+    const { files } = this.machines.a;
+    const file = await files.find(VM);
+    const { definition } = file;
+    await files.write({ ...file, definition: { ...definition, disks: definition.disks.slice(0, -1) } });
+    this.guest.unplug();
+  }
+
   /** The guest, running on a host, writes. */
   async change(where: HostName, changes: number): Promise<void> {
     await this.guest.change(this.machines[where].writableSocket(VM), changes);

@@ -73,6 +73,36 @@ stage(
   },
 );
 
+stage('a disk that is gone for good is left out when somebody says so; points from before have it', async () => {
+  const { a, b, scratch } = hosts;
+  const there = (await b.show(VM)).disks.map(({ target }) => target);
+  assert.ok(there.includes('vdc'));
+  await unplug('vdc');
+  await saysRemoved();
+  await a.client.call('replicationSet', { ref: VM, excludeDisks: ['vdc'] });
+  await protectedNow(a, PATIENCE_MS);
+  await assertByteEqual(a, b, scratch);
+  assert.ok(!(await look(a)).disks.some(({ target }) => target === 'vdc'));
+  const latest = (await pointsOf(b))[0]!.sequence;
+  for (const [point, has] of [
+    [early.sequence, true],
+    [latest, false],
+  ] as const) {
+    await b.act('testFailoverStart', { ref: VM, point });
+    const listed = await b.host.virsh('domblklist', `${VM} - Test`);
+    assert.equal(listed.includes('vdc'), has, `point ${point}: ${listed}`);
+    await b.act('testFailoverStop', { ref: VM });
+  }
+  assert.deepEqual(await compared(), []);
+  // Back again: it is compared with what is there of it, the others are not.
+  await plug(FIRST!, 'vdc');
+  await a.client.call('replicationSet', { ref: VM, includeDisks: ['vdc'] });
+  const joined = async () => (await eventsOf(a)).some((event) => event.startsWith('disk-joined:'));
+  await until(joined, { timeoutMs: PATIENCE_MS, everyMs: 500, onTimeout: () => new Error(a.lastWords()) });
+  await isWhole();
+  assert.deepEqual(await compared(), []);
+});
+
 stage('a disk in the place of another one is compared, and the others are not copied', async () => {
   const { a } = hosts;
   const { sentBytes } = (await look(a)).statistics;
@@ -103,7 +133,7 @@ stage('a disk that is added is replicated when somebody asks for it; the others 
   const { sentBytes } = (await look(a)).statistics;
   await plug(ADDED!, 'vdd');
   await a.client.call('replicationSet', { ref: VM, includeDisks: ['vdd'] });
-  const joined = async () => (await eventsOf(a)).some((event) => event.startsWith('disk-joined:'));
+  const joined = async () => (await eventsOf(a)).some((event) => /^disk-joined: .*vdd/.test(event));
   await until(joined, { timeoutMs: PATIENCE_MS, everyMs: 500, onTimeout: () => new Error(a.lastWords()) });
   await isWhole();
   const { statistics, healthReasons, disks } = await look(a);

@@ -274,6 +274,13 @@ export const TOUCHES: Readonly<Record<string, readonly Touch[]>> = {
       ],
     },
     {
+      what: 'a disk is plugged out for good',
+      understudy:
+        'Goes on without it once somebody says so (`replication set --exclude-disk`): newer recovery points lack it, older ones keep it; its image goes with the last of them',
+      seen: 'An event `disk-left`; nothing is compared',
+      proofs: [plug('a disk that is gone for good is left out when somebody says so; points from before have it')],
+    },
+    {
       what: 'another disk takes its place',
       understudy: 'Compares both sides by digest; the other disks aren’t copied',
       seen: 'An event `comparing`',

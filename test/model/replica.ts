@@ -41,7 +41,7 @@ export class ModelReplica {
   }
 
   /** Nobody resizes disks here. */
-  imagesAt() {
+  disksAt() {
     return this.disks;
   }
 
@@ -63,9 +63,10 @@ export class ModelReplica {
   }
 
   /** Here there is room. */
-  async missingBytes(): Promise<undefined> {
-    return undefined;
-  }
+  readonly room = { missing: async (): Promise<undefined> => undefined };
+
+  /** Its disk isn't in there. */
+  readonly directory = '/replica';
 
   points(): RecoveryPoint[] {
     const { latest, older } = this.#state;

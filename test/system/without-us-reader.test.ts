@@ -99,17 +99,20 @@ void test('points from before disks were resized and added have the sizes and th
     primary.reshape(sizes.map((size, i) => ({ target: `vd${'abc'[i]}`, size })));
     await send(replica, await primary.log({ changes: 10 }));
   }
+  // And one without the second disk.
+  primary.reshape(primary.disks.map((disk, i) => (i === 1 ? { ...disk, gone: true } : disk)));
+  await send(replica, await primary.log());
   await replica.drained();
   await replica.freeze();
-  for (const point of [5, 4, 3, 2, 1]) await assertReads(point, point);
+  for (const point of [6, 5, 4, 3, 2, 1]) await assertReads(point, point);
 
   // The same with logs that wait, and would change the disks again.
   primary.reshape(primary.disks.slice(0, 2).concat({ target: 'vdc', size: 512 }, { target: 'vdd', size: 70_144 }));
   await send(replica, await primary.log());
   primary.reshape(primary.disks.map((disk) => ({ ...disk, size: disk.size + 66_048 })));
   await send(replica, await primary.log());
-  for (const point of [7, 6, 5, 3, 1]) await assertReads(point, point);
-  await assertReads('newest', 7);
+  for (const point of [8, 7, 6, 5, 3, 1]) await assertReads(point, point);
+  await assertReads('newest', 8);
 });
 
 void test('without a way back what is on the disks is no point while a log is written to them', async () => {

@@ -113,7 +113,10 @@ export const replicationOperations = {
       excludeDisks: z
         .array(z.string().min(1))
         .optional()
-        .describe('targets of disks that were added to the VM and are left out: nothing warns of them any more'),
+        .describe(
+          'targets of disks that are left out: of one that was added to the VM nothing warns any more; one that is replicated, attached ' +
+            'or not, is in no recovery point from the next one on, and older ones keep it; the copy of one that was to be taken along is given up',
+        ),
     }),
     result: ReplicationView,
     errors: ['not-found', 'wrong-role', 'wrong-state', 'disk-unsupported', 'disk-encrypted', 'busy', 'unreachable'],

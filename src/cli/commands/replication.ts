@@ -121,7 +121,11 @@ export function addReplicationCommands(program: Command): void {
       'replicate this disk, which was added, too: vdc; may be given several times',
       readSeveral,
     )
-    .option('--exclude-disk <target>', 'leave this disk, which was added, out, without a warning', readSeveral)
+    .option(
+      '--exclude-disk <target>',
+      'leave this disk out: one that was added, without a warning; one that is replicated, from the next recovery point on',
+      readSeveral,
+    )
     .action(
       inSession(async (session, ref: string, options: SetOptions) => {
         const { includeDisk: includeDisks, excludeDisk: excludeDisks } = options;

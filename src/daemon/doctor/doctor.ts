@@ -1,5 +1,6 @@
 /** Looks at this host, its peers and its VMs, and judges what it sees. */
 import { asFailure, Failure } from '../../model/failure.ts';
+import { presentDisks } from '../../model/shape.ts';
 import type { Peer } from '../../security/peer.ts';
 import type { RelationshipRecord } from '../../store/store.ts';
 import type { DaemonServices } from '../services.ts';
@@ -87,7 +88,7 @@ async function examineVms({ hypervisor, store }: DaemonServices, { vm: ref, peer
         const vm = await hypervisor.getVm(one);
         const inspection = await hypervisor.inspect(vm.id).catch((error: unknown) => asFailure(error).toJSON());
         const replicated = record && {
-          disks: record.disks.map(({ target }) => target),
+          disks: presentDisks(record.disks).map(({ target }) => target),
           leftOut: record.leftOut ?? [],
           plaintext: record.replicaPlaintext ?? false,
         };

@@ -1,6 +1,7 @@
 import type { Operations } from '../../api/contract.ts';
 import { DEFAULT_DEFINITION_POLICY, definitionChanges } from '../../model/definition-changes.ts';
 import { Failure } from '../../model/failure.ts';
+import { presentDisks } from '../../model/shape.ts';
 import { findRelationship } from '../relationships.ts';
 import type { DaemonServices } from '../services.ts';
 
@@ -16,7 +17,7 @@ export function driftOperations(services: DaemonServices): Pick<Operations, 'rep
       const taken = record.definitionTaken?.epoch === epoch ? record.definitionTaken : undefined;
       const { received } = replicas.get(id).record;
       const definition = received?.definition ?? taken?.definition ?? own;
-      const targets = disks.map(({ target }) => target);
+      const targets = presentDisks(disks).map(({ target }) => target);
       const previous = taken === undefined ? {} : { previous: taken.definition };
       const followed = await hypervisor.adaptDefinition({
         definition,

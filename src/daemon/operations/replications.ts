@@ -11,7 +11,7 @@ import { NOTHING_YET, type RelationshipRecord, type Store } from '../../store/st
 import { move, recordOf, update } from '../../failover/services.ts';
 import { examineForEnabling } from '../doctor/doctor.ts';
 import { endReplication } from '../end-replication.ts';
-import { chosenDisks } from '../chosen-disks.ts';
+import { bytesOfDisks, chosenDisks } from '../chosen-disks.ts';
 import { untracked } from '../untracked.ts';
 import { findPrimary, findRelationship, requireIdle } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
@@ -160,7 +160,12 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
       const { replicaPlaintext = false } = { ...before, ...given(settings) };
       const chosen = () =>
         vm === undefined ? {} : chosenDisks({ ...recordOf(services, id), replicaPlaintext }, vm, choice, versions);
-      chosen(); // refused before anything is changed
+      // Refused before anything is changed.
+      const { wanted = [] } = chosen();
+      if (vm !== undefined && wanted.length > 0) {
+        const needs = await bytesOfDisks(vm, wanted);
+        await services.peer(peer).prepare({ ...prepareOf(before), base: 'continue', needs });
+      }
       if (leaseSeconds !== undefined) await setLease(before, leaseSeconds);
       const record = update(services, id, { ...given(settings), ...chosen() });
       if ((record.replicaPlaintext ?? false) !== (before.replicaPlaintext ?? false)) {

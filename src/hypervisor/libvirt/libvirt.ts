@@ -92,8 +92,8 @@ export class LibvirtHypervisor implements Hypervisor {
     return this.#tracking.closePoint(vmId);
   }
 
-  listBitmaps(vmId: string): Promise<BitmapStatus[]> {
-    return this.#tracking.listBitmaps(vmId);
+  listBitmaps(vmId: string, targets?: readonly string[]): Promise<BitmapStatus[]> {
+    return this.#tracking.listBitmaps(vmId, targets);
   }
 
   dropBitmap(vmId: string, name: string): Promise<void> {

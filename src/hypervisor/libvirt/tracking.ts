@@ -50,7 +50,7 @@ export class Tracking {
     ours(name);
     await this.#exclusively(vmId, 'start bitmap', async (domain, { ledger, directory }) => {
       const disks = trackedDisks(await this.#domains.describe(domain), targets);
-      const status = (await this.#statuses(domain, ledger)).find((bitmap) => bitmap.name === name);
+      const status = (await this.#statuses(domain, ledger, targets)).find((bitmap) => bitmap.name === name);
       if (status?.usable === true) return await this.#extend(domain, { ledger, directory }, disks, name);
       if (isActive(domain) && (await this.#running.flawOf(domain, targets, name)) === undefined) {
         await ledger.add(name, targets); // which had lost it
@@ -97,10 +97,10 @@ export class Tracking {
     });
   }
 
-  async listBitmaps(vmId: string): Promise<BitmapStatus[]> {
+  async listBitmaps(vmId: string, targets?: readonly string[]): Promise<BitmapStatus[]> {
     return await this.#exclusively(vmId, 'list bitmaps', async (domain, { ledger }) => {
       if (isActive(domain)) await this.#adoptLeftOvers(domain, ledger);
-      return await this.#statuses(domain, ledger);
+      return await this.#statuses(domain, ledger, targets);
     });
   }
 
@@ -191,7 +191,8 @@ export class Tracking {
     }
   }
 
-  async #statuses(domain: DomainRef, ledger: BitmapLedger): Promise<BitmapStatus[]> {
+  /** @param of a bitmap that was started on more disks than these is judged on these alone. */
+  async #statuses(domain: DomainRef, ledger: BitmapLedger, of?: readonly string[]): Promise<BitmapStatus[]> {
     const disks = await this.#trackable(domain);
     const targetsOf = new Map(await ledger.entries());
     const inImages = isActive(domain) ? await namesInUse(disks) : await this.#offline.bitmaps(disks);
@@ -203,7 +204,9 @@ export class Tracking {
         );
     }
     const statuses: BitmapStatus[] = [];
-    for (const [name, targets] of targetsOf) {
+    for (const [name, all] of targetsOf) {
+      const some = all.filter((target) => of?.includes(target) === true);
+      const targets = some.length > 0 ? some : all;
       const found = inImages.get(name) ?? [];
       const detached = targets.find((target) => !disks.some((disk) => disk.target === target));
       const flaw = isActive(domain)

@@ -74,8 +74,8 @@ export class QsdHypervisor implements Hypervisor {
     await this.#tracking.closePoint(vmId);
   }
 
-  async listBitmaps(vmId: string): Promise<BitmapStatus[]> {
-    return await this.#tracking.listBitmaps(vmId);
+  async listBitmaps(vmId: string, targets?: readonly string[]): Promise<BitmapStatus[]> {
+    return await this.#tracking.listBitmaps(vmId, targets);
   }
 
   async dropBitmap(vmId: string, name: string): Promise<void> {

@@ -23,7 +23,7 @@ export class Tracking {
     requireOurs(name);
     await this.#host.exclusively(vmId, 'start bitmap', async (file) => {
       const disks = tracked(file, targets);
-      const status = (await this.#statuses(file)).find((bitmap) => bitmap.name === name);
+      const status = (await this.#statuses(file, targets)).find((bitmap) => bitmap.name === name);
       if (status?.usable === true) return await this.#extend(file, targets, name);
       // to start it anew would hide that it has forgotten something
       if (status !== undefined) throw lost(file, name);
@@ -58,8 +58,8 @@ export class Tracking {
     await this.#host.exclusively(vmId, 'close point', async () => await this.#host.closePoint(vmId));
   }
 
-  async listBitmaps(vmId: string): Promise<BitmapStatus[]> {
-    return await this.#host.exclusively(vmId, 'list bitmaps', async (file) => await this.#statuses(file));
+  async listBitmaps(vmId: string, targets?: readonly string[]): Promise<BitmapStatus[]> {
+    return await this.#host.exclusively(vmId, 'list bitmaps', async (file) => await this.#statuses(file, targets));
   }
 
   async dropBitmap(vmId: string, name: string): Promise<void> {
@@ -111,7 +111,8 @@ export class Tracking {
     return next;
   }
 
-  async #statuses(file: VmFile): Promise<BitmapStatus[]> {
+  /** @param of they are judged on these alone. */
+  async #statuses(file: VmFile, of?: readonly string[]): Promise<BitmapStatus[]> {
     const statuses = new Map<string, BitmapStatus>();
     const note = (name: string, why: string | undefined) => {
       if (statuses.get(name)?.usable === false) return;
@@ -121,10 +122,12 @@ export class Tracking {
     for (const { target } of file.definition.disks.filter(isTrackable)) {
       const found = await this.#bitmaps(file, target);
       for (const [name, good] of found) {
-        if (name.startsWith(BITMAP_PREFIX)) note(name, good ? undefined : bitmapNotClosed(target));
+        const isFlawed = !good && of?.includes(target) !== false;
+        if (name.startsWith(BITMAP_PREFIX)) note(name, isFlawed ? bitmapNotClosed(target) : undefined);
       }
       for (const [name, targets] of Object.entries(file.bitmaps)) {
-        if (targets.includes(target) && !found.has(name)) note(name, bitmapMissing(target));
+        const isMissing = targets.includes(target) && !found.has(name) && of?.includes(target) !== false;
+        if (isMissing) note(name, bitmapMissing(target));
       }
     }
     return [...statuses.values()];

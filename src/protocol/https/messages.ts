@@ -104,6 +104,7 @@ export const PrepareShape: z.ZodType<PrepareReplica> = z.strictObject({
     .exactOptional(),
   base: z.enum(['empty', 'compare', 'continue']),
   start: PositionShape.exactOptional(),
+  needs: bytes.exactOptional(),
 });
 
 export const ConfirmShape: z.ZodType<{ position: Position; instant: number }> = z.strictObject({

@@ -5,11 +5,16 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../src/lib/process.ts';
+import type { ReplicatedDisk } from '../../../src/model/relationship.ts';
 // @ts-expect-error: plain JavaScript, written from FORMAT.md alone
 import { applyDeltaLog as untypedApply, readDeltaLog as untyped } from '../../vectors/read-delta-log.js';
 
 interface Undo {
-  readonly header: { readonly follows: Named; readonly point: Named | null };
+  readonly header: {
+    readonly follows: Named;
+    readonly point: Named | null;
+    readonly disks: readonly ReplicatedDisk[];
+  };
   readonly footer: { readonly makes: Named };
 }
 
@@ -20,7 +25,7 @@ interface Named {
 interface Record {
   readonly applied: Named;
   readonly latest: Named | null;
-  readonly disks: readonly { readonly target: string; readonly size: number }[];
+  readonly disks: readonly ReplicatedDisk[];
 }
 
 const readDeltaLog = untyped as (log: Buffer) => Undo;
@@ -48,7 +53,8 @@ export async function readPoints(directory: string): Promise<Map<number, Buffer[
     disks.push(await imageBytes(join(directory, 'disks', `${target}.qcow2`), size));
   }
   const points = new Map<number, Buffer[]>();
-  if (record.latest !== null) points.set(record.latest.sequence, disks);
+  const of = (shape: readonly ReplicatedDisk[]): Buffer[] => disks.filter((_, i) => shape[i]!.gone !== true);
+  if (record.latest !== null) points.set(record.latest.sequence, of(record.disks));
   let at = record.applied.sequence;
   const names = await readdir(join(directory, 'undo'));
   for (const name of names.toSorted().toReversed()) {
@@ -58,7 +64,7 @@ export async function readPoints(directory: string): Promise<Map<number, Buffer[
       throw new Error(`${name} leads back from ${header.follows.sequence}, not ${at}`);
     disks = applyDeltaLog(disks, log);
     at = footer.makes.sequence;
-    if (header.point !== null) points.set(header.point.sequence, disks);
+    if (header.point !== null) points.set(header.point.sequence, of(header.disks));
   }
   return points;
 }
