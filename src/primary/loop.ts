@@ -22,6 +22,7 @@ import { refusedLogs } from './refused-logs.ts';
 import { addRepairs, hasRepairs } from './repairs.ts';
 import type { Replication } from './replication.ts';
 import { yieldToRevert } from './revert.ts';
+import { whereVmIsGone } from './vm-gone.ts';
 import { compare, isAsked, verifyAlone, wantsPoint } from './verify.ts';
 
 /** What the next agreement heals by itself, by comparing both sides. */
@@ -143,6 +144,7 @@ export class ReplicationLoop {
           continue;
         }
         this.replication.count({ failedCycles: statistics.failedCycles + 1 });
+        failure = await whereVmIsGone(this.replication, failure);
         if (failure.code === 'bad-log') failure = refusedLogs(this.replication, failure, ++refused);
         this.replication.trouble(failure);
         const retry = AGREEABLE.has(failure.code) ? 'backoff' : failure.retry;

@@ -26,6 +26,7 @@ const definition = of('src/hypervisor/libvirt/definition.test.ts');
 const disks = of('test/guests/disks.test.ts');
 const encrypted = of('test/guests/encrypted.test.ts');
 const libvirt = of('src/hypervisor/libvirt/libvirt.libvirt.test.ts');
+const migration = of('test/guests/migration.test.ts');
 const neighbours = of('test/guests/neighbours.test.ts');
 const newer = of('test/guests/newer-versions.test.ts');
 const plug = of('test/guests/plug.test.ts');
@@ -315,9 +316,14 @@ export const TOUCHES: Readonly<Record<string, readonly Touch[]>> = {
     {
       what: 'live migration to another host, with its storage or on shared storage',
       understudy:
-        'Doesn’t follow it: a relationship belongs to one host. Enable replication on the new host; disks of the replica that are kept (`replication remove --keep-disks`) can be begun with ([resync.md](resync.md))',
-      seen: 'Replication of the VM stops on the host that it has left, and its health says why',
-      proofs: [],
+        'Doesn’t follow it: a relationship belongs to one host. End it there with `replication remove --keep-disks`, and enable replication on the new host with the disks that the Replica server keeps ([resync.md](resync.md)): only what differs is sent. Recovery points from before go with the old relationship',
+      seen: 'Health of the host that it has left is `critical` and says where to go on (`not-found`)',
+      proofs: [
+        migration(
+          'it may be migrated live with its storage: nothing of ours is in the way, and the host that it leaves says so',
+        ),
+        migration('it is protected from there with the disks that the Replica server keeps: only what differs is sent'),
+      ],
     },
   ],
   'Other programs': [
