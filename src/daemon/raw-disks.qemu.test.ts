@@ -16,6 +16,7 @@ import { MemoryStore } from '../store/memory/store.ts';
 import { Actions } from './actions.ts';
 import { defaultConfig } from './config/read.ts';
 import { EventFeed } from './event-feed.ts';
+import { hostOperations } from './operations/host.ts';
 import { rawDiskOperations } from './operations/raw-disks.ts';
 import { RawDiskRounds, wishes } from './raw-disks.ts';
 import type { DaemonServices } from './services.ts';
@@ -97,6 +98,8 @@ test('of one that runs, when it is seen off; what was asked for last counts', as
   assert.deepEqual(wishes(services), [{ vmId: VM, target: 'vda', what: 'track' }]);
   await rounds.look();
   assert.deepEqual([await path(), existsSync(image)], [raw, false], 'nothing is done while it runs');
+  const [listed] = await hostOperations(services).vmList({}, CALL);
+  assert.equal(listed!.reason, 'vda: raw images hold no bitmaps; it is put under tracking when the VM is off');
   await hypervisor.shutdown(VM, 1000);
   await rounds.look();
   assert.equal(await path(), image);

@@ -1,9 +1,12 @@
 import { tooOld, untried } from '../../model/versions.ts';
 import { asFailure } from '../../model/failure.ts';
 import type { Operations } from '../../api/contract.ts';
+import { wishes } from '../raw-disks.ts';
 import type { DaemonServices } from '../services.ts';
 import { roomAt } from '../../lib/room.ts';
 import { VERSION } from '../../lib/version.ts';
+
+const AT_POWER_OFF = 'it is put under tracking when the VM is off';
 
 type HostOperations = Pick<Operations, 'daemonStatus' | 'vmList'>;
 
@@ -35,8 +38,17 @@ export function hostOperations(services: DaemonServices): HostOperations {
     vmList: async () => {
       const records = services.store.relationships();
       const vms = await hypervisor.listVms();
+      const waiting = wishes(services).filter(({ what }) => what === 'track');
       return vms.map((vm) => {
-        const unsupported = vm.disks.filter((disk) => disk.unsupported !== undefined);
+        const disks = vm.disks.map((disk) => {
+          const { target, unsupported = null } = disk;
+          const waits = waiting.some((wish) => wish.vmId === vm.id && wish.target === target);
+          return {
+            ...disk,
+            unsupported: waits && unsupported !== null ? `${unsupported}; ${AT_POWER_OFF}` : unsupported,
+          };
+        });
+        const unsupported = disks.filter((disk) => disk.unsupported !== null);
         const reason =
           vm.disks.length === 0
             ? 'it has no disk'
@@ -45,7 +57,7 @@ export function hostOperations(services: DaemonServices): HostOperations {
               : unsupported.map(({ target, unsupported: why }) => `${target}: ${why}`).join('; ');
         return {
           ...vm,
-          disks: vm.disks.map((disk) => ({ ...disk, unsupported: disk.unsupported ?? null })),
+          disks,
           replicable: reason === null,
           reason,
           replications: records

@@ -12,6 +12,7 @@ import { move, recordOf, update } from '../../failover/services.ts';
 import { examineForEnabling } from '../doctor/doctor.ts';
 import { endReplication } from '../end-replication.ts';
 import { bytesOfDisks, chosenDisks } from '../chosen-disks.ts';
+import { dropWish } from '../raw-disks.ts';
 import { untracked } from '../untracked.ts';
 import { findPrimary, findRelationship, requireIdle } from '../relationships.ts';
 import { rescan } from '../rescan.ts';
@@ -109,6 +110,8 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         ...NOTHING_YET,
         created: services.now(),
       };
+      // To be replicated, it isn't to be given back any more.
+      for (const { target } of disks) dropWish(services, { vmId: vm.id, target });
       // Remembered first: whatever the peer makes of it, there is something here to remove it by.
       store.putRelationship(record);
       try {
@@ -166,6 +169,7 @@ export function replicationOperations(services: DaemonServices): ReplicationOper
         const needs = await bytesOfDisks(vm, wanted);
         await services.peer(peer).prepare({ ...prepareOf(before), base: 'continue', needs });
       }
+      for (const target of includeDisks) dropWish(services, { vmId: before.vmId, target });
       if (leaseSeconds !== undefined) await setLease(before, leaseSeconds);
       const record = update(services, id, { ...given(settings), ...chosen() });
       if ((record.replicaPlaintext ?? false) !== (before.replicaPlaintext ?? false)) {
