@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { access, chmod, chown, copyFile, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { chmod, chown, copyFile, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure } from '../../model/failure.ts';
-import { createImage } from '../../qemu/image.ts';
+import { emptyImage } from '../../qemu/empty-image.ts';
 import type { QemuOwner } from './domain-xml.ts';
 
 /** Longest path of a unix socket, in bytes. */
@@ -55,25 +55,11 @@ export class PointDirectory {
     const scratch = new Map<string, string>();
     for (const [target, size] of sizes) {
       const file = join(this.#job, `${tag}-${target}`);
-      await copyFile(await this.#emptyImage(size), file);
+      await copyFile(await emptyImage(this.path, size), file);
       if (owner !== undefined) await chown(file, owner.uid, owner.gid);
       scratch.set(target, file);
     }
     return { socketPath, scratch };
-  }
-
-  /** An empty image of that size, made once. */
-  async #emptyImage(size: number): Promise<string> {
-    const path = join(this.path, `empty-${size}.qcow2`);
-    try {
-      await access(path);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      const unfinished = `${path}.${randomBytes(4).toString('hex')}`;
-      await createImage(unfinished, size, { format: 'qcow2' });
-      await rename(unfinished, path);
-    }
-    return path;
   }
 
   /** Removes sockets and scratch files of jobs that are over. */

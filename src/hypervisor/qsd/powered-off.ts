@@ -2,6 +2,7 @@ import type { Log } from '../../lib/log.ts';
 import { run } from '../../lib/process.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
 import { addBitmap, commitImage, imageInfo, removeBitmap } from '../../qemu/image.ts';
+import { imageSize } from '../../qemu/image-size.ts';
 import { isWrittenBeside, stillWrittenBeside } from '../../qemu/tracking-image.ts';
 import { StorageDaemon } from '../../qemu/storage-daemon.ts';
 import type { DiskSource, OpenPointRequest, Point, PointExport } from '../hypervisor.ts';
@@ -61,7 +62,7 @@ export class OffPoint {
       daemon = await StorageDaemon.start(where);
       const exports: PointExport[] = [];
       for (const { target, path, format } of disks) {
-        const { size } = await imageInfo(path, { format });
+        const size = await imageSize({ path, format });
         await daemon.openImage({ node: target, path, format, readOnly: true });
         const bitmaps = since === null ? [] : [since];
         await daemon.exportNode({ node: target, exportName: target, writable: false, bitmaps });

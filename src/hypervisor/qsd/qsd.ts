@@ -3,7 +3,7 @@ import { run } from '../../lib/process.ts';
 import { Failure } from '../../model/failure.ts';
 import type { Versions } from '../../model/versions.ts';
 import { foreignBitmaps } from '../../qemu/foreign-bitmaps.ts';
-import { imageInfo } from '../../qemu/image.ts';
+import { imageSize } from '../../qemu/image-size.ts';
 import {
   BITMAP_PREFIX,
   type AdaptRequest,
@@ -235,7 +235,7 @@ export class QsdHypervisor implements Hypervisor {
 /** Size 0 where there is no image: the definition of a locked VM names none. */
 async function describeDisk({ target, path, format }: DefinedDisk): Promise<VmDisk> {
   try {
-    const { size } = await imageInfo(path, { format, inUse: true });
+    const size = await imageSize({ path, format });
     const unsupported =
       format === 'qcow2' ? {} : { unsupported: `${format} images hold no bitmaps`, raw: true as const };
     return { target, path, format, size, ...unsupported };

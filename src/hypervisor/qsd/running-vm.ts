@@ -1,8 +1,9 @@
-import { rm } from 'node:fs/promises';
+import { copyFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Log } from '../../lib/log.ts';
 import { asFailure, Failure } from '../../model/failure.ts';
-import { createImage, imageInfo } from '../../qemu/image.ts';
+import { emptyImage } from '../../qemu/empty-image.ts';
+import { imageSize } from '../../qemu/image-size.ts';
 import { StorageDaemon } from '../../qemu/storage-daemon.ts';
 import type { DiskSource, OpenPointRequest, Point, PointExport } from '../hypervisor.ts';
 import { addBitmap, bitmapsOf, hasJob, hasNode, mergeBitmap, removeBitmap, transaction } from './block-nodes.ts';
@@ -158,10 +159,10 @@ export class RunningVm {
 
   /** An overlay over the disk: what the guest overwrites while the point is open is kept there. */
   async #prepareScratch({ target, path, format }: DefinedDisk): Promise<number> {
-    const { size } = await imageInfo(path, { format, inUse: true });
+    const size = await imageSize({ path, format });
     const scratch = this.#scratch(target);
     await rm(scratch, { force: true });
-    await createImage(scratch, size, { format: 'qcow2' });
+    await copyFile(await emptyImage(this.#directory, size), scratch);
     const backing = this.#node(target);
     await this.#daemon.openImage({
       node: scratchNode(target),

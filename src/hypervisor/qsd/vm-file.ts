@@ -62,18 +62,32 @@ export class VmFiles {
 
   /** Failure `not-found`. @param ref an id or a name. */
   async find(ref: string): Promise<VmFile> {
-    const found = (await this.list()).find(({ definition: { id, name } }) => id === ref || name === ref);
+    const byId = UUID.test(ref) ? await this.#readIfThere(ref) : undefined;
+    const found = byId ?? (await this.list()).find(({ definition: { name } }) => name === ref);
     if (found === undefined) throw new Failure('not-found', `there is no VM ${ref}`);
     return found;
   }
 
   async write(file: VmFile): Promise<void> {
     await makeDirectory(this.#directory, 0o755);
-    await writeAtomic(join(this.#directory, `${file.definition.id}.json`), `${JSON.stringify(file, null, 2)}\n`);
+    await writeAtomic(this.#path(file.definition.id), `${JSON.stringify(file, null, 2)}\n`);
   }
 
   async remove(id: string): Promise<void> {
-    await removeDurably(join(this.#directory, `${id}.json`));
+    await removeDurably(this.#path(id));
+  }
+
+  async #readIfThere(id: string): Promise<VmFile | undefined> {
+    try {
+      return await this.#read(this.#path(id));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  #path(id: string): string {
+    return join(this.#directory, `${id}.json`);
   }
 
   async #read(path: string): Promise<VmFile> {
