@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { z } from 'zod';
-import { rawUnder } from '../failover/raw-disk.ts';
+import { rawUnder, trackingImageUnder } from '../failover/raw-disk.ts';
 import type { Vm, VmDisk } from '../hypervisor/hypervisor.ts';
 import { asFailure, Failure } from '../model/failure.ts';
 import { presentDisks } from '../model/shape.ts';
@@ -82,7 +82,11 @@ export async function rawDiskOf(
   requireOurs(vm, record);
   if (what === 'track') return await trackable(services, vm, disk);
   const raw = await rawUnder(disk);
-  if (raw === undefined) throw new Failure('bad-request', `${vm.name}, disk ${target} is no raw disk under tracking`);
+  if (raw === undefined) {
+    const covered = await trackingImageUnder(disk);
+    if (covered !== undefined) throw underSnapshot(vm.name, target, covered);
+    throw new Failure('bad-request', `${vm.name}, disk ${target} is no raw disk under tracking`);
+  }
   if (record !== undefined && presentDisks(record.disks).some((one) => one.target === target)) {
     throw new Failure(
       'wrong-state',
@@ -93,6 +97,12 @@ export async function rawDiskOf(
     );
   }
   return { target, raw, image: disk.path };
+}
+
+function underSnapshot(vmName: string, target: string, image: string): Failure {
+  return new Failure('wrong-state', `${vmName}, disk ${target}: a snapshot lies over its tracking image ${image}`, {
+    hint: `Merge it first: \`virsh blockcommit ${vmName} ${target} --active --pivot\` while the VM runs.`,
+  });
 }
 
 async function trackable({ hypervisor, config }: RawDiskServices, vm: Vm, disk: VmDisk): Promise<RawDisk> {

@@ -15,7 +15,7 @@ import { runPlan, type PlanDefinition } from '../journal/runner.ts';
 import { silentLog } from '../lib/log.ts';
 import { MiB, pattern } from '../qemu/testing.ts';
 import { TRACKING_SUFFIX } from '../qemu/tracking-image.ts';
-import { trackRawDisk, untrackRawDisk } from './raw-disk.ts';
+import { rawUnder, trackingImageUnder, trackRawDisk, untrackRawDisk } from './raw-disk.ts';
 import type { FailoverServices } from './services.ts';
 
 const VM = '77777777-2222-4333-8444-555555555555';
@@ -126,6 +126,21 @@ describe('a raw disk on libvirt', () => {
     await virsh('undefine', 'twin');
     await virsh('destroy', 'db');
     await carryOut(untrackRawDisk);
+  });
+
+  test('under a snapshot of somebody the tracking image is still found', async () => {
+    await carryOut(trackRawDisk);
+    const [plain] = (await hypervisor.getVm(VM)).disks;
+    assert.deepEqual([await rawUnder(plain!), await trackingImageUnder(plain!)], [raw, undefined]);
+    await virsh('start', 'db');
+    await virsh('snapshot-create-as', 'db', 's1', '--disk-only', '--no-metadata');
+    const [covered] = (await hypervisor.getVm(VM)).disks;
+    assert.deepEqual([await rawUnder(covered!), await trackingImageUnder(covered!)], [undefined, image]);
+    await virsh('blockcommit', 'db', 'vda', '--active', '--pivot', '--wait');
+    await virsh('destroy', 'db');
+    await carryOut(untrackRawDisk);
+    assert.equal(await trackingImageUnder({ path: '/nowhere', format: 'qcow2' }), undefined);
+    rmSync(covered!.path);
   });
 
   test('memory that was saved stays, and the disk with it', async () => {

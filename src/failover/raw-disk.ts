@@ -3,12 +3,13 @@
  * raw disk (`qemu/tracking-image`), through which the raw disk is read and written, and back again. Whatever crashes, the VM is defined on the
  * one or the other, both hold the same, and no two of them are used at a time: a VM that runs is never redefined for good.
  */
+import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import type { DiskSource, Vm, VmDisk, VmState } from '../hypervisor/hypervisor.ts';
 import type { Plan } from '../journal/plan.ts';
 import type { PlanDefinition } from '../journal/runner.ts';
 import { asFailure, Failure } from '../model/failure.ts';
-import { imageInfo } from '../qemu/image.ts';
+import { imageInfo, type ImageInfo } from '../qemu/image.ts';
 import { makeTrackingImage, rawBeside, removeTrackingImage } from '../qemu/tracking-image.ts';
 import { inTurn } from './definition.ts';
 import type { FailoverServices } from './services.ts';
@@ -32,6 +33,27 @@ export async function rawUnder({ path, format }: Pick<VmDisk, 'path' | 'format'>
   if (format !== 'qcow2' || rawBeside(path) === undefined) return undefined;
   const { dataFile } = await imageInfo(path, { format, inUse: true });
   return dataFile?.raw === true ? dataFile.path : undefined;
+}
+
+/** Path of a tracking image of ours under a disk that somebody has laid a snapshot over; undefined where there is none, or nothing can be read. */
+export async function trackingImageUnder({
+  path,
+  format,
+}: Pick<VmDisk, 'path' | 'format'>): Promise<string | undefined> {
+  let next: { readonly path: string; readonly format?: string } = { path, format };
+  try {
+    for (;;) {
+      if (next.format !== 'qcow2') return undefined;
+      const { backing }: ImageInfo = await imageInfo(next.path, { format: next.format, inUse: true });
+      if (backing === undefined) return undefined;
+      next = { ...backing, path: resolve(dirname(next.path), backing.path) };
+      if (next.format === 'qcow2' && (await rawUnder({ path: next.path, format: next.format })) !== undefined)
+        return next.path;
+    }
+  } catch (error) {
+    if (error instanceof Failure) return undefined; // a disk that is no file here, or isn't there: no snapshot over one of ours
+    throw error;
+  }
 }
 
 /** The VM must be off. Failures: `vm-running`, `wrong-state` (another image by now, saved memory), `io`, `no-space`. */

@@ -157,7 +157,7 @@ function allOn(usr: string): void {
   stage('detached, it is the plain raw disk, and the VM boots from it', async () => {
     const { a, guest } = hosts;
     const { rawDisks } = await a.client.call('vmDetach', { vm: VM });
-    assert.deepEqual(rawDisks, [{ target: 'vda', raw: RAW, given: true }]);
+    assert.deepEqual(rawDisks, [{ target: 'vda', path: RAW, state: 'given-back' }]);
     assert.match(await defined(), /vda\.raw$/m);
     assert.ok(!existsSync(a.host.path(IMAGE)));
     await guest.start();

@@ -17,8 +17,13 @@ const DetachedView = z
       .array(
         z.object({
           target: z.string(),
-          raw: z.string().describe('path of the raw disk'),
-          given: z.boolean().describe('given back; false: it will be when the VM is seen off next'),
+          path: z.string().describe('of the raw disk; of its tracking image where that stays'),
+          state: z
+            .enum(['given-back', 'at-power-off', 'under-snapshot'])
+            .describe(
+              'at-power-off: it is given back when the VM is seen off next; under-snapshot: it stays, since somebody has laid a snapshot ' +
+                'over it: merge that, and detach again',
+            ),
         }),
       )
       .describe('raw disks that were under tracking'),

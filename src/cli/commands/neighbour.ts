@@ -46,6 +46,15 @@ export function addNeighbourCommands(program: Command): void {
     .action(inSession(detach));
 }
 
+type RawDiskState = Result<'vmDetach'>['rawDisks'][number]['state'];
+
+const RAW_DISK: Readonly<Record<RawDiskState, (target: string, path: string) => string>> = {
+  'given-back': (target, path) => `, disk ${target} is ${path} again`,
+  'at-power-off': (target, path) => `; disk ${target} will be ${path} again when the VM is off`,
+  'under-snapshot': (target, path) =>
+    `; disk ${target} stays on ${path}, over which a snapshot lies: merge it (\`virsh blockcommit --active --pivot\`), and detach again`,
+};
+
 async function detach({ client, output, confirm }: Session, vm: string | undefined, options: DetachOptions) {
   if ((vm === undefined) === (options.all !== true)) {
     throw new Failure('bad-request', 'Say which VM', { hint: 'Name one VM, or give --all.' });
@@ -69,13 +78,9 @@ async function detach({ client, output, confirm }: Session, vm: string | undefin
         const ended = replication === null ? '' : `, replication with ${replication.peer} has ended`;
         const removed =
           bitmaps === 0 ? '' : `, ${bitmaps} ${bitmaps === 1 ? 'bitmap' : 'bitmaps'} of no relationship removed`;
-        const back = rawDisks.map(({ target, raw, given }) =>
-          given ? `, disk ${target} is ${raw} again` : `; disk ${target} will be ${raw} again when the VM is off`,
-        );
-        const waits = rawDisks.some(({ given }) => !given);
-        const left = waits
-          ? 'nothing of understudy is left in it but a tracking image'
-          : 'nothing of understudy is left in it';
+        const back = rawDisks.map(({ target, path, state }) => RAW_DISK[state](target, path));
+        const isLeft = rawDisks.some(({ state }) => state !== 'given-back');
+        const left = `nothing of understudy is left in it${isLeft ? ' but a tracking image' : ''}`;
         return `${name}: ${left}${ended}${removed}${back.join('')}`;
       })
       .join('\n'),

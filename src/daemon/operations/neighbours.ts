@@ -1,6 +1,7 @@
 /** Beside whatever else works on the VMs of this host, and out of its way. */
 import type { Operations } from '../../api/contract.ts';
 import { BITMAP_PREFIX } from '../../hypervisor/hypervisor.ts';
+import { trackingImageUnder } from '../../failover/raw-disk.ts';
 import { update } from '../../failover/services.ts';
 import { yieldedUntil, yielding } from '../../model/yielding.ts';
 import { endReplication } from '../end-replication.ts';
@@ -47,14 +48,19 @@ export function neighbourOperations(services: DaemonServices): NeighbourOperatio
   async function giveRawDisksBack(vmId: string) {
     const vm = await hypervisor.getVm(vmId);
     for (const wish of wishes(services)) if (wish.vmId === vmId) dropWish(services, wish);
-    const given = vm.state === 'off';
+    const state = vm.state === 'off' ? ('given-back' as const) : ('at-power-off' as const);
     const tracked = await trackedRawDisks(vm);
     for (const { target } of tracked) {
       const wish = { vmId, target, what: 'untrack' } as const;
-      if (given) await fulfil(services, vm, wish);
+      if (vm.state === 'off') await fulfil(services, vm, wish);
       else putWish(services, wish);
     }
-    return tracked.map(({ target, raw }) => ({ target, raw, given }));
+    const left = [];
+    for (const disk of vm.disks.filter(({ target }) => !tracked.some((one) => one.target === target))) {
+      const path = await trackingImageUnder(disk);
+      if (path !== undefined) left.push({ target: disk.target, path, state: 'under-snapshot' as const });
+    }
+    return [...tracked.map(({ target, raw }) => ({ target, path: raw, state })), ...left];
   }
 
   /** @returns how many there were. */
