@@ -170,7 +170,8 @@ describe('qsd hypervisor: tracking', () => {
     assert.deepEqual(await dirty(second, 'vdb'), [[0, 9]]);
     await hypervisor.closePoint(VM);
     assert.deepEqual(await hypervisor.listBitmaps(VM), [{ name: B2, usable: true }]);
-    assert.deepEqual(await readdir(join(directory, 'run')), [`${VM}.nbd`, `${VM}.pid`]);
+    const template = `empty-${SIZE}.qcow2`; // stays, to be copied for the next scratch image
+    assert.deepEqual(await readdir(join(directory, 'run')), [`${VM}.nbd`, `${VM}.pid`, template]);
   });
 
   test('a full point shows everything, also of a raw disk, which can not be tracked', async () => {
