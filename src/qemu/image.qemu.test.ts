@@ -113,3 +113,16 @@ test('an image that is open is only readable past its lock', async (t) => {
   await assert.rejects(imageInfo(path), { code: 'io', message: /lock/ });
   assert.equal((await imageInfo(path, { format: 'qcow2', inUse: true })).size, MiB);
 });
+
+test('qemu-img reverts no image with a change bitmap, and says so; it does once that is removed', async (t) => {
+  const path = join(await scratchDirectory(t), 'd.qcow2');
+  await createImage(path, MiB, { format: 'qcow2' });
+  const snapshot = async (...words: string[]) => await run('qemu-img', ['snapshot', ...words, path]);
+  assert.equal((await snapshot('-c', 'early')).code, 0);
+  await addBitmap(path, 'understudy-1');
+  const refused = await snapshot('-a', 'early');
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /dirty bitmaps/);
+  await removeBitmap(path, 'understudy-1');
+  assert.equal((await snapshot('-a', 'early')).code, 0);
+});

@@ -174,8 +174,13 @@ export const TOUCHES: Readonly<Record<string, readonly Touch[]>> = {
       what: '`qemu-img snapshot -a` on a VM that is off',
       understudy:
         'Nothing before the fact: `qemu-img` refuses it because of the record of changes. `understudy detach` first',
-      seen: '`qemu-img` names the bitmap',
-      proofs: [],
+      seen: '`qemu-img` says “Device has active dirty bitmaps”',
+      proofs: [
+        of('src/qemu/image.qemu.test.ts')(
+          'qemu-img reverts no image with a change bitmap, and says so; it does once that is removed',
+        ),
+        neighbours('of a VM that is off, and of bitmaps that no relationship knows'),
+      ],
     },
     {
       what: 'a disk with backing files',
