@@ -36,12 +36,15 @@ export async function beginCopy(
   position: Position = replication.record.position,
 ): Promise<void> {
   const { hypervisor, known } = replication.services;
-  const { vmId } = replication.record;
+  const { vmId, bitmap: before, copy } = replication.record;
   const comparing = mode === 'compare' ? after(replication.record, 'compare-begun') : {};
   replication.update({ position, bitmap: null, copy: null, ...comparing });
   crashPoint('copy:untracked');
   const bitmap = replication.bitmapName(position.sequence);
-  await hypervisor.dropBitmap(vmId, bitmap);
+  // Those of another position would record on and on, for nobody.
+  for (const name of new Set([before, copy?.since ?? null, bitmap])) {
+    if (name !== null) await hypervisor.dropBitmap(vmId, name);
+  }
   await hypervisor.startBitmap(vmId, replication.targets(), bitmap);
   await known.forget();
   crashPoint('copy:tracked');

@@ -33,7 +33,7 @@ export interface LostImageParts {
 export interface MadeAnew {
   /** Sequences of the recovery points that went with the image. */
   readonly points: readonly number[];
-  /** Where the old image is kept; undefined where there was no room for both. */
+  /** Where the old image is kept; undefined where there was no ample room. */
   readonly kept: string | undefined;
 }
 
@@ -62,7 +62,10 @@ export async function makeAnew(disk: number, parts: LostImageParts): Promise<Mad
   return { points, kept };
 }
 
-/** The old one stays, where there is room for both: somebody may be able to mend it. */
+/** The old one stays only where so many times its size is free: it must not be what there is no room for the rest of. */
+const AMPLE = 3;
+
+/** The old one stays, where there is ample room: somebody may be able to mend it. */
 async function replaceImage({ target, path, size }: LocalDisk, layout: ReplicaLayout): Promise<string | undefined> {
   const fresh = `${path}.new`;
   await rm(fresh, { force: true }); // of a try that was cut
@@ -72,7 +75,7 @@ async function replaceImage({ target, path, size }: LocalDisk, layout: ReplicaLa
   await chmod(fresh, mode & 0o777);
   const { bavail, bsize } = await statfs(layout.directory);
   let kept: string | undefined;
-  if (bavail * bsize > blocks * 512 && dev === (await stat(layout.directory)).dev) {
+  if (bavail * bsize > AMPLE * blocks * 512 && dev === (await stat(layout.directory)).dev) {
     kept = join(layout.damaged, `${target}.qcow2`);
     await makeDirectory(layout.damaged, 0o700);
     await rm(kept, { force: true });

@@ -303,6 +303,10 @@ class Corruptions {
       this.vm.hosts.a.services.primaries.loop(this.vm.id).wake();
       return this.#madeSoFar() > told;
     });
+    await this.vm.wait('there is a point again', () => {
+      this.vm.hosts.a.services.primaries.loop(this.vm.id).wake();
+      return this.#replica.points().length > 0;
+    });
     await this.#replicated();
     const points = this.#replica.points().map(({ sequence }) => sequence);
     assert.ok(
@@ -321,6 +325,8 @@ class Corruptions {
 
   async #replicated(): Promise<void> {
     await this.vm.replicated('a');
+    const { a } = this.vm.vms.hypervisors;
+    await this.vm.wait('one bitmap is left', async () => (await a.listBitmaps(this.vm.record('a').vmId)).length === 1);
     const there = new Set(this.#replica.points().map(({ sequence }) => sequence));
     for (const sequence of this.vm.states.keys()) if (!there.has(sequence)) this.vm.states.delete(sequence);
   }

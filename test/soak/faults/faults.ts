@@ -1,5 +1,10 @@
 /** What may happen: to everything at once, or to one relationship. What it has broken is mended by `World.heal`. */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { sleep } from '../../../src/lib/clock.ts';
+import { opens } from '../../../src/qemu/image.ts';
+import { RecordFile } from '../../../src/replica/record.ts';
+import { flipBit } from '../../faults/corruption.ts';
 import {
   IN_A_COPY,
   IN_A_CYCLE,
@@ -172,7 +177,35 @@ const STORAGE: readonly Fault[] = [
       await sleep(world.random(PAUSE_MS));
     },
   },
+  {
+    name: "a replica's image destroyed",
+    hits: 'one',
+    weight: 2,
+    happen: async ({ world, relation, tell }) => {
+      const { standby, id: ref } = relation;
+      const images = await replicaImages(standby, ref);
+      const image = images[world.random(images.length)];
+      if (image === undefined) return;
+      tell(image);
+      await rm(join(standby.replicas, ref, 'damaged'), { recursive: true, force: true }); // a person has tidied up
+      await flipBit(image, world.random(4), world.random(8)); // of what says that it is one
+      const mend = async (): Promise<void> => {
+        await relation.insist('to be looked through', () => standby.client.call('replicationScrub', { ref }));
+        await relation.waitFor(
+          () => `to have an image again in ${image}`,
+          () => opens(image),
+        );
+      };
+      return { underWay: world.asked(mend()) };
+    },
+  },
 ];
+
+/** None while a failover has them. */
+async function replicaImages({ replicas }: Host, id: string): Promise<string[]> {
+  const record = await RecordFile.open(join(replicas, id));
+  return record.value.frozen ? [] : record.value.disks.map(({ path }) => path);
+}
 
 const PEOPLE: readonly Fault[] = [
   {

@@ -12,7 +12,7 @@ import { Violation } from './violation.ts';
 const PATIENCE_MS = 30_000;
 const NOT_WORTH_MERGING = 10;
 /** Names of what only lasts while something is under way. */
-const FLEETING = /\.(tmp|part|merge|scratch)$|\/views\/[^/]+$|\/test\/|\/inbox\/|\/outbox\//;
+const FLEETING = /\.(tmp|part|merge|scratch|new)$|\/views\/[^/]+$|\/test\/|\/inbox\/|\/outbox\//;
 
 /** Waits until a host is tidy, its relationships being held. */
 export async function checkTidy(host: Host, relations: readonly Relation[]): Promise<void> {
