@@ -338,6 +338,18 @@ describe('VMs under libvirt', () => {
     await virsh('secret-undefine', secret);
   });
 
+  test('a machine type that this host does not know is said with its cure, and nothing is defined', async () => {
+    const definition = (await hypervisor.exportDefinition(vmId)).replace(/machine='[^']*'/, "machine='pc-i440fx-99.0'");
+    assert.ok((await hypervisor.lackingFor(definition)).some((one) => one.startsWith('machine type pc-i440fx-99.0')));
+    const request = { definition, id: OTHER_ID, name: 'newer', disks: new Map(), network: 'as-defined' } as const;
+    await assert.rejects(hypervisor.define({ ...request, otherDisks: 'remove' }), (error: unknown) => {
+      assert.ok(error instanceof Failure);
+      assert.match(`${error.message} ${error.hint}`, /pc-i440fx-99\.0.* `virsh capabilities`|unsupported.*virsh edit/s);
+      return true;
+    });
+    await assert.rejects(hypervisor.getVm(OTHER_ID), failure('not-found'));
+  });
+
   test('a guest that does not shut down is said so in time', async () => {
     await hypervisor.suspend(vmId); // deaf to agent and button
     const begun = performance.now();

@@ -14,6 +14,10 @@ const AGENT_TIMEOUT_MS = 7000;
 const AGENT_PATIENCE_MS = 15_000;
 const POLL_MS = 50;
 
+const NOT_OFFERED =
+  'Give the VM on its primary server what both hosts have (`virsh edit`; `virsh capabilities` on this host lists the machine types that its QEMU ' +
+  "knows: the older QEMU's are known to the newer one), or install the other host's versions of QEMU and libvirt here.";
+
 /** Definitions of VMs, and their power. */
 export class Lifecycle {
   readonly #calls: Calls;
@@ -43,7 +47,7 @@ export class Lifecycle {
     }
     const present = await this.#domains.findId(request.id);
     if (present === undefined) {
-      await this.#calls.define(xml);
+      await this.#define(xml);
       return;
     }
     // memory saved over the old disks would be resumed over the new ones
@@ -51,8 +55,22 @@ export class Lifecycle {
       if (request.savedMemory === 'refuse') throw memorySaved(present.name);
       await this.#calls.removeManagedSave(present);
     }
-    if (present.name === request.name) await this.#calls.define(xml);
+    if (present.name === request.name) await this.#define(xml);
     else await this.#rename(present, xml);
+  }
+
+  /** What libvirt refuses because this host hasn't it is said with its cure. */
+  async #define(xml: string): Promise<void> {
+    try {
+      await this.#calls.define(xml);
+    } catch (error) {
+      if (!isVirError(error, VIR_ERR.configUnsupported, VIR_ERR.invalidArgument)) throw error;
+      const { cause } = error as Failure;
+      throw new Failure('libvirt', `libvirt can't define the VM on this host: ${(cause as Error).message}`, {
+        cause,
+        hint: NOT_OFFERED,
+      });
+    }
   }
 
   async undefine(vmId: string): Promise<void> {
