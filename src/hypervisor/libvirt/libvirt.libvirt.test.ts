@@ -178,6 +178,11 @@ describe('VMs under libvirt', () => {
     await fixture.host.succeed(['sh', '-c', off, 'sh', `/run/libvirt/qemu/${vmName}.pid`]);
     await fixture.host.stopLibvirtd('SIGKILL'); // told to end, it waits for what waits for that job
     await fixture.host.startLibvirtd();
+    // A libvirtd that has just begun believes for a moment that the VM runs.
+    await until(async () => (await hypervisor.getVm(vmId)).state === 'off', {
+      timeoutMs: 20_000,
+      onTimeout: () => new Error('libvirt believes that the VM runs'),
+    });
     assert.ok((await copy.followAndCompare(await open(A, null))) > 0);
     await hypervisor.closePoint(vmId);
     await virsh('start', vmName);
