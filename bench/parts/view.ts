@@ -13,10 +13,8 @@ import { amount, figure } from '../rows.ts';
 
 const VM = 'vm';
 const LOGS = 240;
-/** The step of a test failover that makes the index. */
-const OPENING = 'open the recovery point';
-/** Extents of the replica whose index is weighed. */
-const MANY = 262_144;
+/** Extents of the replica whose index is weighed: each a cluster of storage at both ends. */
+const MANY = 131_072;
 
 export const view: Part = {
   name: 'view',
@@ -58,8 +56,8 @@ async function reading(bench: Bench): Promise<Row[]> {
         peer: plain('read', 'mibs'),
         target: atLeast('ratio', 0.5),
       }),
-      amount('opening the view', 's', [opened.seconds], {
-        note: 'index, relay and overlays: a step of a test failover',
+      amount('test failover of it, from the word until it runs', 's', [opened.seconds], {
+        note: 'index, relay, overlays, and the start of disks without a guest',
       }),
     ];
   });
@@ -87,10 +85,12 @@ async function weighing({ place, rounds }: Bench): Promise<Row> {
     await pair.hold(VM);
     const disk = await pair.disk(VM);
     for (let first = 0; first < MANY; first += 64) {
-      const zeroes = Array.from({ length: 64 }, (_, i) =>
-        disk.writeZeroes(2 * (first + i) * cluster, cluster, { mayUnmap: false }),
-      );
-      await Promise.all(zeroes);
+      const pages = Array.from({ length: 64 }, (_, i) => {
+        const page = Buffer.alloc(4 * KIB, 1);
+        page.writeUInt32LE(first + i); // none is the same as another
+        return disk.write(2 * (first + i) * cluster, page);
+      });
+      await Promise.all(pages);
     }
     await disk.close();
     const { figures } = await pair.cycle(VM);
@@ -101,9 +101,10 @@ async function weighing({ place, rounds }: Bench): Promise<Row> {
       grown.push(((memory(pair.replica.pid, 'VmRSS') - before) / MIB) * (1e6 / MANY));
       await closeView(pair);
     }
-    return amount('index, for a million extents', 'MiB', grown, {
+    // What a first one took isn't all given back: those after it find room there.
+    return amount('index, for a million extents', 'MiB', [Math.max(...grown)], {
       target: atMost('value', 40),
-      note: `resident memory of the daemon, scaled from ${MANY} zeroed extents (${figures['changedBytes']! / GIB} GiB in the log)`,
+      note: `resident memory of the daemon, the most of ${rounds}, scaled from ${MANY} extents (${(figures['changedBytes']! / GIB).toFixed(1)} GiB in the log)`,
     });
   });
 }
@@ -111,9 +112,8 @@ async function weighing({ place, rounds }: Bench): Promise<Row> {
 async function openOldest(pair: Pair): Promise<{ id: string; seconds: number }> {
   const { sequence } = (await pair.points(VM)).at(-1)!;
   const action = await pair.act(pair.replica, 'testFailoverStart', { ref: VM, point: sequence });
-  const step = action.steps.find(({ title }) => title === OPENING);
-  if (step === undefined) throw new Failure('internal', `a test failover has no step "${OPENING}"`);
-  return { id: action.replication, seconds: (step.endedAt! - step.startedAt!) / 1000 };
+  if (action.endedAt === null) throw new Failure('internal', 'a test failover that has begun has not ended');
+  return { id: action.replication, seconds: (action.endedAt - action.startedAt) / 1000 };
 }
 
 async function closeView(pair: Pair): Promise<void> {

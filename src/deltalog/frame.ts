@@ -169,6 +169,11 @@ export function checkFrameSense(head: UnverifiedHead): asserts head is FrameHead
   if (kind === FrameKind.data && codec === Codec.none && length !== stored) {
     throw new Failure('bad-log', `plain ${where} of ${length} bytes stores ${stored}`);
   }
+  if (kind === FrameKind.data && stored === 0)
+    throw new Failure('bad-log', `${where} of ${length} bytes stores nothing`);
+  if ((kind === FrameKind.index || kind === FrameKind.end) && (head.disk !== 0 || head.offset !== 0 || length !== 0)) {
+    throw new Failure('bad-log', `${where}, kind ${kind}, claims a place on a disk`);
+  }
   if (kind === FrameKind.zero && length === 0) throw new Failure('bad-log', `${where} is empty`);
   if (kind === FrameKind.reference) checkReferenceSense(head, where);
   else if (head.source !== undefined) throw new Failure('bad-log', `${where}, kind ${kind}, has a source`);

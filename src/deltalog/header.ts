@@ -48,7 +48,11 @@ export const headerSchema = z.strictObject({
   logId: hex128,
   /** `forward` takes a replica to a newer state, `undo` back to an older one. */
   direction: z.enum(['forward', 'undo']),
-  disks: z.array(diskSchema).min(1).max(1000),
+  disks: z
+    .array(diskSchema)
+    .min(1)
+    .max(1000)
+    .refine((disks) => new Set(disks.map(({ target }) => target)).size === disks.length, 'a disk is named twice'),
   /** Position to which alone it may be applied. */
   follows: positionSchema,
   /** Sequence and epoch of the state that it makes. */

@@ -21,6 +21,7 @@ interface Lies {
   readonly frame?: Partial<Head>;
   readonly payload?: Buffer;
   readonly index?: (index: Buffer) => Buffer;
+  readonly indexHead?: Partial<Head>;
   readonly footer?: (footer: LogFooter) => unknown;
   /** A frame between index and end. */
   readonly between?: Partial<Head>;
@@ -42,7 +43,7 @@ function forge(lies: Lies): Buffer {
   const indexAt = header.bytes.length + frame.length;
   const entries = indexEntry(frame, header.bytes.length);
   const bare = { disk: 0, offset: 0, length: 0, codec: 0 };
-  const index = encode({ ...bare, kind: FrameKind.index }, lies.index?.(entries) ?? entries);
+  const index = encode({ ...bare, kind: FrameKind.index, ...lies.indexHead }, lies.index?.(entries) ?? entries);
   const between = lies.between === undefined ? [] : [encode({ ...blank, ...lies.between }, payload)];
   const digests = [frame, index, ...between].map((bytes) => bytes.subarray(32, FRAME_HEAD_SIZE));
   const logDigest = digestOf(header.digest, ...digests).toString('hex');
@@ -84,6 +85,13 @@ const LIES: readonly [string, Lies, RegExp][] = [
     /8388608 bytes/,
   ],
   ['a plain frame of another length', { frame: { length: 15 } }, /15 bytes stores 16/],
+  [
+    'a packed frame that stores nothing',
+    { frame: { codec: 1, length: 5 }, payload: Buffer.alloc(0) },
+    /stores nothing/,
+  ],
+  ['an index with a place on a disk', { indexHead: { offset: 512 } }, /kind 254, claims a place on a disk/],
+  ['a disk that is named twice', { header: { disks: [HEADER.disks[1]!, HEADER.disks[1]!] } }, /named twice/],
   ['an empty zero frame', { frame: { kind: 2, length: 0 }, payload: Buffer.alloc(0) }, /is empty/],
   ['a packed zero frame', { frame: { kind: 2, length: 9, codec: 1 }, payload: Buffer.alloc(0) }, /codec 1/],
   ['data with a source', { frame: { source: { disk: 1, offset: 0 } } }, /kind 1, has a source/],

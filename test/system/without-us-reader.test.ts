@@ -9,6 +9,10 @@ import { newPlace, newReplica, send, type Place } from '../faults/replica-host.t
 import { TestPrimary } from '../faults/replica-primary.ts';
 
 const SCRIPT = join(import.meta.dirname, '../../docs/examples/read-point.py');
+const PYTHON = join(import.meta.dirname, 'python');
+// With a module `blake3`, so that it checks digests, too.
+process.env['PYTHONPATH'] = PYTHON;
+process.env['BLAKE3_BY'] = `${process.execPath}\n${join(PYTHON, 'blake3-lines.ts')}`;
 const readPoint = (...args: string[]) => run('python3', [SCRIPT, ...args], { timeoutMs: 60_000 });
 
 let place: Place;
@@ -124,6 +128,29 @@ void test('without a way back what is on the disks is no point while a log is wr
   await send(replica, await primary.log());
   assert.deepEqual(await listed(), [2]);
   await assertReads('newest', 2);
+});
+
+void test('a log that is not what was written is refused, wherever a byte of it is another one', async () => {
+  replica = await Replica.create(place.options, newReplica(primary));
+  await send(replica, await primary.log());
+  await replica.drained();
+  await replica.freeze();
+  await send(replica, await primary.log());
+  const inbox = join(directory, 'inbox');
+  const path = join(
+    inbox,
+    readdirSync(inbox).find((name) => name.endsWith('.log'))!,
+  );
+  const log = readFileSync(path);
+  const frames = 16 + log.readUInt32LE(12) + 16;
+  for (const at of [20, frames + 30, frames + 48, frames + 100]) {
+    const other = Buffer.from(log);
+    other[at]! ^= 1;
+    writeFileSync(path, other);
+    const { code, stderr } = await readPoint(directory, 'newest', join(place.directory, `flipped-${at}`));
+    assert.equal(code, 1, `byte ${at}`);
+    assert.match(stderr, /does not match its digest/);
+  }
 });
 
 /** The disks as before log 5, by the script itself, and its undo log away: only log 4 is in the middle. */

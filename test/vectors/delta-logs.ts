@@ -133,6 +133,11 @@ export const GOLDEN_FILES = [
     changes: GOLDEN_UNDO,
     makes: HEADER.follows,
   }),
+  golden('gone', {
+    header: { ...HEADER, disks: [HEADER.disks[0]!, { ...HEADER.disks[1]!, gone: true }] },
+    changes: GOLDEN.filter(({ disk }) => disk === 0),
+    compression: 0,
+  }),
 ] as const;
 
 if (import.meta.main) {

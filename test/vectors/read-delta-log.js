@@ -32,6 +32,7 @@ export function readDeltaLog(log) {
     const head = log.subarray(at, at + 48);
     kind = KINDS[head[0]];
     const stored = log.subarray(at + 48, at + 48 + head.readUInt32LE(4));
+    demand(head[1] === 0 || head[1] === 1, `codec of the frame at ${at}`);
     const frame = { kind, at, disk: head.readUInt16LE(2), offset: Number(head.readBigUInt64LE(8)), stored };
     frame.length = Number(head.readBigUInt64LE(16));
     const pieces = kind === 'data' && head[1] === 0 ? cutAtBlocks(frame.offset, stored) : [stored];
@@ -42,6 +43,10 @@ export function readDeltaLog(log) {
     if (kind === 'reference') {
       frame.source = { disk: head.readUInt16LE(30), offset: head.readUIntLE(24, 6) * BLOCK };
       demand(frame.offset % BLOCK === 0 && frame.length % BLOCK === 0, `blocks of the reference at ${at}`);
+    }
+    if (kind === 'data' || kind === 'zero' || kind === 'reference') {
+      const there = header.direction === 'undo' || header.disks[frame.disk].gone !== true;
+      demand(there, `frame at ${at}, of a disk that is gone`);
     }
     if (kind === 'data' || kind === 'zero' || kind === 'reference')
       entries.push(Buffer.concat([head.subarray(0, 32), u64(at)]));
