@@ -23,7 +23,7 @@ const PACKAGES = [
  * The newer pair of libvirt and QEMU from the backports of this machine's Debian release, unpacked and not installed.
  * @returns a directory to lay over a lab host's /usr: `LabOptions.usr`.
  */
-export async function backports(): Promise<string> {
+async function backports(): Promise<string> {
   const release = /^VERSION_CODENAME=(\w+)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'bookworm';
   const directory = join(CACHE, `backports-${release}`);
   const usr = join(directory, 'root/usr');
@@ -37,6 +37,16 @@ export async function backports(): Promise<string> {
     rmSync(making, { recursive: true, force: true });
   }
   return usr;
+}
+
+/** The same, or why there is none: this machine's Debian may have no backports, or no way to them. */
+export async function backportsOrWhyNot(): Promise<string | Failure> {
+  try {
+    return await backports();
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'missing-program') return error;
+    throw error;
+  }
 }
 
 /** With lists of packages of its own: the machine's stay as they are. */

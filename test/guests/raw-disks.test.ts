@@ -7,7 +7,7 @@ import { existsSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { LabGuest } from '../../lab/guest/guest.ts';
-import { backports } from '../../lab/hosts/backports.ts';
+import { backportsOrWhyNot } from '../../lab/hosts/backports.ts';
 import { until } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
 import { assertByteEqual, pointsOf } from '../system/equality.ts';
@@ -25,11 +25,7 @@ const VDA = { vm: VM, disk: 'vda' };
 const stage = stages();
 let hosts: TwoHosts;
 
-/** Their directory, or why there is none: this machine's Debian may have no backports, or no way to them. */
-const newer = await backports().catch((error: unknown) => {
-  if (error instanceof Failure && error.code === 'missing-program') return error;
-  throw error;
-});
+const newer = await backportsOrWhyNot();
 
 after(() => hosts?.[Symbol.asyncDispose]());
 

@@ -1,6 +1,6 @@
 /** A protected VM lives through a week: all that an administrator does to it, in random order, with cycles going on. */
 import { seeded } from '../../bench/images/random.ts';
-import { backports } from '../../lab/hosts/backports.ts';
+import { backportsOrWhyNot } from '../../lab/hosts/backports.ts';
 import { sleep } from '../../src/lib/clock.ts';
 import { Failure } from '../../src/model/failure.ts';
 import type { Campaign, Outcome, Round } from './campaign.ts';
@@ -75,10 +75,7 @@ export const newerWeek: Campaign = {
   name: 'newer-week',
   about: 'the same on the libvirt and QEMU of the backports, where there are any',
   async round(round): Promise<Outcome> {
-    const usr = await backports().catch((error: unknown) => {
-      if (error instanceof Failure && error.code === 'missing-program') return error;
-      throw error;
-    });
+    const usr = await backportsOrWhyNot();
     return usr instanceof Failure ? { rounds: 0, found: usr.message } : await liveThrough(round, usr);
   },
 };

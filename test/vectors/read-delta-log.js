@@ -47,9 +47,8 @@ export function readDeltaLog(log) {
     if (kind === 'data' || kind === 'zero' || kind === 'reference') {
       const there = header.direction === 'undo' || header.disks[frame.disk].gone !== true;
       demand(there, `frame at ${at}, of a disk that is gone`);
-    }
-    if (kind === 'data' || kind === 'zero' || kind === 'reference')
       entries.push(Buffer.concat([head.subarray(0, 32), u64(at)]));
+    }
     if (kind !== 'end') digests.push(head.subarray(32));
     frames.push(frame);
     at += 48 + stored.length;

@@ -49,6 +49,7 @@ export function parseDefinition(json: string): VmDefinition {
 /** The VMs that are defined on a host: one file each. */
 export class VmFiles {
   readonly #directory: string;
+  #isMade = false;
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -69,7 +70,8 @@ export class VmFiles {
   }
 
   async write(file: VmFile): Promise<void> {
-    await makeDirectory(this.#directory, 0o755);
+    if (!this.#isMade) await makeDirectory(this.#directory, 0o755);
+    this.#isMade = true; // once: files are written in every cycle
     await writeAtomic(this.#path(file.definition.id), `${JSON.stringify(file, null, 2)}\n`);
   }
 
